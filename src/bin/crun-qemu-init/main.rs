@@ -1,0 +1,2 @@
+//! The supervisor: the container's process.
+fn main() {}

@@ -1,0 +1,14 @@
+//! What `create` hands to the supervisor in the container.
+
+use serde::{Deserialize, Serialize};
+
+/// Written by the host's side, read once by the supervisor, never read back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launch {
+    /// The libvirt domain, complete.
+    pub domain: String,
+    /// Lines for stderr before the VM starts, each complete.
+    pub warnings: Vec<String>,
+    /// The tap on which the guest asks for its address; `None` with QEMU's own user network.
+    pub tap: Option<String>,
+}

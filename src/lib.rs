@@ -1,0 +1,11 @@
+//! VM disk images run as containers.
+//!
+//! The modules in the order in which data flows through them: an OCI configuration becomes a request, the request a
+//! plan, the plan files on disk, a libvirt domain and a list of edits to the configuration.
+
+pub mod error;
+pub mod paths;
+
+pub mod launch;
+
+pub mod edits;

@@ -1,0 +1,22 @@
+//! Where things are inside the container. The container's root is a skeleton of ours, so these are constants.
+
+/// Directory of everything of ours in the skeleton.
+pub const DIR: &str = "/crun-qemu";
+/// The supervisor's executable.
+pub const INIT: &str = "/crun-qemu/crun-qemu-init";
+/// What the supervisor is told: a [`crate::launch::Launch`] as JSON.
+pub const LAUNCH: &str = "/crun-qemu/launch.json";
+/// The VM image, read-only (writable with `--persistent`).
+pub const IMAGE: &str = "/crun-qemu/image";
+/// The qcow2 overlay that takes the guest's writes.
+pub const OVERLAY: &str = "/crun-qemu/overlay.qcow2";
+/// UEFI variables.
+pub const NVRAM: &str = "/crun-qemu/nvram.fd";
+/// Read-only copy of the host's cache of what its QEMU can do.
+pub const CAPABILITIES: &str = "/crun-qemu/capabilities";
+/// The user's own mounts are moved below this directory.
+pub const MOUNTS: &str = "/crun-qemu/mounts";
+/// Root of the embedded libvirt driver, on a tmpfs; short, because sockets lie below it.
+pub const LIBVIRT: &str = "/run/v";
+/// The supervisor listens here and QEMU connects the guest's serial port to it.
+pub const CONSOLE: &str = "/run/console.sock";
