@@ -6,6 +6,22 @@
 pub mod error;
 pub mod paths;
 
+pub mod rootfs;
+
+pub mod image;
+
+pub mod first_boot;
+
 pub mod launch;
 
+pub mod network;
+
 pub mod edits;
+
+pub mod prepare;
+
+pub mod crun;
+
+pub mod ffi;
+
+pub mod exec;

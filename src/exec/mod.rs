@@ -1,0 +1,1 @@
+//! `podman exec`: ssh into the guest, or a command in the container around it.

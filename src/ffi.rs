@@ -1,0 +1,1 @@
+//! The C ABI: all exports and the guard around them.
