@@ -6,9 +6,17 @@
 pub mod error;
 pub mod paths;
 
+pub mod request;
+
+pub mod host;
+
 pub mod rootfs;
 
 pub mod image;
+
+pub mod plan;
+
+pub mod domain;
 
 pub mod first_boot;
 

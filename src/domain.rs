@@ -1,0 +1,163 @@
+//! The libvirt domain of a plan. Pure; every path is one inside the container.
+
+use std::io;
+
+use quick_xml::Writer;
+use quick_xml::events::{BytesEnd, BytesStart, BytesText, Event};
+
+use crate::paths;
+use crate::plan::{Accelerator, Firmware, Network, Plan};
+
+/// The XML document.
+pub fn xml(plan: &Plan) -> String {
+    let mut xml = Xml(Writer::new_with_indent(Vec::new(), b' ', 2));
+    // Writing into a Vec cannot fail.
+    let _ = domain(&mut xml, plan);
+    String::from_utf8_lossy(&xml.0.into_inner()).into_owned() + "\n"
+}
+
+type Attributes<'a> = &'a [(&'a str, &'a str)];
+
+/// Elements by name, attributes and content; escaping is quick-xml's.
+struct Xml(Writer<Vec<u8>>);
+
+impl Xml {
+    fn empty(&mut self, name: &str, attributes: Attributes) -> io::Result<()> {
+        self.0.write_event(Event::Empty(BytesStart::new(name).with_attributes(attributes.iter().copied())))
+    }
+
+    fn text(&mut self, name: &str, attributes: Attributes, text: &str) -> io::Result<()> {
+        let start = BytesStart::new(name).with_attributes(attributes.iter().copied());
+        self.0.write_event(Event::Start(start))?;
+        self.0.write_event(Event::Text(BytesText::new(text)))?;
+        self.0.write_event(Event::End(BytesEnd::new(name)))
+    }
+
+    fn parent(
+        &mut self,
+        name: &str,
+        attributes: Attributes,
+        children: impl FnOnce(&mut Self) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let start = BytesStart::new(name).with_attributes(attributes.iter().copied());
+        self.0.write_event(Event::Start(start))?;
+        children(self)?;
+        self.0.write_event(Event::End(BytesEnd::new(name)))
+    }
+}
+
+fn domain(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
+    let (kind, cpu) = match plan.accelerator {
+        Accelerator::Kvm => ("kvm", "host-passthrough"),
+        Accelerator::Tcg => ("qemu", "maximum"),
+    };
+    xml.parent("domain", &[("type", kind)], |xml| {
+        xml.text("name", &[], &plan.name)?;
+        xml.text("uuid", &[], &plan.uuid)?;
+        xml.text("memory", &[("unit", "b")], &plan.memory.to_string())?;
+        xml.text("vcpu", &[], &plan.vcpus.to_string())?;
+        xml.parent("os", &[], |xml| os(xml, &plan.firmware))?;
+        xml.parent("features", &[], |xml| {
+            xml.empty("acpi", &[])?;
+            xml.empty("apic", &[])
+        })?;
+        xml.empty("cpu", &[("mode", cpu), ("check", "none")])?;
+        xml.empty("clock", &[("offset", "utc")])?;
+        xml.text("on_poweroff", &[], "destroy")?;
+        xml.text("on_reboot", &[], "restart")?;
+        xml.text("on_crash", &[], "destroy")?;
+        xml.parent("devices", &[], |xml| devices(xml, plan))?;
+        xml.empty("seclabel", &[("type", "none")])
+    })
+}
+
+fn os(xml: &mut Xml, firmware: &Firmware) -> io::Result<()> {
+    xml.text("type", &[("arch", "x86_64"), ("machine", "q35")], "hvm")?;
+    match firmware {
+        Firmware::Bios => xml.empty("bios", &[("useserial", "yes")]),
+        Firmware::Uefi(uefi) => {
+            xml.text("loader", &[("readonly", "yes"), ("type", "pflash")], &uefi.code)?;
+            xml.text("nvram", &[], paths::NVRAM)
+        }
+    }?;
+    xml.empty("boot", &[("dev", "hd")])
+}
+
+fn devices(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
+    xml.text("emulator", &[], &plan.emulator)?;
+    xml.empty("controller", &[("type", "usb"), ("model", "none")])?;
+    xml.parent("disk", &[("type", "file"), ("device", "disk")], |xml| {
+        xml.empty("driver", &[("name", "qemu"), ("type", "qcow2"), ("discard", "unmap")])?;
+        xml.empty("source", &[("file", paths::OVERLAY)])?;
+        xml.parent("backingStore", &[("type", "file")], |xml| {
+            xml.empty("format", &[("type", &plan.image_format.to_string())])?;
+            xml.empty("source", &[("file", paths::IMAGE)])?;
+            xml.empty("backingStore", &[])
+        })?;
+        xml.empty("target", &[("dev", "vda"), ("bus", "virtio")])
+    })?;
+    interface(xml, plan)?;
+    xml.parent("serial", &[("type", "unix")], |xml| {
+        xml.empty("source", &[("mode", "connect"), ("path", paths::CONSOLE)])?;
+        xml.empty("target", &[("type", "isa-serial"), ("port", "0")])
+    })?;
+    xml.parent("rng", &[("model", "virtio")], |xml| xml.text("backend", &[("model", "random")], "/dev/urandom"))?;
+    xml.empty("memballoon", &[("model", "virtio"), ("freePageReporting", "on")])?;
+    xml.empty("panic", &[("model", "isa")])
+}
+
+fn interface(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
+    let kind = match plan.network {
+        Network::Tap { .. } => "ethernet",
+        Network::User => "user",
+    };
+    xml.parent("interface", &[("type", kind)], |xml| {
+        xml.empty("mac", &[("address", &plan.mac)])?;
+        if let Network::Tap { name, vhost } = &plan.network {
+            xml.empty("target", &[("dev", name), ("managed", "no")])?;
+            xml.empty("model", &[("type", "virtio")])?;
+            xml.empty("driver", &[("name", if *vhost { "vhost" } else { "qemu" })])
+        } else {
+            xml.empty("model", &[("type", "virtio")])
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Format;
+    use crate::plan::plan;
+    use crate::plan::tests::{BIOS_IMAGE, ID, host, request};
+    use crate::request::options::Firmware as Wanted;
+
+    /// `BLESS=1 cargo test` writes the golden files anew.
+    fn compare(name: &str, got: &str) {
+        let path = format!("{}/tests/golden/{name}.xml", env!("CARGO_MANIFEST_DIR"));
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(&path, got).unwrap();
+        }
+        assert_eq!(got, std::fs::read_to_string(&path).unwrap(), "{name}");
+    }
+
+    #[test]
+    fn golden() {
+        let kvm = plan(ID, &request(), &host(), BIOS_IMAGE).unwrap();
+        compare("kvm-bios-tap", &xml(&kvm));
+        let mut emulated = request();
+        emulated.options.emulated = true;
+        emulated.options.firmware = Wanted::Uefi;
+        emulated.own_network = false;
+        let image = crate::plan::ImageFacts { format: Format::Raw, ..BIOS_IMAGE };
+        compare("tcg-uefi-user", &xml(&plan(ID, &emulated, &host(), image).unwrap()));
+    }
+
+    #[test]
+    fn what_comes_from_outside_is_escaped() {
+        let mut plan = plan(ID, &request(), &host(), BIOS_IMAGE).unwrap();
+        plan.name = "<&>".into();
+        plan.mac = "\"'<".into();
+        let text = xml(&plan);
+        assert!(text.contains("<name>&lt;&amp;&gt;</name>") && text.contains("address=\"&quot;&apos;&lt;\""), "{text}");
+    }
+}

@@ -1,0 +1,171 @@
+//! Facts about the host, read once.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+
+/// What a plan depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// The supervisor's executable.
+    pub init: PathBuf,
+    /// QEMU's executable for this machine's kind of CPU.
+    pub emulator: String,
+    /// Whether `/dev/kvm` can be used, else why not.
+    pub kvm: std::result::Result<(), String>,
+    /// Whether taps can be made, else why not.
+    pub tun: std::result::Result<(), String>,
+    /// Whether the kernel can move a tap's packets.
+    pub vhost_net: bool,
+    /// UEFI firmware that is installed.
+    pub uefi: Option<Uefi>,
+    /// CPUs that this process may use.
+    pub cpus: u32,
+}
+
+/// A UEFI build: code and the template of its variables, each below `/usr`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uefi {
+    /// Read-only code.
+    pub code: String,
+    /// Variables before the first boot.
+    pub vars: String,
+}
+
+/// Where distributions put QEMU.
+const EMULATORS: &[&str] = &["/usr/bin/qemu-system-x86_64", "/usr/libexec/qemu-kvm"];
+/// Where distributions put libvirt's drivers.
+const DRIVERS: &[&str] = &[
+    "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so",
+    "/usr/lib64/libvirt/connection-driver/libvirt_driver_qemu.so",
+    "/usr/lib/libvirt/connection-driver/libvirt_driver_qemu.so",
+];
+/// Where distributions put nft.
+const NFT: &[&str] = &["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"];
+/// Descriptions of the firmware builds that are installed, as QEMU's interoperability documents define them.
+const FIRMWARE_DESCRIPTIONS: &str = "/usr/share/qemu/firmware";
+
+impl Host {
+    /// Looks at the host; `init` is the supervisor's executable.
+    ///
+    /// # Errors
+    /// Something is missing without which no VM runs, with the package that has it.
+    pub fn detect(init: &Path) -> Result<Self> {
+        if !is_executable(init) {
+            return Err(Error::new(init.display().to_string(), "not an executable").hint("run make install again"));
+        }
+        let emulator = installed("QEMU", EMULATORS, is_executable, "qemu-system-x86 (Debian) or qemu-kvm (Fedora)")?;
+        installed("libvirt's QEMU driver", DRIVERS, Path::is_file, "libvirt-daemon-driver-qemu")?;
+        installed("nft", NFT, is_executable, "nftables")?;
+        Ok(Self {
+            init: init.to_path_buf(),
+            emulator: emulator.to_string(),
+            kvm: usable("/dev/kvm"),
+            tun: usable("/dev/net/tun"),
+            vhost_net: usable("/dev/vhost-net").is_ok(),
+            uefi: uefi(Path::new(FIRMWARE_DESCRIPTIONS)),
+            cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
+        })
+    }
+}
+
+fn installed(what: &str, candidates: &[&'static str], test: fn(&Path) -> bool, package: &str) -> Result<&'static str> {
+    candidates
+        .iter()
+        .find(|path| test(Path::new(path)))
+        .copied()
+        .ok_or_else(|| Error::new(what, "not installed").hint(format!("install the package {package}")))
+}
+
+fn is_executable(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+}
+
+fn usable(device: &str) -> std::result::Result<(), String> {
+    OpenOptions::new().read(true).write(true).open(device).map(drop).map_err(|e| {
+        let text = e.to_string();
+        text.split(" (os error").next().unwrap_or_default().to_string()
+    })
+}
+
+/// The parts of a firmware description that decide.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Description {
+    interface_types: Vec<String>,
+    mapping: serde_json::Value,
+    targets: Vec<Target>,
+    features: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    architecture: String,
+    machines: Vec<String>,
+}
+
+/// The first build, in the order of the descriptions' names, for q35 without secure boot: secure boot wants SMM, which
+/// is slow, and refuses the unsigned kernels that people test.
+fn uefi(descriptions: &Path) -> Option<Uefi> {
+    let mut files: Vec<_> = fs::read_dir(descriptions).ok()?.flatten().map(|entry| entry.path()).collect();
+    files.sort();
+    files.iter().find_map(|file| described_uefi(&fs::read_to_string(file).ok()?))
+}
+
+fn described_uefi(json: &str) -> Option<Uefi> {
+    let d: Description = serde_json::from_str(json).ok()?;
+    let fits = d.interface_types.iter().any(|t| t == "uefi")
+        && d.targets.iter().any(|t| t.architecture == "x86_64" && t.machines.iter().any(|m| m.contains("q35")))
+        && !d
+            .features
+            .iter()
+            .any(|f| ["secure-boot", "enrolled-keys", "requires-smm", "amd-sev"].contains(&f.as_str()));
+    let file = |part: &str| {
+        let part = &d.mapping[part];
+        let raw = part["format"] == "raw";
+        part["filename"].as_str().filter(|name| raw && Path::new(name).is_absolute()).map(str::to_string)
+    };
+    if !fits || d.mapping["device"] != "flash" {
+        return None;
+    }
+    Some(Uefi { code: file("executable")?, vars: file("nvram-template")? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn description(features: &str, format: &str) -> String {
+        format!(
+            r#"{{"description": "x", "interface-types": ["uefi"], "tags": [],
+                "mapping": {{"device": "flash", "executable": {{"filename": "/usr/c.fd", "format": "{format}"}},
+                             "nvram-template": {{"filename": "/usr/v.fd", "format": "raw"}}}},
+                "targets": [{{"architecture": "x86_64", "machines": ["pc-i440fx-*", "pc-q35-*"]}}],
+                "features": [{features}]}}"#
+        )
+    }
+
+    #[test]
+    fn the_first_plain_build_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in [
+            ("10-secure.json", description(r#""secure-boot", "requires-smm""#, "raw")),
+            ("20-other.json", description("", "qcow2")),
+            ("25-broken.json", "{".to_string()),
+            ("30-plain.json", description(r#""acpi-s3""#, "raw")),
+        ] {
+            fs::write(dir.path().join(name), text).unwrap();
+        }
+        assert_eq!(uefi(dir.path()), Some(Uefi { code: "/usr/c.fd".into(), vars: "/usr/v.fd".into() }));
+    }
+
+    #[test]
+    fn what_is_missing_names_its_package() {
+        let error = installed("QEMU", &["/nowhere/qemu"], is_executable, "qemu-system-x86 (Debian)").unwrap_err();
+        assert_eq!(error.to_string(), "qemu: QEMU: not installed (install the package qemu-system-x86 (Debian))");
+    }
+}

@@ -1,0 +1,100 @@
+use super::*;
+
+pub(crate) fn request() -> Request {
+    Request::parse(
+        r#"{"ociVersion": "1.0.2", "process": {"cwd": "/", "args": [""], "user": {"uid": 0, "gid": 0}},
+            "root": {"path": "/r"}, "linux": {"namespaces": [{"type": "network"}]}}"#,
+    )
+    .unwrap()
+}
+
+pub(crate) fn host() -> Host {
+    Host {
+        init: "/usr/local/libexec/crun-qemu/crun-qemu-init".into(),
+        emulator: "/usr/bin/qemu-system-x86_64".into(),
+        kvm: Ok(()),
+        tun: Ok(()),
+        vhost_net: true,
+        uefi: Some(Uefi { code: "/usr/share/OVMF/OVMF_CODE.fd".into(), vars: "/usr/share/OVMF/OVMF_VARS.fd".into() }),
+        cpus: 4,
+    }
+}
+
+pub(crate) const BIOS_IMAGE: ImageFacts = ImageFacts { format: Format::Qcow2, bios_bootable: true };
+
+pub(crate) const ID: &str = "a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f90";
+
+fn decide(change: impl Fn(&mut Request, &mut Host, &mut ImageFacts)) -> Result<Plan> {
+    let (mut request, mut host, mut image) = (request(), host(), BIOS_IMAGE);
+    change(&mut request, &mut host, &mut image);
+    plan(ID, &request, &host, image)
+}
+
+#[test]
+fn memory_is_the_limit_else_the_default() {
+    for (limit, want) in [
+        (None, Ok(DEFAULT_MEMORY)),
+        (Some(1 << 30), Ok(1 << 30)),
+        (Some(16 << 20), Err("qemu: --memory: 16 MiB is too little for a VM (at least 32m)".to_string())),
+    ] {
+        let got = decide(|r, _, _| r.memory = limit).map(|p| p.memory).map_err(|e| e.to_string());
+        assert_eq!(got, want, "{limit:?}");
+    }
+}
+
+#[test]
+fn vcpus_are_the_quota_rounded_up_else_the_cpus_allowed() {
+    for (cpus, cpuset, want) in [
+        (None, None, 4),
+        (Some(1.5), None, 2),
+        (Some(0.1), None, 1),
+        (None, Some("0-1,3"), 3),
+        (Some(2.0), Some("0"), 2),
+    ] {
+        let got = decide(|r, _, _| (r.cpus, r.cpuset) = (cpus, cpuset.map(str::to_string))).unwrap().vcpus;
+        assert_eq!(got, want, "{cpus:?} {cpuset:?}");
+    }
+    assert!(decide(|r, _, _| r.cpuset = Some("3-1".into())).is_err());
+}
+
+#[test]
+fn firmware_follows_the_disk_unless_told() {
+    let uefi = Firmware::Uefi(host().uefi.unwrap());
+    for (wanted, bootable, want) in [
+        (Wanted::Auto, true, &Firmware::Bios),
+        (Wanted::Auto, false, &uefi),
+        (Wanted::Bios, false, &Firmware::Bios),
+        (Wanted::Uefi, true, &uefi),
+    ] {
+        let got = decide(|r, _, i| (r.options.firmware, i.bios_bootable) = (wanted, bootable)).unwrap().firmware;
+        assert_eq!(&got, want, "{wanted:?} {bootable}");
+    }
+    let error = decide(|r, h, _| (r.options.firmware, h.uefi) = (Wanted::Uefi, None)).unwrap_err();
+    assert!(error.to_string().starts_with("qemu: UEFI firmware: this host has none (install the package ovmf"));
+}
+
+#[test]
+fn without_kvm_one_warning_unless_emulation_is_meant() {
+    let plan = decide(|_, h, _| h.kvm = Err("Permission denied".into())).unwrap();
+    assert_eq!(plan.accelerator, Accelerator::Tcg);
+    assert_eq!(plan.warnings.len(), 1);
+    let plan = decide(|r, h, _| (r.options.emulated, h.kvm) = (true, Err("gone".into()))).unwrap();
+    assert_eq!((plan.accelerator, plan.warnings), (Accelerator::Tcg, vec![]));
+    assert_eq!(decide(|_, _, _| {}).unwrap().accelerator, Accelerator::Kvm);
+}
+
+#[test]
+fn a_shared_network_or_no_tun_means_the_user_network_and_a_warning() {
+    for (own, tun) in [(false, Ok(())), (true, Err("No such file or directory".to_string()))] {
+        let plan = decide(|r, h, _| (r.own_network, h.tun) = (own, tun.clone())).unwrap();
+        assert_eq!((plan.network, plan.warnings.len()), (Network::User, 1), "{own} {tun:?}");
+    }
+}
+
+#[test]
+fn identity_is_stable_and_well_formed() {
+    let plan = decide(|_, _, _| {}).unwrap();
+    assert_eq!(plan.uuid.len(), 36);
+    assert_eq!((&plan.uuid[14..15], &plan.mac[..9], &*plan.name), ("8", "52:54:00:", "a1b2c3d4e5f6"));
+    assert_eq!(plan, decide(|_, _, _| {}).unwrap());
+}

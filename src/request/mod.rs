@@ -1,0 +1,154 @@
+//! What was asked: the OCI configuration and the options in it, read and checked, nothing decided. Pure.
+
+pub mod options;
+
+use std::path::PathBuf;
+
+use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
+
+use crate::error::{Context, Error, Result};
+use options::Options;
+
+/// Everything that bears on the VM.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Options and annotations.
+    pub options: Options,
+    /// The container's root as the engine names it; relative to the bundle where it is relative.
+    pub root: PathBuf,
+    /// `--read-only`.
+    pub root_readonly: bool,
+    /// `--hostname`, else what the engine made up.
+    pub hostname: Option<String>,
+    /// The engine's and the user's mounts, in order.
+    pub mounts: Vec<Mount>,
+    /// `--memory`, bytes.
+    pub memory: Option<u64>,
+    /// `--cpus`: CPU time per wall-clock time.
+    pub cpus: Option<f64>,
+    /// `--cpuset-cpus`.
+    pub cpuset: Option<String>,
+    /// The host's user that is root in the container, where it has a user namespace.
+    pub mapped_root: Option<(u32, u32)>,
+    /// Whether the container has a network namespace that is not the host's.
+    pub own_network: bool,
+    /// The engine calls itself so (`io.container.manager`).
+    pub engine: Option<String>,
+}
+
+/// Where podman (4 and 5) and Docker put their init, which takes the arguments' first place with `--init`.
+const ENGINE_INITS: &[&str] = &["/run/podman-init", "/dev/init", "/sbin/docker-init"];
+
+impl Request {
+    /// Reads the text of a `config.json`.
+    ///
+    /// # Errors
+    /// Text that is no OCI configuration of a Linux container; see also [`Options::parse`].
+    pub fn parse(config: &str) -> Result<Self> {
+        let spec: Spec = serde_json::from_str(config).context("config.json")?;
+        let root = spec.root().as_ref().ok_or_else(|| Error::new("config.json", "it has no root"))?;
+        let process = spec.process().as_ref().ok_or_else(|| Error::new("config.json", "it has no process"))?;
+        let linux = spec.linux().as_ref().ok_or_else(|| Error::new("config.json", "not a Linux container"))?;
+        let annotations = spec.annotations().clone().unwrap_or_default();
+        let args = process.args().clone().unwrap_or_default();
+        let resources = linux.resources().as_ref();
+        let cpu = resources.and_then(|r| r.cpu().as_ref());
+        let positive = |n: i64| u64::try_from(n).ok().filter(|n| *n > 0);
+        let cpus = cpu.and_then(|c| Some((positive(c.quota()?)? as f64, c.period().filter(|p| *p > 0)? as f64)));
+        let namespaces = linux.namespaces().clone().unwrap_or_default();
+        Ok(Self {
+            options: Options::parse(without_init(&args), annotations.iter().map(|(k, v)| (k.as_str(), v.as_str())))?,
+            root: root.path().clone(),
+            root_readonly: root.readonly().unwrap_or(false),
+            hostname: spec.hostname().clone(),
+            mounts: spec.mounts().clone().unwrap_or_default(),
+            memory: resources.and_then(|r| positive(r.memory().as_ref()?.limit()?)),
+            cpus: cpus.map(|(quota, period)| quota / period),
+            cpuset: cpu.and_then(|c| c.cpus().clone()),
+            mapped_root: mapped_root(linux),
+            own_network: namespaces.iter().any(|n| n.typ() == LinuxNamespaceType::Network),
+            engine: annotations.get("io.container.manager").cloned(),
+        })
+    }
+}
+
+/// The VM's supervisor is an init already: the engine's (`--init`) is left out with its separator.
+fn without_init(args: &[String]) -> &[String] {
+    match args {
+        [init, separator, rest @ ..] if ENGINE_INITS.contains(&init.as_str()) && separator == "--" => rest,
+        _ => args,
+    }
+}
+
+/// Whether `destination` is where the engine puts its init.
+pub fn is_engine_init(destination: &str) -> bool {
+    ENGINE_INITS.contains(&destination)
+}
+
+fn mapped_root(linux: &oci_spec::runtime::Linux) -> Option<(u32, u32)> {
+    let host_id = |mappings: &Option<Vec<oci_spec::runtime::LinuxIdMapping>>| {
+        mappings.as_ref()?.iter().find(|m| m.container_id() == 0).map(|m| m.host_id())
+    };
+    Some((host_id(linux.uid_mappings())?, host_id(linux.gid_mappings())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(patch: serde_json::Value) -> Result<Request> {
+        let mut config = serde_json::json!({
+            "ociVersion": "1.0.2",
+            "process": {"cwd": "/", "args": [""], "user": {"uid": 0, "gid": 0}},
+            "root": {"path": "/r"},
+            "linux": {"namespaces": [{"type": "network", "path": "/run/netns/x"}]},
+        });
+        for (key, value) in patch.as_object().unwrap() {
+            config[key] = value.clone();
+        }
+        Request::parse(&config.to_string())
+    }
+
+    #[test]
+    fn sizes_and_identity() {
+        let request = parse(serde_json::json!({
+            "hostname": "h",
+            "linux": {
+                "resources": {"memory": {"limit": 536870912}, "cpu": {"quota": 150000, "period": 100000, "cpus": "0-1"}},
+                "uidMappings": [{"containerID": 0, "hostID": 1000, "size": 1}],
+                "gidMappings": [{"containerID": 0, "hostID": 1001, "size": 1}],
+            }
+        }))
+        .unwrap();
+        assert_eq!(request.memory, Some(512 << 20));
+        assert_eq!(request.cpus, Some(1.5));
+        assert_eq!(request.cpuset.as_deref(), Some("0-1"));
+        assert_eq!(request.mapped_root, Some((1000, 1001)));
+        assert_eq!(request.hostname.as_deref(), Some("h"));
+        assert!(!request.own_network);
+    }
+
+    #[test]
+    fn unlimited_is_no_size() {
+        let request =
+            parse(serde_json::json!({"linux": {"resources": {"memory": {"limit": -1}, "cpu": {"quota": 0}}}}));
+        let request = request.unwrap();
+        assert_eq!((request.memory, request.cpus), (None, None));
+    }
+
+    #[test]
+    fn an_engines_init_gives_way() {
+        for init in ENGINE_INITS {
+            let process =
+                serde_json::json!({"cwd": "/", "args": [init, "--", "", "--emulated"], "user": {"uid": 0, "gid": 0}});
+            assert!(parse(serde_json::json!({"process": process})).unwrap().options.emulated, "{init}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_configuration_is_refused() {
+        assert!(Request::parse("{").unwrap_err().to_string().starts_with("qemu: config.json: "));
+        let error = parse(serde_json::json!({"process": null})).unwrap_err();
+        assert_eq!(error.to_string(), "qemu: config.json: it has no process");
+    }
+}

@@ -1,0 +1,226 @@
+//! The options that follow the image: one table for the parser, the annotations, `--help` and the documentation.
+
+use std::fmt::Write as _;
+
+use crate::error::{Error, Result};
+use crate::image::Format;
+
+/// Prefix of the annotations that carry options.
+pub const ANNOTATION_PREFIX: &str = "run.oci.qemu.";
+
+/// What was asked with options and annotations.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Options {
+    /// `--emulated`: TCG even where KVM is usable.
+    pub emulated: bool,
+    /// `--firmware`.
+    pub firmware: Firmware,
+    /// `--format`: the image's format, declared rather than looked at.
+    pub format: Option<Format>,
+}
+
+/// What `--firmware` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Firmware {
+    /// BIOS where the disk can boot so, else UEFI.
+    #[default]
+    Auto,
+    /// SeaBIOS.
+    Bios,
+    /// OVMF.
+    Uefi,
+}
+
+/// One row of the table.
+pub struct OptionSpec {
+    /// Name without the dashes; the annotation is [`ANNOTATION_PREFIX`] and the name.
+    pub name: &'static str,
+    /// What its value is called; `None` for a switch.
+    pub argument: Option<&'static str>,
+    /// One line.
+    pub meaning: &'static str,
+    /// What holds without it.
+    pub default: &'static str,
+    /// Takes the value (`true` or `false` for a switch) in.
+    set: fn(&mut Options, &str) -> Result<()>,
+}
+
+/// Every option there is, by name.
+pub const TABLE: &[OptionSpec] = &[
+    OptionSpec {
+        name: "emulated",
+        argument: None,
+        meaning: "Emulate the CPU (TCG) even where KVM is usable.",
+        default: "KVM where it is usable",
+        set: |o, v| Ok(o.emulated = switch("emulated", v)?),
+    },
+    OptionSpec {
+        name: "firmware",
+        argument: Some("auto|bios|uefi"),
+        meaning: "Firmware of the VM; auto takes BIOS where the disk can boot so, else UEFI.",
+        default: "auto",
+        set: |o, v| Ok(o.firmware = firmware(v)?),
+    },
+    OptionSpec {
+        name: "format",
+        argument: Some("qcow2|raw"),
+        meaning: "Format of the VM image.",
+        default: "found from the image's header",
+        set: |o, v| Ok(o.format = Some(v.parse()?)),
+    },
+];
+
+fn switch(name: &str, value: &str) -> Result<bool> {
+    match value {
+        "true" | "" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(Error::new(format!("--{name}"), format!("\"{value}\" is neither true nor false"))),
+    }
+}
+
+fn firmware(value: &str) -> Result<Firmware> {
+    match value {
+        "auto" => Ok(Firmware::Auto),
+        "bios" => Ok(Firmware::Bios),
+        "uefi" => Ok(Firmware::Uefi),
+        _ => Err(Error::new("--firmware", format!("\"{value}\" is unknown")).hint("auto, bios or uefi")),
+    }
+}
+
+impl Options {
+    /// Reads `annotations`, then the container's `args`, which win.
+    ///
+    /// # Errors
+    /// An unknown option or annotation, a value that is missing, not wanted or not understood, an option given twice,
+    /// or arguments that are no options.
+    pub fn parse<'a>(args: &[String], annotations: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self> {
+        let mut options = Self::default();
+        for (key, value) in annotations {
+            let Some(name) = key.strip_prefix(ANNOTATION_PREFIX) else { continue };
+            let spec = find(name).ok_or_else(|| {
+                Error::new(format!("annotation {key}"), "unknown").hint(format!("known are {}", names("")))
+            })?;
+            (spec.set)(&mut options, value)?;
+        }
+        let mut seen = Vec::new();
+        let mut rest = of_args(args)?.iter();
+        while let Some(arg) = rest.next() {
+            let (spec, inline) = recognize(arg)?;
+            if seen.contains(&spec.name) {
+                return Err(Error::new(format!("--{}", spec.name), "given twice"));
+            }
+            seen.push(spec.name);
+            let value = match (spec.argument, inline) {
+                (None, None) => "true",
+                (_, Some(value)) => value,
+                (Some(argument), None) => rest.next().map(String::as_str).ok_or_else(|| {
+                    Error::new(format!("--{}", spec.name), "its value is missing")
+                        .hint(format!("--{} {argument}", spec.name))
+                })?,
+            };
+            (spec.set)(&mut options, value)?;
+        }
+        Ok(options)
+    }
+}
+
+/// The part of the container's args that holds options: what follows the first empty one. Without an empty one all of
+/// them have to be options, because an image's ENTRYPOINT and CMD arrive in the same list.
+fn of_args(args: &[String]) -> Result<&[String]> {
+    if let Some(empty) = args.iter().position(String::is_empty) {
+        return Ok(&args[empty + 1..]);
+    }
+    match args.first() {
+        Some(first) if !first.starts_with("--") => {
+            Err(Error::new(format!("command \"{first}\""), "a VM image runs none")
+                .hint("put \"\" after the image, and options after that"))
+        }
+        _ => Ok(args),
+    }
+}
+
+fn recognize(arg: &str) -> Result<(&'static OptionSpec, Option<&str>)> {
+    let Some(long) = arg.strip_prefix("--") else {
+        return Err(
+            Error::new(format!("argument \"{arg}\""), "not an option").hint(format!("options are {}", names("--")))
+        );
+    };
+    let (name, inline) = match long.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (long, None),
+    };
+    let spec = find(name).ok_or_else(|| {
+        Error::new(format!("--{name}"), "unknown option").hint(format!("options are {}", names("--")))
+    })?;
+    Ok((spec, inline))
+}
+
+fn find(name: &str) -> Option<&'static OptionSpec> {
+    TABLE.iter().find(|spec| spec.name == name)
+}
+
+fn names(prefix: &str) -> String {
+    TABLE.iter().map(|spec| format!("{prefix}{}", spec.name)).collect::<Vec<_>>().join(", ")
+}
+
+/// The table as `--help` prints it.
+pub fn help() -> String {
+    TABLE.iter().fold(String::new(), |mut text, spec| {
+        let argument = spec.argument.map(|a| format!(" {a}")).unwrap_or_default();
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  --{}{argument}\n      {} Default: {}.", spec.name, spec.meaning, spec.default);
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str], annotations: &[(&str, &str)]) -> std::result::Result<Options, String> {
+        let args: Vec<_> = args.iter().map(ToString::to_string).collect();
+        Options::parse(&args, annotations.iter().copied()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn arguments_win_over_annotations_and_what_precedes_the_empty_one_is_ignored() {
+        let base = Options::default();
+        for (args, annotations, want) in [
+            (&[""][..], &[][..], base.clone()),
+            (&["--emulated"], &[], Options { emulated: true, ..base.clone() }),
+            (&["/bin/sh", "-c", "", "--emulated"], &[], Options { emulated: true, ..base.clone() }),
+            (&["", "--emulated=false"], &[("run.oci.qemu.emulated", "true")], base.clone()),
+            (
+                &["", "--firmware", "uefi"],
+                &[("run.oci.qemu.firmware", "bios"), ("run.oci.qemu.format", "raw"), ("other", "x")],
+                Options { firmware: Firmware::Uefi, format: Some(Format::Raw), ..base.clone() },
+            ),
+        ] {
+            assert_eq!(parse(args, annotations), Ok(want), "{args:?} {annotations:?}");
+        }
+    }
+
+    #[test]
+    fn each_mistake_has_its_line() {
+        for (args, annotations, want) in [
+            (
+                &["/sbin/init"][..],
+                &[][..],
+                r#"qemu: command "/sbin/init": a VM image runs none (put "" after the image, and options after that)"#,
+            ),
+            (&["", "--bogus"], &[], "qemu: --bogus: unknown option (options are --emulated, --firmware, --format)"),
+            (&["", "x"], &[], r#"qemu: argument "x": not an option (options are --emulated, --firmware, --format)"#),
+            (&["", "--format"], &[], "qemu: --format: its value is missing (--format qcow2|raw)"),
+            (&["", "--emulated=1"], &[], r#"qemu: --emulated: "1" is neither true nor false"#),
+            (&["", "--emulated", "--emulated"], &[], "qemu: --emulated: given twice"),
+            (&["", "--firmware", "efi"], &[], r#"qemu: --firmware: "efi" is unknown (auto, bios or uefi)"#),
+            (
+                &[""],
+                &[("run.oci.qemu.x", "")],
+                "qemu: annotation run.oci.qemu.x: unknown (known are emulated, firmware, format)",
+            ),
+        ] {
+            assert_eq!(parse(args, annotations), Err(want.to_string()), "{args:?}");
+        }
+    }
+}
