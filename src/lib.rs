@@ -26,6 +26,8 @@ pub mod network;
 
 pub mod edits;
 
+pub mod config_json;
+
 pub mod prepare;
 
 pub mod crun;

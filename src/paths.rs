@@ -20,3 +20,6 @@ pub const MOUNTS: &str = "/crun-qemu/mounts";
 pub const LIBVIRT: &str = "/run/v";
 /// The supervisor listens here and QEMU connects the guest's serial port to it.
 pub const CONSOLE: &str = "/run/console.sock";
+/// The environment of `podman exec` reaches our process as variables of this name and a number, each holding one
+/// `NAME=VALUE`: the loader must not see names such as LD_PRELOAD.
+pub const EXEC_ENV: &str = "CRUN_QEMU_ENV_";

@@ -1,10 +1,12 @@
 //! Every decision about the VM. Pure: reads no file, starts no process.
 
+use oci_spec::runtime::Mount;
+
 use crate::error::{Error, Result};
 use crate::host::{Host, Uefi};
 use crate::image::Format;
-use crate::request::Request;
 use crate::request::options::Firmware as Wanted;
+use crate::request::{Request, is_engine_init};
 
 /// Guest memory without `--memory`, bytes.
 pub const DEFAULT_MEMORY: u64 = 2 << 30;
@@ -34,6 +36,8 @@ pub struct Plan {
     pub network: Network,
     /// Hardware address of the guest's network card.
     pub mac: String,
+    /// The engine's mounts that the container keeps, as indices.
+    pub kept_mounts: Vec<usize>,
     /// What the user should know, one line each.
     pub warnings: Vec<String>,
 }
@@ -97,6 +101,7 @@ pub fn plan(id: &str, request: &Request, host: &Host, image: ImageFacts) -> Resu
         image_format: image.format,
         network: network(request, host, id, &mut warnings),
         mac: mac(digest),
+        kept_mounts: kept_mounts(&request.mounts)?,
         warnings,
     })
 }
@@ -170,6 +175,27 @@ fn network(request: &Request, host: &Host, id: &str, warnings: &mut Vec<String>)
         .hint("the guest gets QEMU's user network: it can reach out, published ports do not reach it");
     warnings.push(line.to_string());
     Network::User
+}
+
+/// Mounts that the engine makes in every container and that serve the processes around the VM too. Directories are
+/// meant with everything below them.
+const KEPT_DIRS: &[&str] = &["/dev", "/proc", "/sys"];
+const KEPT_FILES: &[&str] = &["/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/run/.containerenv"];
+/// Mounts that the engine makes for the container's own programs, of which there are none.
+const DROPPED: &[&str] = &["/run", "/run/lock", "/run/secrets", "/tmp", "/var/tmp", "/var/log/journal"];
+
+fn kept_mounts(mounts: &[Mount]) -> Result<Vec<usize>> {
+    let mut kept = Vec::new();
+    for (index, mount) in mounts.iter().enumerate() {
+        let destination = mount.destination();
+        let name = destination.to_string_lossy();
+        if KEPT_FILES.contains(&&*name) || KEPT_DIRS.iter().any(|dir| destination.starts_with(dir)) {
+            kept.push(index);
+        } else if !DROPPED.contains(&&*name) && !is_engine_init(&name) {
+            return Err(Error::new(format!("mount {name}"), "passing it to the guest is not supported yet"));
+        }
+    }
+    Ok(kept)
 }
 
 /// FNV-1a: identifiers derived from the container's have to be stable, not secret.

@@ -1,18 +1,166 @@
 //! The steps with effects on the host's side: from the bundle to files on disk and edits.
 
-use std::path::Path;
+mod capabilities;
+mod private_dir;
+mod skeleton;
+mod storage;
 
-use crate::edits::Edits;
-use crate::error::Result;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain;
+use crate::edits::{Artifacts, Edits};
+use crate::error::{Context, Error, Result};
+use crate::host::Host;
+use crate::image::{self, Format, overlay};
+use crate::launch::Launch;
+use crate::network;
+use crate::paths;
+use crate::plan::{Firmware, ImageFacts, Network, Plan, plan};
+use crate::request::Request;
+use crate::request::options::Firmware as WantedFirmware;
+use crate::rootfs::Root;
+use private_dir::PrivateDir;
+
+/// Name of the private directory in the bundle.
+const PRIVATE_DIR: &str = "crun-qemu";
+/// What the network phase is told.
+const NETWORK: &str = "network.json";
+/// Which file of the root is the VM image.
+const RECORD: &str = "record.json";
+/// The overlay.
+const OVERLAY: &str = "overlay.qcow2";
+/// UEFI variables.
+const NVRAM: &str = "nvram.fd";
+
+/// The choice of an image, made at the first start and kept: a file that is added later changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    /// Absolute path in the container's root.
+    image: PathBuf,
+    /// Its format; what a guest writes to a raw disk must not change it.
+    format: Format,
+}
 
 /// Prepares the container's VM: makes everything of ours in `bundle` and says what to change in its configuration.
-pub fn create(bundle: &Path, id: &str) -> Result<Edits> {
-    let _ = (bundle, id);
-    Err(crate::error::Error::new("create", "not there yet"))
+/// `init` is the supervisor's executable.
+///
+/// # Errors
+/// Whatever can be known before the VM starts. A failure leaves behind nothing that was not there before.
+pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
+    let config = bundle.join("config.json");
+    let request = Request::parse(&fs::read_to_string(&config).context(config.display())?)?;
+    let host = Host::detect(init)?;
+    let rootfs = bundle.join(&request.root);
+    let root = Root::open(&rootfs)?;
+    let private = PrivateDir::open(bundle.join(PRIVATE_DIR), request.mapped_root)?;
+    let layer = storage::layer(bundle, &rootfs, &request);
+    let layer = layer.map(|path| PrivateDir::open(path, request.mapped_root)).transpose()?;
+    let storage = layer.as_ref().unwrap_or(&private);
+
+    let (record, file) = choose(&root, storage, request.options.format)?;
+    let disk = image::inspect(&record.image, &file, Some(record.format))?;
+    let look = request.options.firmware == WantedFirmware::Auto;
+    let facts = ImageFacts { format: disk.format, bios_bootable: look && image::bios_bootable(&file, &disk)? };
+    let plan = plan(id, &request, &host, facts)?;
+
+    keep_disk(storage, &record, disk.virtual_size)?;
+    let nvram = keep_nvram(&private, &plan.firmware)?;
+    skeleton::make(&private)?;
+    write_network(&private, &plan, &request)?;
+    write_launch(&private, &plan)?;
+    let artifacts = Artifacts {
+        root: private.join(skeleton::ROOT),
+        init: host.init.clone(),
+        image: rootfs.join(record.image.strip_prefix("/").unwrap_or(&record.image)),
+        overlay: storage.join(OVERLAY),
+        nvram,
+        capabilities: capabilities::cached(&host, plan.accelerator),
+    };
+    layer.into_iter().chain([private]).for_each(PrivateDir::keep);
+    Ok(Edits::new(&plan, &artifacts))
+}
+
+/// The supervisor where `make install` puts it.
+pub fn installed_init() -> PathBuf {
+    Path::new(option_env!("CRUN_QEMU_LIBEXEC").unwrap_or("/usr/local/libexec/crun-qemu")).join("crun-qemu-init")
+}
+
+/// Writes the edited configuration beside everything else of ours in `bundle`; the engine's own stays as it is.
+pub fn write_config(bundle: &Path, config: &[u8]) -> Result<PathBuf> {
+    PrivateDir::open(bundle.join(PRIVATE_DIR), None)?.write("config.json", 0o600, config)
 }
 
 /// Sets up the guest's network; the caller is in the container's network namespace with CAP_NET_ADMIN over it.
 pub fn network(bundle: &Path) -> Result<()> {
-    let _ = bundle;
+    match fs::read_to_string(bundle.join(PRIVATE_DIR).join(NETWORK)) {
+        Ok(text) => network::set_up(&serde_json::from_str(&text).context(NETWORK)?),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e).context(NETWORK),
+    }
+}
+
+/// The image that is recorded, else the only one there is.
+fn choose(root: &Root, storage: &PrivateDir, declared: Option<Format>) -> Result<(Record, File)> {
+    let Some(text) = storage.read(RECORD)? else {
+        let found = root.find_image()?;
+        let format = image::inspect(&found.path, &found.file, declared)?.format;
+        return Ok((Record { image: found.path, format }, found.file));
+    };
+    let record: Record = serde_json::from_slice(&text).context(storage.join(RECORD).display())?;
+    if declared.is_some_and(|format| format != record.format) {
+        let why = format!("the container's disk was made on a {} image", record.format);
+        return Err(Error::new("--format", why).hint("make a new container"));
+    }
+    let file = root.open_recorded(&record.image)?;
+    Ok((record, file))
+}
+
+/// Makes the overlay unless the container has it already.
+fn keep_disk(dir: &PrivateDir, record: &Record, virtual_size: u64) -> Result<()> {
+    let path = dir.join(OVERLAY);
+    if fs::symlink_metadata(&path).is_ok() {
+        // An image may bring a file of this name.
+        return overlay::check(&path, paths::IMAGE, record.format);
+    }
+    overlay::create(&path, paths::IMAGE, record.format, virtual_size)?;
+    dir.give(&path)?;
+    dir.write(RECORD, 0o600, &serde_json::to_vec(record).context(RECORD)?)?;
+    Ok(())
+}
+
+/// Makes the UEFI variables unless the container has them already.
+fn keep_nvram(dir: &PrivateDir, firmware: &Firmware) -> Result<Option<PathBuf>> {
+    let Firmware::Uefi(uefi) = firmware else { return Ok(None) };
+    let path = dir.join(NVRAM);
+    if !path.exists() {
+        dir.write(NVRAM, 0o600, &fs::read(&uefi.vars).context(&uefi.vars)?)?;
+    }
+    Ok(Some(path))
+}
+
+fn write_network(dir: &PrivateDir, plan: &Plan, request: &Request) -> Result<()> {
+    let Network::Tap { name, .. } = &plan.network else {
+        // An earlier start of the same container may have had a tap.
+        let _ = fs::remove_file(dir.join(NETWORK));
+        return Ok(());
+    };
+    let resolv_conf = request.mounts.iter().find(|m| m.destination() == Path::new("/etc/resolv.conf"));
+    let text = resolv_conf.and_then(|m| fs::read_to_string(m.source().as_ref()?).ok()).unwrap_or_default();
+    let network = network::Network::new(name, &text);
+    dir.write(NETWORK, 0o600, &serde_json::to_vec(&network).context(NETWORK)?)?;
+    Ok(())
+}
+
+fn write_launch(dir: &PrivateDir, plan: &Plan) -> Result<()> {
+    let tap = match &plan.network {
+        Network::Tap { name, .. } => Some(name.clone()),
+        Network::User => None,
+    };
+    let launch = Launch { domain: domain::xml(plan), warnings: plan.warnings.clone(), tap };
+    let name = format!("{}{}", skeleton::ROOT, paths::LAUNCH);
+    dir.write(&name, 0o600, &serde_json::to_vec(&launch).context("launch.json")?)?;
     Ok(())
 }

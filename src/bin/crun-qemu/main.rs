@@ -1,2 +1,124 @@
-//! The OCI runtime executable.
-fn main() {}
+//! The OCI runtime executable: crun's command line, with a VM in place of the container's process.
+
+mod command_line;
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use command_line::CommandLine;
+use crun_qemu::error::{Context, Error, Result};
+use crun_qemu::request::options;
+use crun_qemu::{config_json, paths, prepare};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use serde_json::Value;
+
+/// Where crun is looked for; engines call runtimes with an empty environment.
+const CRUN: &[&str] = &["/usr/bin/crun", "/usr/local/bin/crun", "/bin/crun"];
+/// Annotations by which engines say that a container only holds the namespaces of a pod.
+const SANDBOX: &[&str] = &["io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType"];
+
+fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let line = CommandLine::parse(&words);
+    let command = line.command.map(|index| words[index].to_string_lossy().into_owned());
+    let done = match command.as_deref() {
+        Some("network") if words.len() == 1 => network_hook(),
+        Some("options") if words.len() == 1 => {
+            print!("{}", options::help());
+            Ok(())
+        }
+        Some("create" | "run") => create(&words, &line),
+        Some("exec") => exec(&words, &line),
+        _ => hand_over(words.iter()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            report(&line, &e);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Where the engine looks for the reason of a failure: in the log that it named, else on stderr.
+fn report(line: &CommandLine, error: &Error) {
+    let text = if line.json_log {
+        serde_json::json!({"msg": error.to_string(), "level": "error"}).to_string()
+    } else {
+        error.to_string()
+    };
+    let log = line.log.as_ref().and_then(|path| OpenOptions::new().append(true).create(true).open(path).ok());
+    if log.is_none_or(|mut log| writeln!(log, "{text}").is_err()) {
+        eprintln!("{error}");
+    }
+}
+
+fn create(words: &[OsString], line: &CommandLine) -> Result<()> {
+    let (Some(command), Some(id)) = (line.command, line.id) else { return hand_over(words.iter()) };
+    let cwd = std::env::current_dir().context("working directory")?;
+    let bundle = cwd.join(line.bundle.as_deref().unwrap_or(Path::new(".")));
+    let original = bundle.join(line.config.as_deref().unwrap_or(Path::new("config.json")));
+    let text = fs::read_to_string(&original).context(original.display())?;
+    let mut config: Value = serde_json::from_str(&text).context(original.display())?;
+    if SANDBOX.iter().any(|key| config["annotations"][key] == "sandbox") {
+        return hand_over(words.iter());
+    }
+    if line.config.is_some() {
+        return Err(Error::new("--config", "the configuration of a VM is its bundle's own"));
+    }
+    let exe = std::env::current_exe().context("/proc/self/exe")?;
+    let edits = prepare::create(&bundle, &words[id].to_string_lossy(), &supervisor(&exe))?;
+    config_json::apply(&mut config, &edits, &exe)?;
+    let edited = prepare::write_config(&bundle, &serde_json::to_vec(&config).context("config.json")?)?;
+    let (before, after) = words.split_at(command + 1);
+    let config = [OsStr::new("--config"), edited.as_os_str()];
+    hand_over(before.iter().map(AsRef::as_ref).chain(config).chain(after.iter().map(OsString::as_os_str)))
+}
+
+/// Beside this executable in a build tree, else where it is installed.
+fn supervisor(exe: &Path) -> PathBuf {
+    let beside = exe.with_file_name("crun-qemu-init");
+    if beside.exists() { beside } else { prepare::installed_init() }
+}
+
+fn exec(words: &[OsString], line: &CommandLine) -> Result<()> {
+    let Some(id) = line.id else { return hand_over(words.iter()) };
+    let Some((path, index)) = &line.process else {
+        let (before, after) = words.split_at(id + 1);
+        let init = [OsStr::new(paths::INIT), OsStr::new("exec"), OsStr::new("--")];
+        return hand_over(before.iter().map(AsRef::as_ref).chain(init).chain(after.iter().map(OsString::as_os_str)));
+    };
+    let text = fs::read_to_string(path).context(path.display())?;
+    let mut process: Value = serde_json::from_str(&text).context(path.display())?;
+    config_json::apply_exec(&mut process)?;
+    let mut edited = fs::File::from(memfd_create("process", MFdFlags::empty()).context("memfd")?);
+    edited.write_all(process.to_string().as_bytes()).and_then(|()| edited.rewind()).context("memfd")?;
+    fcntl(&edited, FcntlArg::F_SETFD(FdFlag::empty())).context("memfd")?;
+    let mut words = words.to_vec();
+    let name = format!("/proc/self/fd/{}", edited.as_raw_fd());
+    words[*index] =
+        if words[*index].to_string_lossy().starts_with("--process=") { format!("--process={name}") } else { name }
+            .into();
+    hand_over(words.iter())
+}
+
+/// Called by crun in the container's namespaces, with the container's state on stdin.
+fn network_hook() -> Result<()> {
+    let mut state = String::new();
+    std::io::stdin().read_to_string(&mut state).context("hook")?;
+    let state: Value = serde_json::from_str(&state).context("hook")?;
+    let bundle = state["bundle"].as_str().ok_or_else(|| Error::new("hook", "the state names no bundle"))?;
+    prepare::network(Path::new(bundle))
+}
+
+fn hand_over(words: impl Iterator<Item = impl AsRef<OsStr>>) -> Result<()> {
+    let crun = CRUN.iter().find(|path| Path::new(path).exists()).copied().unwrap_or("crun");
+    let error = Command::new(crun).args(words).exec();
+    Err(Error::new(crun, error.to_string()).hint("install the package crun"))
+}

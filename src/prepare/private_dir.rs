@@ -1,0 +1,153 @@
+//! `<bundle>/crun-qemu`: what is ours on the host's side, for one container.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Gid, Uid, chown};
+
+use crate::error::{Context, Error, Result};
+
+/// No file that is read back is larger, bytes: the record of an image is a path and a word.
+const LARGEST: u64 = 64 << 10;
+
+/// A directory of ours, made anew or found again.
+///
+/// What it makes for the first time it removes again when it is dropped before [`PrivateDir::keep`].
+pub struct PrivateDir {
+    path: PathBuf,
+    owner: Option<(Uid, Gid)>,
+    /// Whether to remove everything on drop.
+    fresh: bool,
+}
+
+impl PrivateDir {
+    /// Opens or makes `path` for the one who is root in the container: `mapped_root` are its ids on the host where the
+    /// container has a user namespace.
+    pub fn open(path: PathBuf, mapped_root: Option<(u32, u32)>) -> Result<Self> {
+        let owner = mapped_root
+            .map(|(uid, gid)| (Uid::from_raw(uid), Gid::from_raw(gid)))
+            .filter(|(uid, gid)| (*uid, *gid) != (Uid::effective(), Gid::effective()));
+        // An image may bring a link of this name.
+        let fresh = match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_dir() => false,
+            Ok(_) => return Err(Error::new(path.display().to_string(), "not a directory")),
+            Err(_) => true,
+        };
+        if fresh {
+            DirBuilder::new().mode(0o700).create(&path).context(path.display())?;
+        }
+        let dir = Self { path, owner, fresh };
+        dir.give(&dir.path)?;
+        Ok(dir)
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Path of something in it.
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Ends the time in which a failure removes what was made.
+    pub fn keep(mut self) {
+        self.fresh = false;
+    }
+
+    /// Makes `path`, which is in this directory, the property of the container's root.
+    pub fn give(&self, path: &Path) -> Result<()> {
+        match self.owner {
+            Some((uid, gid)) => chown(path, Some(uid), Some(gid)).context(path.display()),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes a directory below this one that others may enter.
+    pub fn make_dir(&self, name: &str) -> Result<()> {
+        DirBuilder::new().mode(0o755).recursive(true).create(self.join(name)).context(self.join(name).display())
+    }
+
+    /// Reads a file of ours if it is there; never through a link.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let path = self.join(name);
+        let mut content = Vec::new();
+        let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path);
+        match opened.and_then(|file| file.take(LARGEST).read_to_end(&mut content)) {
+            Ok(_) => Ok(Some(content)),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e).context(path.display()),
+        }
+    }
+
+    /// Writes a file in one step, so that a reader sees the old content or the new.
+    pub fn write(&self, name: &str, mode: u32, content: &[u8]) -> Result<PathBuf> {
+        let path = self.join(name);
+        let temporary = self.join(&format!("{name}.new"));
+        let _ = fs::remove_file(&temporary);
+        let written = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary);
+        written.and_then(|mut file: File| file.write_all(content)).context(path.display())?;
+        self.give(&temporary)?;
+        fs::rename(&temporary, &path).context(path.display())?;
+        Ok(path)
+    }
+
+    /// Makes a symbolic link unless it is there.
+    pub fn link(&self, name: &str, target: &Path) -> Result<()> {
+        match symlink(target, self.join(name)) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
+            other => other.context(self.join(name).display()),
+        }
+    }
+}
+
+impl Drop for PrivateDir {
+    fn drop(&mut self) {
+        if self.fresh {
+            // The error that led here is the one to report.
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fresh_one_is_removed_unless_kept_and_an_old_one_never() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("d");
+        let open = || PrivateDir::open(path.clone(), None).unwrap();
+        drop(open());
+        assert!(!path.exists());
+        let dir = open();
+        dir.write("f", 0o600, b"x").unwrap();
+        dir.keep();
+        drop(open());
+        assert_eq!(fs::read(path.join("f")).unwrap(), b"x");
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn links_that_an_image_brings_are_not_followed() {
+        let parent = tempfile::tempdir().unwrap();
+        let victim = parent.path().join("victim");
+        fs::write(&victim, "old").unwrap();
+        symlink(parent.path(), parent.path().join("dir")).unwrap();
+        assert!(PrivateDir::open(parent.path().join("dir"), None).is_err());
+        let dir = PrivateDir::open(parent.path().join("real"), None).unwrap();
+        for name in ["f", "f.new"] {
+            symlink(&victim, dir.join(name)).unwrap();
+        }
+        assert!(dir.read("f").is_err());
+        dir.write("f", 0o600, b"new").unwrap();
+        assert_eq!(
+            (fs::read_to_string(&victim).unwrap().as_str(), dir.read("f").unwrap().unwrap().as_slice()),
+            ("old", &b"new"[..])
+        );
+    }
+}

@@ -1,0 +1,105 @@
+//! The container's root: nothing of the image's own root, the host's `/usr`, and files of ours.
+
+use std::fs;
+use std::path::Path;
+
+use super::private_dir::PrivateDir;
+use crate::error::{Context, Error, Result};
+use crate::paths;
+
+/// Name of the root in the private directory.
+pub const ROOT: &str = "root";
+
+/// Mount points for directories.
+const DIRS: &[&str] =
+    &["dev", "etc", "proc", "run", "sys", "tmp", "usr", "var/tmp", "crun-qemu/capabilities", "crun-qemu/local/bin"];
+/// Mount points for files.
+const FILES: &[&str] = &[
+    "etc/hostname",
+    "etc/hosts",
+    "etc/ld.so.cache",
+    "etc/resolv.conf",
+    "crun-qemu/crun-qemu-init",
+    "crun-qemu/image",
+    "crun-qemu/nvram.fd",
+    "crun-qemu/overlay.qcow2",
+];
+/// libvirt looks up the user that its packages make for QEMU even where it is told to use root.
+const PASSWD: &str = "root:x:0:0:root:/run:/bin/sh\nlibvirt-qemu:x:64055:64055::/:/usr/sbin/nologin\n";
+const GROUP: &str = "root:x:0:\nkvm:x:64054:\nlibvirt-qemu:x:64055:\n";
+const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\n";
+/// Top-level names that are links into `/usr` on a host whose `/usr` is merged.
+const USR_LINKS: &[&str] = &["bin", "lib", "lib32", "lib64", "libx32", "sbin"];
+
+/// Users that `podman exec` can name where crun insists on finding a command of that name: root, the container itself
+/// and the default users of the distributions' cloud images.
+const EXEC_NAMES: &[&str] = &[
+    "-",
+    "root",
+    "admin",
+    "alma",
+    "almalinux",
+    "alpine",
+    "amazon",
+    "arch",
+    "azureuser",
+    "bitnami",
+    "centos",
+    "clear",
+    "cloud",
+    "cloud-user",
+    "core",
+    "debian",
+    "ec2-user",
+    "eurolinux",
+    "fedora",
+    "freebsd",
+    "gentoo",
+    "kali",
+    "mageia",
+    "nixos",
+    "opensuse",
+    "openeuler",
+    "opc",
+    "oracle",
+    "rancher",
+    "rocky",
+    "rhel",
+    "sles",
+    "suse",
+    "tiny",
+    "ubuntu",
+    "user",
+    "vagrant",
+    "void",
+];
+
+/// Makes the root below `dir`; again, where it is there already.
+pub fn make(dir: &PrivateDir) -> Result<()> {
+    let inside = |name: &str| format!("{ROOT}/{name}");
+    DIRS.iter().try_for_each(|name| dir.make_dir(&inside(name)))?;
+    for name in FILES {
+        dir.write(&inside(name), 0o644, b"")?;
+    }
+    for (name, content) in [("etc/passwd", PASSWD), ("etc/group", GROUP), ("etc/nsswitch.conf", NSSWITCH)] {
+        dir.write(&inside(name), 0o644, content.as_bytes())?;
+    }
+    for name in USR_LINKS {
+        link_as_the_host_has_it(dir, name)?;
+    }
+    // Every lookup of a command in this directory fails with ELOOP, which newer cruns pass on to the handler: any
+    // user of the guest can be named. Older ones need the names.
+    dir.link(&inside("crun-qemu/local/sbin"), Path::new("sbin"))?;
+    EXEC_NAMES
+        .iter()
+        .try_for_each(|name| dir.link(&inside(&format!("crun-qemu/local/bin/{name}")), Path::new(paths::INIT)))
+}
+
+fn link_as_the_host_has_it(dir: &PrivateDir, name: &str) -> Result<()> {
+    let host = Path::new("/").join(name);
+    let Ok(metadata) = fs::symlink_metadata(&host) else { return Ok(()) };
+    if !metadata.is_symlink() {
+        return Err(Error::new(host.display().to_string(), "not a link into /usr").hint("a merged /usr is needed"));
+    }
+    dir.link(&format!("{ROOT}/{name}"), &fs::read_link(&host).context(host.display())?)
+}

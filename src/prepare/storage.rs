@@ -1,0 +1,24 @@
+//! Where a container's writes go: its own writable layer where it has one, else the bundle.
+
+use std::path::{Path, PathBuf};
+
+use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
+
+use crate::request::Request;
+
+/// Our directory in a writable layer.
+const LAYER_DIR: &str = ".crun-qemu";
+
+/// The directory for overlay and record in the container's own layer; `None` where the bundle is the place.
+pub fn layer(bundle: &Path, root: &Path, request: &Request) -> Option<PathBuf> {
+    (!request.root_readonly && is_layer(bundle, root, request)).then(|| root.join(LAYER_DIR))
+}
+
+/// Whether `root` is a layer that the engine made for this container, rather than a directory of the user's.
+fn is_layer(bundle: &Path, root: &Path, request: &Request) -> bool {
+    if request.engine.as_deref() == Some("libpod") {
+        // podman's bundle is STORAGE/DRIVER-containers/ID/userdata, a container's layer STORAGE/DRIVER/….
+        return bundle.ancestors().nth(3).is_some_and(|storage| root.starts_with(storage));
+    }
+    statfs(root).is_ok_and(|fs| fs.filesystem_type() == OVERLAYFS_SUPER_MAGIC)
+}
