@@ -37,7 +37,7 @@ table ip {table} {{
 \t\ttype nat hook prerouting priority dstnat; policy accept;
 {dns}{from_outside}{from_guest}\t}}
 \tchain output {{
-\t\ttype nat hook output priority dstnat; policy accept;
+\t\ttype nat hook output priority -100; policy accept;
 {from_inside}\t}}
 \tchain postrouting {{
 \t\ttype nat hook postrouting priority srcnat; policy accept;

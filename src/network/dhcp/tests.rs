@@ -137,7 +137,7 @@ fn hostile_packets_get_bounded_answers_or_none() {
         packet.resize(random.next() % 700, 0);
         for _ in 0..random.next() % 6 {
             // Mostly among the options, where the lengths are.
-            let at = if random.next() % 4 == 0 { random.next() } else { 240 + random.next() % 40 };
+            let at = if random.next().is_multiple_of(4) { random.next() } else { 240 + random.next() % 40 };
             if let Some(byte) = packet.get_mut(at % 700) {
                 *byte = random.next() as u8;
             }
