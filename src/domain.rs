@@ -96,6 +96,13 @@ fn devices(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
         })?;
         xml.empty("target", &[("dev", "vda"), ("bus", "virtio")])
     })?;
+    xml.parent("disk", &[("type", "file"), ("device", "disk")], |xml| {
+        xml.empty("driver", &[("name", "qemu"), ("type", "raw")])?;
+        xml.empty("source", &[("file", paths::SEED)])?;
+        xml.empty("backingStore", &[])?;
+        xml.empty("target", &[("dev", "vdb"), ("bus", "virtio")])?;
+        xml.empty("readonly", &[])
+    })?;
     interface(xml, plan)?;
     xml.parent("serial", &[("type", "unix")], |xml| {
         xml.empty("source", &[("mode", "connect"), ("path", paths::CONSOLE)])?;

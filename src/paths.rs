@@ -10,6 +10,10 @@ pub const LAUNCH: &str = "/crun-qemu/launch.json";
 pub const IMAGE: &str = "/crun-qemu/image";
 /// The qcow2 overlay that takes the guest's writes.
 pub const OVERLAY: &str = "/crun-qemu/overlay.qcow2";
+/// First-boot configuration, a disk labelled `cidata`.
+pub const SEED: &str = "/crun-qemu/seed.img";
+/// Private key with which `podman exec` enters the guest.
+pub const SSH_KEY: &str = "/crun-qemu/ssh/id";
 /// UEFI variables.
 pub const NVRAM: &str = "/crun-qemu/nvram.fd";
 /// Read-only copy of the host's cache of what its QEMU can do.

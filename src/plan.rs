@@ -20,6 +20,8 @@ pub struct Plan {
     pub name: String,
     /// Stable for the container's life: the guest sees it as the machine's serial number.
     pub uuid: String,
+    /// The guest's host name.
+    pub hostname: String,
     /// What runs the guest's code.
     pub accelerator: Accelerator,
     /// QEMU's executable.
@@ -93,6 +95,7 @@ pub fn plan(id: &str, request: &Request, host: &Host, image: ImageFacts) -> Resu
     Ok(Plan {
         name: id.chars().take(12).collect(),
         uuid: uuid(digest),
+        hostname: request.hostname.clone().unwrap_or_else(|| id.chars().take(12).collect()),
         accelerator: accelerator(request, host, &mut warnings),
         emulator: host.emulator.clone(),
         vcpus: vcpus(request, host)?,

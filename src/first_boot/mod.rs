@@ -1,1 +1,21 @@
-//! What a guest is told on its first boot: cloud-init, Ignition and systemd credentials. Pure documents.
+//! What a guest is told on its first boot: cloud-init, Ignition and systemd credentials.
+//!
+//! The documents are pure functions over [`Identity`] and what [`read`] took from the user's files; [`keys`] and
+//! [`seed`] make what has to exist on disk.
+
+pub mod keys;
+pub mod nocloud;
+pub mod seed;
+
+/// Who the guest is and who may enter it, however it is told.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Identity {
+    /// Unique to the container and the same over its restarts: a new one makes a boot the first.
+    pub instance_id: String,
+    /// The guest's host name.
+    pub hostname: String,
+    /// Lines as in `authorized_keys`, the container's own first.
+    pub public_keys: Vec<String>,
+    /// The default user's password as `crypt(3)` has it.
+    pub password_hash: Option<String>,
+}

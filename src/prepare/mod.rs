@@ -6,6 +6,7 @@ mod skeleton;
 mod storage;
 
 use std::fs::{self, File};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,9 @@ use serde::{Deserialize, Serialize};
 use crate::domain;
 use crate::edits::{Artifacts, Edits};
 use crate::error::{Context, Error, Result};
+use crate::first_boot::keys::KeyPair;
+use crate::first_boot::nocloud::{self, Setup};
+use crate::first_boot::{Identity, seed};
 use crate::host::Host;
 use crate::image::{self, Format, overlay};
 use crate::launch::Launch;
@@ -32,6 +36,8 @@ const NETWORK: &str = "network.json";
 const RECORD: &str = "record.json";
 /// The overlay.
 const OVERLAY: &str = "overlay.qcow2";
+/// The public half of the container's key.
+const PUBLIC_KEY: &str = "id.pub";
 /// UEFI variables.
 const NVRAM: &str = "nvram.fd";
 
@@ -63,13 +69,14 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     let (record, file) = choose(&root, storage, request.options.format)?;
     let disk = image::inspect(&record.image, &file, Some(record.format))?;
     let look = request.options.firmware == WantedFirmware::Auto;
-    let facts = ImageFacts { format: disk.format, bios_bootable: look && image::bios_bootable(&file, &disk)? };
+    let facts = ImageFacts { format: disk.format, bios_bootable: look && image::bios_bootable(&record.image, &file, &disk)? };
     let plan = plan(id, &request, &host, facts)?;
 
     keep_disk(storage, &record, disk.virtual_size)?;
     let nvram = keep_nvram(&private, &plan.firmware)?;
     skeleton::make(&private)?;
-    write_network(&private, &plan, &request)?;
+    write_network(&private, id, &plan, &request)?;
+    keep_identity(&private, &plan)?;
     write_launch(&private, &plan)?;
     let artifacts = Artifacts {
         root: private.join(skeleton::ROOT),
@@ -121,9 +128,9 @@ fn choose(root: &Root, storage: &PrivateDir, declared: Option<Format>) -> Result
 /// Makes the overlay unless the container has it already.
 fn keep_disk(dir: &PrivateDir, record: &Record, virtual_size: u64) -> Result<()> {
     let path = dir.join(OVERLAY);
-    if fs::symlink_metadata(&path).is_ok() {
+    if let Some(file) = dir.open_file(OVERLAY)? {
         // An image may bring a file of this name.
-        return overlay::check(&path, paths::IMAGE, record.format);
+        return overlay::inspect(&path, &file, paths::IMAGE, record.format).map(drop);
     }
     overlay::create(&path, paths::IMAGE, record.format, virtual_size)?;
     dir.give(&path)?;
@@ -141,17 +148,47 @@ fn keep_nvram(dir: &PrivateDir, firmware: &Firmware) -> Result<Option<PathBuf>> 
     Ok(Some(path))
 }
 
-fn write_network(dir: &PrivateDir, plan: &Plan, request: &Request) -> Result<()> {
-    let Network::Tap { name, .. } = &plan.network else {
+fn write_network(dir: &PrivateDir, id: &str, plan: &Plan, request: &Request) -> Result<()> {
+    let Network::Tap { .. } = &plan.network else {
         // An earlier start of the same container may have had a tap.
         let _ = fs::remove_file(dir.join(NETWORK));
         return Ok(());
     };
     let resolv_conf = request.mounts.iter().find(|m| m.destination() == Path::new("/etc/resolv.conf"));
     let text = resolv_conf.and_then(|m| fs::read_to_string(m.source().as_ref()?).ok()).unwrap_or_default();
-    let network = network::Network::new(name, &text);
+    let resolvers = network::resolvers(&text).into_iter().filter_map(|address| match address {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    });
+    // The container's root, as whom QEMU runs.
+    let network = network::Network::new(id, resolvers.collect(), 0);
     dir.write(NETWORK, 0o600, &serde_json::to_vec(&network).context(NETWORK)?)?;
     Ok(())
+}
+
+/// Makes the key pair unless the container has it already, and the seed that tells the guest of it.
+fn keep_identity(dir: &PrivateDir, plan: &Plan) -> Result<()> {
+    let inside = |path: &str| format!("{}{path}", skeleton::ROOT);
+    let public = match dir.read(PUBLIC_KEY)? {
+        Some(line) => String::from_utf8_lossy(&line).into_owned(),
+        None => {
+            let pair = KeyPair::generate("crun-qemu")?;
+            dir.write(&inside(paths::SSH_KEY), 0o600, pair.private.as_bytes())?;
+            dir.write(PUBLIC_KEY, 0o644, pair.public.as_bytes())?;
+            pair.public
+        }
+    };
+    let identity = Identity {
+        instance_id: plan.uuid.clone(),
+        hostname: plan.hostname.clone(),
+        public_keys: vec![public.trim_end().to_string()],
+        password_hash: None,
+    };
+    let seed = dir.join(&inside(paths::SEED));
+    // The seed says the same at every start, but what it is made of may have been upgraded since the last.
+    let _ = fs::remove_file(&seed);
+    seed::write(&seed, &nocloud::own(&identity, &Setup::default()))?;
+    dir.give(&seed)
 }
 
 fn write_launch(dir: &PrivateDir, plan: &Plan) -> Result<()> {

@@ -43,11 +43,6 @@ impl PrivateDir {
         Ok(dir)
     }
 
-    /// The directory itself.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Path of something in it.
     pub fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
@@ -71,16 +66,22 @@ impl PrivateDir {
         DirBuilder::new().mode(0o755).recursive(true).create(self.join(name)).context(self.join(name).display())
     }
 
-    /// Reads a file of ours if it is there; never through a link.
-    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+    /// Opens a file of ours for reading if it is there; never through a link.
+    pub fn open_file(&self, name: &str) -> Result<Option<File>> {
         let path = self.join(name);
-        let mut content = Vec::new();
-        let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path);
-        match opened.and_then(|file| file.take(LARGEST).read_to_end(&mut content)) {
-            Ok(_) => Ok(Some(content)),
+        match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path) {
+            Ok(file) => Ok(Some(file)),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e).context(path.display()),
         }
+    }
+
+    /// Reads a file of ours if it is there.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let Some(file) = self.open_file(name)? else { return Ok(None) };
+        let mut content = Vec::new();
+        file.take(LARGEST).read_to_end(&mut content).context(self.join(name).display())?;
+        Ok(Some(content))
     }
 
     /// Writes a file in one step, so that a reader sees the old content or the new.

@@ -12,7 +12,7 @@ pub const ROOT: &str = "root";
 
 /// Mount points for directories.
 const DIRS: &[&str] =
-    &["dev", "etc", "proc", "run", "sys", "tmp", "usr", "var/tmp", "crun-qemu/capabilities", "crun-qemu/local/bin"];
+    &["dev", "etc", "proc", "run", "sys", "tmp", "usr", "var/tmp", "crun-qemu/capabilities", "crun-qemu/local/bin", "crun-qemu/ssh"];
 /// Mount points for files.
 const FILES: &[&str] = &[
     "etc/hostname",
