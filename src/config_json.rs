@@ -10,8 +10,6 @@ use crate::paths;
 
 /// The annotation that makes crun look for a handler.
 const HANDLER: &str = "run.oci.handler";
-/// The whole environment of our processes: nothing of the image's acts on them.
-const ENVIRONMENT: &str = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Edits the configuration; `hook` is the executable that sets up the network as an OCI `createContainer` hook.
 ///
@@ -28,7 +26,7 @@ pub fn apply(config: &mut Value, edits: &Edits, hook: &Path) -> Result<()> {
     let process = object(config, "process")?;
     process.insert("args".into(), json!(edits.args));
     process.insert("cwd".into(), json!("/"));
-    process.insert("env".into(), json!([ENVIRONMENT]));
+    process.insert("env".into(), json!(paths::ENVIRONMENT));
     process.insert("user".into(), json!({"uid": 0, "gid": 0}));
     let old = config.get("mounts").and_then(Value::as_array).cloned().unwrap_or_default();
     config["mounts"] = edits.mounts.iter().map(|edit| mount(edit, &old)).collect::<Result<_>>()?;
@@ -57,7 +55,8 @@ pub fn apply_exec(process: &mut Value) -> Result<()> {
     args.extend(given);
     let given = process.get("env").and_then(Value::as_array).cloned().unwrap_or_default();
     let inert = given.iter().filter_map(Value::as_str).enumerate();
-    let env = inert.map(|(n, variable)| format!("{}{n}={variable}", paths::EXEC_ENV)).chain([ENVIRONMENT.to_string()]);
+    let inert = inert.map(|(n, variable)| format!("{}{n}={variable}", paths::EXEC_ENV));
+    let env = inert.chain(paths::ENVIRONMENT.iter().map(ToString::to_string));
     process.insert("env".into(), env.collect());
     process.insert("args".into(), args.into());
     process.insert("cwd".into(), json!("/"));
@@ -148,7 +147,7 @@ mod tests {
         let want = json!({
             "ociVersion": "1.0.2", "unknown": {"kept": 1},
             "annotations": {"x": "y"},
-            "process": {"terminal": true, "args": [paths::INIT], "env": [ENVIRONMENT], "cwd": "/",
+            "process": {"terminal": true, "args": [paths::INIT], "env": paths::ENVIRONMENT, "cwd": "/",
                         "user": {"uid": 0, "gid": 0}},
             "root": {"path": "/b/crun-qemu/root", "readonly": true},
             "mounts": [{"destination": "/usr", "type": "bind", "source": "/usr", "options": ["bind", "ro"]},
@@ -168,7 +167,7 @@ mod tests {
         apply_exec(&mut process).unwrap();
         let want = json!({
             "args": [paths::INIT, "exec", "--cwd", "/srv", "--", "fedora", "id"],
-            "env": ["CRUN_QEMU_ENV_0=LD_PRELOAD=x", "CRUN_QEMU_ENV_1=A=b", ENVIRONMENT],
+            "env": ["CRUN_QEMU_ENV_0=LD_PRELOAD=x", "CRUN_QEMU_ENV_1=A=b", paths::ENVIRONMENT[0], paths::ENVIRONMENT[1]],
             "cwd": "/", "user": {"uid": 0, "gid": 0}, "terminal": false
         });
         assert_eq!(process, want);
