@@ -148,7 +148,10 @@ fn loopback_resolver() {
     container.run(|| serve_name((Ipv4Addr::LOCALHOST, 9090), "container"));
     guest.run(|| {
         fs::write("/proc/sys/net/ipv4/conf/guest0/route_localnet", "1").unwrap();
+        // By the way in for the guest it could also come back to itself, so it listens there as well.
+        serve_name((GUEST, 9090), "guest");
         ip("rule add pref 1 to 127.0.0.1 lookup 100");
+        ip("rule add pref 2 lookup local");
         ip("rule del pref 0");
         ip("route add 127.0.0.1 via 10.0.99.1 table 100 src 10.0.99.2");
     });
