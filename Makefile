@@ -1,0 +1,83 @@
+# make            builds
+# make install    as root: installs below PREFIX, and the plugin where crun looks for it
+# make demo       as root: sets everything up and boots a VM
+# make test       as root: sets everything up and runs all tests
+# make validate   formatting, lints, documentation, the generated header
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+CRUN ?= crun
+CARGO ?= cargo
+CFLAGS ?= -O2 -g -Wall -Wextra -Werror
+SHELL = /bin/sh
+
+libexec = $(PREFIX)/libexec/crun-qemu
+# where the plugin and the runtime executable look for crun-qemu-init
+export CRUN_QEMU_LIBEXEC = $(libexec)
+
+objects = $(patsubst crun-handler/%.c,build/%.o,$(wildcard crun-handler/*.c))
+binaries = target/release/crun-qemu target/release/crun-qemu-init
+man = $(wildcard docs/*.[1-8])
+scripts = .ci/run $(wildcard util/*.sh util/guests/*.sh util/guests/*/recipe.sh) \
+	$(addprefix util/guests/,tiny/root/etc/rc tiny/root/etc/nocloud ignition/initramfs/init ignition/initramfs/dhcp)
+
+all: build
+
+build: build/crun-qemu.so
+
+# Cargo knows itself what is out of date.
+cargo:
+	@$(CARGO) build --release
+
+target/release/libcrun_qemu.a $(binaries): cargo ;
+
+build/%.o: crun-handler/%.c $(wildcard include/*.h crun-handler/*.h) | cargo
+	@mkdir -p build
+	$(CC) $(CPPFLAGS) -std=gnu11 $(CFLAGS) -fPIC -fvisibility=hidden -ffunction-sections -Iinclude -c -o $@ $<
+
+# crun loads the plugin on every command, for every container: libc is all it may need, its entry all it shows.
+build/crun-qemu.so: $(objects) target/release/libcrun_qemu.a
+	$(CC) $(LDFLAGS) -shared -static-libgcc -o $@ $(objects) target/release/libcrun_qemu.a \
+		-Wl,-z,defs,-z,relro,-z,now -Wl,--gc-sections,--as-needed -Wl,--exclude-libs,ALL -lc
+	@util/check-plugin.sh $@
+
+install: build
+	@util/install-file.sh 755 target/release/crun-qemu $(DESTDIR)$(PREFIX)/bin
+	@util/install-file.sh 755 target/release/crun-qemu-init $(DESTDIR)$(libexec)
+	@for m in $(man); do util/install-file.sh 644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.} || exit; done
+	@CRUN=$(CRUN) DESTDIR=$(DESTDIR) util/install-plugin.sh build/crun-qemu.so
+
+uninstall:
+	CRUN=$(CRUN) DESTDIR=$(DESTDIR) util/install-plugin.sh --uninstall
+	rm -f $(DESTDIR)$(PREFIX)/bin/crun-qemu $(DESTDIR)$(libexec)/crun-qemu-init
+	rm -f $(foreach m,$(man),$(DESTDIR)$(PREFIX)/share/man/man$(subst .,,$(suffix $(m)))/$(notdir $(m)))
+	[ ! -d $(DESTDIR)$(libexec) ] || rmdir $(DESTDIR)$(libexec)
+
+demo:
+	@util/setup.sh run build test
+	@$(MAKE) --no-print-directory install
+	@util/demo.sh
+
+test:
+	@util/setup.sh run build test
+	@$(MAKE) --no-print-directory install
+	@util/test.sh $(TESTS)
+
+bench:
+	@util/setup.sh run build test
+	@$(MAKE) --no-print-directory install
+	@util/bench.sh
+
+validate:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --document-private-items
+	git diff --exit-code -- include/crun_qemu.h
+	@util/check-length.sh 300
+	@if command -v shellcheck >/dev/null; then shellcheck $(scripts); else echo "shellcheck is not here: scripts were not checked"; fi
+
+clean:
+	$(CARGO) clean
+	rm -rf build
+
+.PHONY: all build cargo install uninstall demo test bench validate clean

@@ -1,0 +1,34 @@
+#!/bin/bash
+# Usage: guest.sh NAME
+# Prints the path of a test guest's disk, built first if it is not in the cache (see build-guest.sh for the names).
+# The name in the cache has a hash of the recipe, so that a changed recipe makes a new guest.
+set -euo pipefail
+. "$(dirname "$0")/common.sh"
+here=$(cd "$(dirname "$0")" && pwd)
+case ${1-} in -h | --help) usage; exit ;; esac
+[ $# = 1 ] || die "one argument wanted: NAME"
+name=$1
+[ -d "$here/guests/${name%-uefi}" ] || die "$name: no such guest"
+
+recipe() {
+    cd "$here/guests"
+    find ../common.sh ../build-guest.sh ./*.sh debian "${name%-uefi}" -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
+}
+hash=$(recipe | sha256sum | cut -c1-12)
+# one that root has built serves everybody
+for dir in "$CACHE" /var/cache/crun-qemu; do
+    disk=$dir/guests/$name-$hash.qcow2
+    [ ! -r "$disk" ] || { echo "$disk"; exit; }
+done
+
+disk=$CACHE/guests/$name-$hash.qcow2
+mkdir -p "$CACHE/guests"
+exec 9>"$CACHE/guests/$name.lock"
+flock -n 9 || { say "$name: waiting for another build"; flock 9; }
+if [ ! -e "$disk" ]; then
+    say "building the guest $name (once)"
+    "$here/build-guest.sh" "$name" "$disk.new" 9>&-
+    rm -f "$CACHE/guests/$name"-????????????.qcow2
+    mv "$disk.new" "$disk"
+fi
+echo "$disk"
