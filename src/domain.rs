@@ -123,10 +123,12 @@ fn interface(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
         if let Network::Tap { name, vhost } = &plan.network {
             xml.empty("target", &[("dev", name), ("managed", "no")])?;
             xml.empty("model", &[("type", "virtio")])?;
-            xml.empty("driver", &[("name", if *vhost { "vhost" } else { "qemu" })])
+            xml.empty("driver", &[("name", if *vhost { "vhost" } else { "qemu" })])?;
         } else {
-            xml.empty("model", &[("type", "virtio")])
+            xml.empty("model", &[("type", "virtio")])?;
         }
+        // The firmware would try to boot from the network card's ROM.
+        xml.empty("rom", &[("enabled", "no")])
     })
 }
 

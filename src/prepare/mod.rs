@@ -2,7 +2,7 @@
 
 mod capabilities;
 mod private_dir;
-mod skeleton;
+pub mod skeleton;
 mod storage;
 
 use std::fs::{self, File};

@@ -24,9 +24,10 @@ const FILES: &[&str] = &[
     "crun-qemu/nvram.fd",
     "crun-qemu/overlay.qcow2",
 ];
-/// libvirt looks up the user that its packages make for QEMU even where it is told to use root.
-const PASSWD: &str = "root:x:0:0:root:/run:/bin/sh\nlibvirt-qemu:x:64055:64055::/:/usr/sbin/nologin\n";
-const GROUP: &str = "root:x:0:\nkvm:x:64054:\nlibvirt-qemu:x:64055:\n";
+/// Users: libvirt looks up the one that its packages make for QEMU even where it is told to use root.
+pub const PASSWD: &str = "root:x:0:0:root:/run:/bin/sh\nlibvirt-qemu:x:64055:64055::/:/usr/sbin/nologin\n";
+/// Groups, for the same reason.
+pub const GROUP: &str = "root:x:0:\nkvm:x:64054:\nlibvirt-qemu:x:64055:\n";
 const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\n";
 /// Top-level names that are links into `/usr` on a host whose `/usr` is merged.
 const USR_LINKS: &[&str] = &["bin", "lib", "lib32", "lib64", "libx32", "sbin"];
