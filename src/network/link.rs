@@ -36,7 +36,9 @@ impl Tap {
     pub fn create(name: &str, owner: u32) -> Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(TUN).map_err(|e| {
             let hint = match e.kind() {
-                ErrorKind::PermissionDenied => "the user must be able to read and write it: chmod 666 /dev/net/tun",
+                ErrorKind::PermissionDenied => {
+                    "the user and the container's device rules must allow it; for the user: chmod 666 /dev/net/tun"
+                }
                 _ => "load the kernel module: modprobe tun",
             };
             Error::new(TUN, e.to_string()).hint(hint)
