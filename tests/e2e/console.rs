@@ -1,0 +1,139 @@
+//! A command whose output is waited for and that can be typed to.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::pty::openpty;
+
+use crate::harness::{PATIENCE, text};
+
+/// What the command has said.
+#[derive(Default)]
+struct Said {
+    bytes: Vec<u8>,
+    ended: bool,
+}
+
+/// A running command.
+pub struct Console {
+    child: Child,
+    input: Option<File>,
+    said: Arc<(Mutex<Said>, Condvar)>,
+    /// The terminal's other end, kept so that its modes can be looked at.
+    pub terminal: Option<OwnedFd>,
+}
+
+impl Console {
+    /// Its standard streams are pipes; stderr is passed on to the test's.
+    pub fn on_pipes(mut command: Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("spawn");
+        let input = child.stdin.take().map(|pipe| File::from(OwnedFd::from(pipe)));
+        let output = File::from(OwnedFd::from(child.stdout.take().unwrap()));
+        Self { child, input, said: listen(output), terminal: None }
+    }
+
+    /// Its standard streams are a terminal.
+    pub fn on_terminal(mut command: Command) -> Self {
+        let pty = openpty(None, None).unwrap();
+        let end = |fd: &OwnedFd| fd.try_clone().unwrap();
+        command.stdin(end(&pty.slave)).stdout(end(&pty.slave)).stderr(end(&pty.slave));
+        let child = command.spawn().expect("spawn");
+        let output = File::from(end(&pty.master));
+        Self { child, input: Some(File::from(pty.master)), said: listen(output), terminal: Some(pty.slave) }
+    }
+
+    /// Types.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.input.as_mut().expect("stdin is open").write_all(bytes.as_ref()).unwrap();
+    }
+
+    /// Ends the command's stdin.
+    pub fn close_input(&mut self) {
+        self.input = None;
+    }
+
+    /// Waits for `needle` and returns everything said so far.
+    #[track_caller]
+    pub fn expect(&mut self, needle: &str) -> String {
+        self.expect_times(needle, 1)
+    }
+
+    /// Waits until `needle` has been said `times` times and returns everything said so far.
+    #[track_caller]
+    pub fn expect_times(&mut self, needle: &str, times: usize) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        let (lock, news) = &*self.said;
+        let mut said = lock.lock().unwrap();
+        loop {
+            let all = text(&said.bytes);
+            if all.matches(needle).count() >= times {
+                return all;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero() && !said.ended, "{needle:?} ({times}×) was not said:\n{}", tail(&all));
+            said = news.wait_timeout(said, left).unwrap().0;
+        }
+    }
+
+    /// Waits for the command's end: its exit status and everything it said.
+    #[track_caller]
+    pub fn finish(mut self) -> (Option<i32>, Vec<u8>) {
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "still running:\n{}", tail(&text(&self.said.0.lock().unwrap().bytes)));
+            thread::sleep(Duration::from_millis(20));
+        };
+        // The reader ends with the last holder of the other end.
+        drop(self.terminal.take());
+        let (lock, news) = &*self.said;
+        let mut said = lock.lock().unwrap();
+        while !said.ended {
+            let (next, timeout) = news.wait_timeout(said, Duration::from_secs(5)).unwrap();
+            said = next;
+            if timeout.timed_out() {
+                break;
+            }
+        }
+        (status.code(), std::mem::take(&mut said.bytes))
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn listen(mut output: File) -> Arc<(Mutex<Said>, Condvar)> {
+    let said = Arc::new((Mutex::new(Said::default()), Condvar::new()));
+    let shared = Arc::clone(&said);
+    thread::spawn(move || {
+        let mut buffer = [0; 65536];
+        loop {
+            let read = output.read(&mut buffer).unwrap_or(0);
+            let mut said = shared.0.lock().unwrap();
+            said.bytes.extend_from_slice(&buffer[..read]);
+            said.ended = read == 0;
+            shared.1.notify_all();
+            if read == 0 {
+                return;
+            }
+        }
+    });
+    said
+}
+
+fn tail(all: &str) -> &str {
+    let start = all.len().saturating_sub(4000);
+    (start..all.len()).find_map(|at| all.get(at..)).unwrap_or_default()
+}
