@@ -37,7 +37,7 @@ build/%.o: crun-handler/%.c $(wildcard include/*.h crun-handler/*.h) | cargo
 
 # crun loads the plugin on every command, for every container: libc is all it may need, its entry all it shows.
 build/crun-qemu.so: $(objects) target/release/libcrun_qemu.a
-	$(CC) $(LDFLAGS) -shared -static-libgcc -o $@ $(objects) target/release/libcrun_qemu.a \
+	$(CC) $(LDFLAGS) -shared -static-libgcc -Wl,--strip-debug -o $@ $(objects) target/release/libcrun_qemu.a \
 		-Wl,-z,defs,-z,relro,-z,now -Wl,--gc-sections,--as-needed -Wl,--exclude-libs,ALL -lc
 	@util/check-plugin.sh $@
 
@@ -72,6 +72,7 @@ validate:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --document-private-items
+	git ls-files --error-unmatch include/crun_qemu.h >/dev/null
 	git diff --exit-code -- include/crun_qemu.h
 	@util/check-length.sh 300
 	@if command -v shellcheck >/dev/null; then shellcheck $(scripts); else echo "shellcheck is not here: scripts were not checked"; fi

@@ -21,14 +21,14 @@ else
     accelerator="TCG (emulation: no guest runs under KVM here)" options=(--emulated)
 fi
 
+podman rm -f -i -t 0 $NAME >/dev/null
 # The root of the container: a directory that holds the disk and nothing else. The link costs no space.
 root=$CACHE/demo/root
 rm -rf "$CACHE/demo"
 mkdir -p "$root"
 ln "$disk" "$root/tiny.qcow2"
-podman rm -f -i -t 0 $NAME >/dev/null
 
-run=(podman run --name $NAME --label crun-qemu-demo --runtime crun --annotation run.oci.handler=qemu)
+run=(podman run --name "$NAME" --label crun-qemu-demo --runtime crun --annotation run.oci.handler=qemu)
 vm=(--rootfs "$root" "" "${options[@]}")
 say "accelerator: $accelerator"
 

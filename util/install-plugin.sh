@@ -40,8 +40,8 @@ fi
 case $("$crun" --version 2>&1) in
 *+QEMU*) ;;
 *)
-    said=$("$crun" --version 2>&1 | tail -n 1)
+    said=$("$crun" --version 2>&1 >/dev/null | head -n 1)
     rm -f "$plugin"
-    die "$crun did not load the plugin, removed it again (crun says: $said)"
+    die "$crun did not load the plugin, removed it again${said:+ (crun says: $said)}"
     ;;
 esac

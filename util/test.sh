@@ -45,7 +45,7 @@ fi
 awk -v cargo_failed=$failed '
     /^ *Running / { target = $0; sub(/^ *Running (unittests )?/, "", target); sub(/ \(.*/, "", target); listing = 0 }
     /^ *Doc-tests / { target = "doc" }
-    match($0, /SKIP: .*/) { s = substr($0, RSTART); if (!(s in seen)) { seen[s]; skips[++nskips] = s } }
+    /^(test .* \.\.\. )?SKIP: / { s = substr($0, index($0, "SKIP: ")); if (!(s in seen)) { seen[s]; skips[++nskips] = s } }
     /^failures:$/ { listing = 1; next }
     listing && /^    [^ ]+$/ { if (!((target, $1) in bad)) { bad[target, $1]; bads[++nbads] = command(target, $1) } }
     /^test result:/ {

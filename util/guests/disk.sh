@@ -36,12 +36,13 @@ disk_uefi() {
     # the commands stand without a root: it is where the firmware found GRUB
     printf '%s\n' "linux /vmlinuz ${cmdline//$'\n'/}" 'initrd /initrd.img' boot > "$W/grub.cfg"
     grub-mkimage -O x86_64-efi -o "$W/bootx64.efi" -p /EFI/BOOT -c "$W/grub.cfg" part_gpt fat linux boot
-    mkfs.vfat -F 32 -n ESP --offset 2048 "$W/disk.raw" $((esp * 1024)) >/dev/null 2>&1 || die "mkfs.vfat failed"
-    local at="$W/disk.raw@@1M"
-    mmd -i "$at" ::/EFI ::/EFI/BOOT
-    mcopy -i "$at" "$W/bootx64.efi" ::/EFI/BOOT/BOOTX64.EFI
-    mcopy -i "$at" "$dir/$kernel" ::/vmlinuz
-    mcopy -i "$at" "$dir/$initrd" ::/initrd.img
+    truncate -s "${esp}M" "$W/esp"
+    mkfs.vfat -F 32 -n ESP "$W/esp" >/dev/null
+    mmd -i "$W/esp" ::/EFI ::/EFI/BOOT
+    mcopy -i "$W/esp" "$W/bootx64.efi" ::/EFI/BOOT/BOOTX64.EFI
+    mcopy -i "$W/esp" "$dir/$kernel" ::/vmlinuz
+    mcopy -i "$W/esp" "$dir/$initrd" ::/initrd.img
+    dd if="$W/esp" of="$W/disk.raw" bs=1M seek=1 conv=notrunc,sparse status=none
 }
 
 # initramfs DIR OUT: LZ4, because the kernel unpacks it fastest.
