@@ -1,1 +1,54 @@
 //! crun's structures: how they are laid out in the versions known, proved before anything is written.
+
+mod apply;
+mod config;
+pub mod handover;
+mod peek;
+mod proof;
+#[allow(missing_docs)]
+pub mod sys;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use self::config::Config;
+use self::peek::peek;
+use self::sys::crun_config;
+use crate::edits::Edits;
+use crate::error::{Error, Result};
+
+/// Whether `def` is no container's configuration: `crun update` calls handlers too, with one that has resources alone.
+pub fn is_update(def: *const crun_config) -> Result<bool> {
+    if def.is_null() {
+        return Ok(true);
+    }
+    let def = peek(def).ok_or_else(|| unknown_layout("the configuration"))?;
+    Ok(def.process.is_null() && def.root.is_null() && def.mounts.is_null() && def.oci_version.is_null())
+}
+
+/// Proves that `def` is laid out as we think, has `prepare` make the container's VM, and writes the edits into `def`.
+///
+/// Until the last step, which cannot fail, nothing in `def` is changed; until the proof is there, `prepare` is not
+/// called, so that with an unknown crun nothing comes into being.
+///
+/// # Safety
+/// `def` is the configuration that crun, of whatever version, hands to its handlers.
+pub unsafe fn modify(
+    def: *mut crun_config,
+    bundle: &Path,
+    id: &str,
+    prepare: impl FnOnce(&Path, &str) -> Result<Edits>,
+) -> Result<()> {
+    let config = Config::read(bundle)?;
+    let proven = proof::prove(def, &config).map_err(|at| unknown_layout(&at))?;
+    let edits = prepare(bundle, id)?;
+    // SAFETY: the layout is proven, and crun waits for this call to return.
+    unsafe { apply::apply(&proven, &edits) }
+}
+
+/// `at` is the first thing that read differently than in config.json.
+fn unknown_layout(at: &str) -> Error {
+    Error::new("crun", format!("unknown layout of its structures: {at} is not what config.json says"))
+        .hint("`crun --version` tells which crun this is; 1.8.1 and 1.21 are known to work; --runtime crun-qemu works with every one")
+}

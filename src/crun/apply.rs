@@ -1,0 +1,216 @@
+//! Writes the edits into crun's structs.
+//!
+//! What is new is malloc'ed, for crun frees it. What it replaces is left alone: crun may have kept a pointer to it, and
+//! this process is a short one.
+
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::ptr;
+
+use libc::c_char;
+
+use super::proof::{DeviceLayout, Devices, Proven};
+use super::sys::{crun_device_rule_interleaved, crun_device_rule_trailing, crun_mount};
+use crate::edits::{CharDevice, Edits, Mount, MountEdit};
+use crate::error::{Error, Result};
+
+/// Bytes of a new struct: its members known and room, zeroed, for what later versions append.
+const STRUCT_ROOM: usize = 256;
+
+/// Writes `edits`. On error nothing has been written.
+///
+/// # Safety
+/// Everything that `proven` points to is alive and used by nobody meanwhile.
+pub unsafe fn apply(proven: &Proven, edits: &Edits) -> Result<()> {
+    check(&edits.mounts, proven.mounts.len())?;
+    // First everything that can fail …
+    let root = string(edits.root.as_os_str().as_bytes())?;
+    let cwd = string(b"/")?;
+    let args = strings(&edits.args)?;
+    // SAFETY: the indices are checked, the pointers proven.
+    let mounts =
+        edits.mounts.iter().map(|edit| unsafe { Entry::new(&proven.mounts, edit) }).collect::<Result<Vec<_>>>()?;
+    let list = array(&mounts.iter().map(|entry| entry.at).collect::<Vec<_>>())?;
+    let rules = match &proven.devices {
+        // SAFETY: proven.
+        Some(devices) if !edits.devices.is_empty() => Some(unsafe { rules(devices, &edits.devices)? }),
+        _ => None,
+    };
+    // … then the writes.
+    // SAFETY: proven pointers, and the blocks made above.
+    unsafe {
+        (*proven.root).path = root;
+        (*proven.root).readonly = 1;
+        (*proven.process).args = args;
+        (*proven.process).args_len = edits.args.len();
+        (*proven.process).cwd = cwd;
+        for entry in &mounts {
+            entry.commit();
+        }
+        (*proven.def).mounts = list;
+        (*proven.def).mounts_len = mounts.len();
+        if let (Some(devices), Some((list, len))) = (&proven.devices, rules) {
+            (*devices.resources).devices = list;
+            (*devices.resources).devices_len = len;
+        }
+    }
+    Ok(())
+}
+
+/// Every old entry that is asked for is there, and is asked for once: crun frees each.
+fn check(edits: &[MountEdit], old: usize) -> Result<()> {
+    let mut seen = vec![false; old];
+    for edit in edits {
+        let (MountEdit::Keep(index) | MountEdit::Move { index, .. }) = edit else { continue };
+        match seen.get_mut(*index) {
+            Some(seen) if !*seen => *seen = true,
+            _ => return Err(Error::new("edits", format!("mount {index} of {old} cannot be taken (twice)"))),
+        }
+    }
+    Ok(())
+}
+
+/// An entry of the new list, and what is still to be written into it.
+struct Entry {
+    at: *mut crun_mount,
+    destination: *mut c_char,
+    options: *mut *mut c_char,
+    options_len: usize,
+}
+
+impl Entry {
+    /// # Safety
+    /// `old` has proven pointers; the edit's index is one of them.
+    unsafe fn new(old: &[*mut crun_mount], edit: &MountEdit) -> Result<Self> {
+        match edit {
+            MountEdit::Keep(index) => {
+                let at = old[*index];
+                // SAFETY: proven.
+                let (destination, options, options_len) =
+                    unsafe { ((*at).destination, (*at).options, (*at).options_len) };
+                Ok(Self { at, destination, options, options_len })
+            }
+            MountEdit::Move { index, destination, options } => {
+                let at = old[*index];
+                let added = options.iter().map(|o| string(o.as_bytes())).collect::<Result<Vec<_>>>()?;
+                // SAFETY: proven: the array has that many elements.
+                let all = unsafe { extended((*at).options, (*at).options_len, &added) };
+                Ok(Self {
+                    at,
+                    destination: string(destination.as_bytes())?,
+                    options: array(&all)?,
+                    options_len: all.len(),
+                })
+            }
+            MountEdit::Add(mount) => Self::add(mount),
+        }
+    }
+
+    fn add(mount: &Mount) -> Result<Self> {
+        let at = zeroed(STRUCT_ROOM)?.cast::<crun_mount>();
+        let (source, kind) = (string(mount.source.as_bytes())?, string(mount.kind.as_bytes())?);
+        // SAFETY: fresh, zeroed and large enough.
+        unsafe {
+            (*at).source = source;
+            (*at).type_ = kind;
+        }
+        let destination = string(mount.destination.as_bytes())?;
+        Ok(Self { at, destination, options: strings(&mount.options)?, options_len: mount.options.len() })
+    }
+
+    /// # Safety
+    /// Nobody else uses the entry meanwhile.
+    unsafe fn commit(&self) {
+        // SAFETY: `at` is proven or fresh.
+        unsafe {
+            (*self.at).destination = self.destination;
+            (*self.at).options = self.options;
+            (*self.at).options_len = self.options_len;
+        }
+    }
+}
+
+/// The old rules and a new one for each device.
+///
+/// # Safety
+/// `devices` is proven.
+unsafe fn rules(devices: &Devices, new: &[CharDevice]) -> Result<(*mut *mut libc::c_void, usize)> {
+    let added = new.iter().map(|device| rule(devices.layout, device)).collect::<Result<Vec<_>>>()?;
+    // SAFETY: proven: the array has that many elements.
+    let all = unsafe { extended((*devices.resources).devices, (*devices.resources).devices_len, &added) };
+    Ok((array(&all)?, all.len()))
+}
+
+fn rule(layout: DeviceLayout, device: &CharDevice) -> Result<*mut libc::c_void> {
+    let at = zeroed(STRUCT_ROOM)?;
+    let (kind, access) = (string(b"c")?, string(b"rw")?);
+    match layout {
+        DeviceLayout::Interleaved => {
+            let rule = crun_device_rule_interleaved {
+                allow: 1,
+                allow_present: 1,
+                type_: kind,
+                major: device.major,
+                major_present: 1,
+                minor: device.minor,
+                minor_present: 1,
+                access,
+                ..Default::default()
+            };
+            // SAFETY: fresh and large enough.
+            unsafe { at.cast::<crun_device_rule_interleaved>().write(rule) };
+        }
+        DeviceLayout::Trailing => {
+            let (major, minor) = (device.major, device.minor);
+            let rule = crun_device_rule_trailing {
+                allow: 1,
+                type_: kind,
+                major,
+                minor,
+                access,
+                present: 0b111,
+                ..Default::default()
+            };
+            // SAFETY: fresh and large enough.
+            unsafe { at.cast::<crun_device_rule_trailing>().write(rule) };
+        }
+    }
+    Ok(at)
+}
+
+/// The elements at `old` followed by those of `new`.
+///
+/// # Safety
+/// `len` elements are at `old`; without any it may be NULL.
+unsafe fn extended<T>(old: *mut *mut T, len: usize, new: &[*mut T]) -> Vec<*mut T> {
+    // SAFETY: the caller's promise.
+    (0..len).map(|i| unsafe { *old.add(i) }).chain(new.iter().copied()).collect()
+}
+
+/// Zeroed memory that crun can free.
+fn zeroed(bytes: usize) -> Result<*mut libc::c_void> {
+    // SAFETY: a call with a size.
+    let at = unsafe { libc::calloc(1, bytes) };
+    if at.is_null() { Err(Error::new("memory", "there is none left")) } else { Ok(at) }
+}
+
+/// The array of pointers, with a NULL behind the last, as crun's own have it.
+fn array<T>(from: &[*mut T]) -> Result<*mut *mut T> {
+    let at = zeroed((from.len() + 1) * size_of::<*mut T>())?.cast::<*mut T>();
+    // SAFETY: fresh and large enough.
+    unsafe { ptr::copy_nonoverlapping(from.as_ptr(), at, from.len()) };
+    Ok(at)
+}
+
+fn strings(from: &[String]) -> Result<*mut *mut c_char> {
+    array(&from.iter().map(|s| string(s.as_bytes())).collect::<Result<Vec<_>>>()?)
+}
+
+fn string(from: &[u8]) -> Result<*mut c_char> {
+    let from = CString::new(from).map_err(|e| Error::new("edits", e.to_string()))?;
+    let bytes = from.as_bytes_with_nul();
+    let at = zeroed(bytes.len())?.cast::<u8>();
+    // SAFETY: fresh and large enough.
+    unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), at, bytes.len()) };
+    Ok(at.cast())
+}

@@ -1,0 +1,70 @@
+//! The part of `config.json` that is compared with crun's structs. The file is the truth: crun parsed it.
+
+use std::fs;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::error::{Context, Result};
+
+/// The whole.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Config {
+    pub oci_version: Option<String>,
+    pub mounts: Option<Vec<Mount>>,
+    pub root: Option<Root>,
+    pub process: Option<Process>,
+    pub linux: Option<Linux>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Mount {
+    pub destination: Option<String>,
+    pub source: Option<String>,
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    pub options: Option<Vec<String>>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Root {
+    pub path: Option<String>,
+    pub readonly: Option<bool>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Process {
+    pub args: Option<Vec<String>>,
+    pub cwd: Option<String>,
+    pub env: Option<Vec<String>>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Linux {
+    pub resources: Option<Resources>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Resources {
+    pub devices: Option<Vec<DeviceRule>>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct DeviceRule {
+    pub allow: Option<bool>,
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    pub major: Option<i64>,
+    pub minor: Option<i64>,
+    pub access: Option<String>,
+}
+
+impl Config {
+    /// Reads `<bundle>/config.json`.
+    pub fn read(bundle: &Path) -> Result<Self> {
+        let path = bundle.join("config.json");
+        let text = fs::read(&path).context(path.display())?;
+        serde_json::from_slice(&text).context(path.display())
+    }
+}

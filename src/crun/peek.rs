@@ -1,0 +1,123 @@
+//! Reads memory that may not be there: the kernel does the reading, so a wrong pointer is an answer, not a crash.
+
+use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::sys;
+
+/// Types of which every bit pattern is a value.
+///
+/// # Safety
+/// The implementer has integers and raw pointers only.
+pub unsafe trait Plain: Copy {}
+
+// SAFETY: a raw pointer.
+unsafe impl<T> Plain for *mut T {}
+// SAFETY: these have integers and raw pointers only; what would be bool is unsigned char there.
+unsafe impl Plain for sys::crun_config {}
+// SAFETY: as above.
+unsafe impl Plain for sys::crun_process {}
+// SAFETY: as above.
+unsafe impl Plain for sys::crun_root {}
+// SAFETY: as above.
+unsafe impl Plain for sys::crun_linux {}
+// SAFETY: as above.
+unsafe impl Plain for sys::crun_resources {}
+// SAFETY: as above.
+unsafe impl Plain for sys::crun_mount {}
+// SAFETY: as above.
+unsafe impl Plain for sys::crun_device_rule_interleaved {}
+// SAFETY: as above.
+unsafe impl Plain for sys::crun_device_rule_trailing {}
+
+/// What is at `at`, or `None` if that is no readable memory.
+pub fn peek<T: Plain>(at: *const T) -> Option<T> {
+    let mut value = MaybeUninit::<T>::uninit();
+    if !copy(at as usize, value.as_mut_ptr().cast(), size_of::<T>()) {
+        return None;
+    }
+    // SAFETY: wholly written, and every bit pattern is a value.
+    Some(unsafe { value.assume_init() })
+}
+
+/// The array of `count` values at `at`.
+pub fn peek_array<T: Plain>(at: *const T, count: usize) -> Option<Vec<T>> {
+    (0..count).map(|i| peek(at.wrapping_add(i))).collect()
+}
+
+/// Whether `at` is the string `want`: NULL for `None`, and ending where `want` does.
+pub fn is_text(at: *const libc::c_char, want: Option<&str>) -> bool {
+    let Some(want) = want else { return at.is_null() };
+    let mut got = vec![0xffu8; want.len() + 1];
+    let len = got.len();
+    !at.is_null() && copy(at as usize, got.as_mut_ptr(), len) && got.split_last() == Some((&0, want.as_bytes()))
+}
+
+/// Copies `len` bytes from `from`; says whether all of them could be read.
+fn copy(from: usize, to: *mut u8, len: usize) -> bool {
+    /// Set where the system call is denied, as seccomp profiles for nested containers do.
+    static DENIED: AtomicBool = AtomicBool::new(false);
+    if !DENIED.load(Ordering::Relaxed) {
+        let local = libc::iovec { iov_base: to.cast(), iov_len: len };
+        let remote = libc::iovec { iov_base: from as *mut libc::c_void, iov_len: len };
+        // SAFETY: the kernel checks `remote`; `to` has room for `len` bytes.
+        let n = unsafe { libc::process_vm_readv(libc::getpid(), &local, 1, &remote, 1, 0) };
+        let error = std::io::Error::last_os_error().raw_os_error();
+        if n >= 0 || !matches!(error, Some(libc::EPERM | libc::ENOSYS)) {
+            return usize::try_from(n) == Ok(len);
+        }
+        DENIED.store(true, Ordering::Relaxed);
+    }
+    copy_through_pipe(from, to, len)
+}
+
+/// The same by writing into a pipe, which checks addresses too.
+fn copy_through_pipe(from: usize, to: *mut u8, len: usize) -> bool {
+    let Ok((reader, writer)) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC) else { return false };
+    // A pipe holds at least a page, so that no write waits.
+    (0..len).step_by(4096).all(|at| {
+        let n = (len - at).min(4096);
+        // SAFETY: the kernel checks the source; `to` has room for `len` bytes, of which `n` are left from `at` on.
+        unsafe {
+            libc::write(writer.as_raw_fd(), (from.wrapping_add(at)) as *const libc::c_void, n) == n as isize
+                && libc::read(reader.as_raw_fd(), to.add(at).cast(), n) == n as isize
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_addresses_are_answers() {
+        let value = 7usize as *mut u8;
+        for at in [std::ptr::null(), 1 as *const *mut u8, usize::MAX as *const *mut u8, 0x8000_0000_0000_0000usize as _]
+        {
+            assert_eq!(peek(at), None, "{at:?}");
+            let mut to = [0; 8];
+            assert!(!copy_through_pipe(at as usize, to.as_mut_ptr(), 8));
+        }
+        assert_eq!(peek(&raw const value), Some(value));
+    }
+
+    #[test]
+    fn texts_end_where_they_should() {
+        let text = c"/proc".as_ptr();
+        for (want, is) in [(Some("/proc"), true), (Some("/pro"), false), (Some("/proc/"), false), (None, false)] {
+            assert_eq!(is_text(text, want), is, "{want:?}");
+        }
+        assert!(is_text(std::ptr::null(), None));
+        assert!(!is_text(std::ptr::null(), Some("")));
+        assert!(!is_text(1 as _, Some("")));
+    }
+
+    #[test]
+    fn pipe_copies_more_than_it_holds() {
+        let from: Vec<u8> = (0..200_001u32).map(|i| i as u8).collect();
+        let mut to = vec![0; from.len()];
+        assert!(copy_through_pipe(from.as_ptr() as usize, to.as_mut_ptr(), from.len()));
+        assert_eq!(from, to);
+    }
+}

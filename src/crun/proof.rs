@@ -1,0 +1,154 @@
+//! Compares everything that will be relied on with what `config.json` says. Reads only, and only through the kernel.
+
+use libc::c_char;
+
+use super::config::{Config, DeviceRule, Mount, Process, Root};
+use super::peek::{Plain, is_text, peek, peek_array};
+use super::sys::{
+    crun_config, crun_device_rule_interleaved, crun_device_rule_trailing, crun_linux, crun_mount, crun_process,
+    crun_resources, crun_root,
+};
+
+/// What reads differently, as a path into the configuration.
+pub type Mismatch = String;
+
+/// Pointers of which the proof has shown that they are what their types say.
+#[derive(Debug)]
+pub struct Proven {
+    pub def: *mut crun_config,
+    pub root: *mut crun_root,
+    pub process: *mut crun_process,
+    pub mounts: Vec<*mut crun_mount>,
+    /// `None` without device rules: then all is allowed, and one rule more would forbid the rest.
+    pub devices: Option<Devices>,
+}
+
+/// The list of device rules.
+#[derive(Debug)]
+pub struct Devices {
+    pub resources: *mut crun_resources,
+    pub layout: DeviceLayout,
+}
+
+/// How a device rule is laid out; see `include/crun.h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceLayout {
+    Interleaved,
+    Trailing,
+}
+
+/// Proves that `def` is `config`.
+pub fn prove(def: *mut crun_config, config: &Config) -> Result<Proven, Mismatch> {
+    let top = read(def, "the configuration")?;
+    text(top.oci_version, &config.oci_version, || "ociVersion".into())?;
+    let root = config.root.as_ref().ok_or("root")?;
+    prove_root(top.root, root)?;
+    let process = config.process.as_ref().ok_or("process")?;
+    prove_process(top.process, process)?;
+    let mounts = prove_mounts(top.mounts, top.mounts_len, config.mounts.as_deref().unwrap_or_default())?;
+    let devices = prove_linux(top.linux_, config)?;
+    Ok(Proven { def, root: top.root, process: top.process, mounts, devices })
+}
+
+fn prove_root(at: *mut crun_root, want: &Root) -> Result<(), Mismatch> {
+    let got = read(at, "root")?;
+    text(got.path, &want.path, || "root.path".into())?;
+    same(got.readonly == u8::from(want.readonly.unwrap_or(false)), || "root.readonly".into())
+}
+
+fn prove_process(at: *mut crun_process, want: &Process) -> Result<(), Mismatch> {
+    let got = read(at, "process")?;
+    texts(got.args, got.args_len, &want.args, || "process.args".into())?;
+    text(got.cwd, &want.cwd, || "process.cwd".into())?;
+    texts(got.env, got.env_len, &want.env, || "process.env".into())
+}
+
+fn prove_mounts(at: *mut *mut crun_mount, len: usize, want: &[Mount]) -> Result<Vec<*mut crun_mount>, Mismatch> {
+    let mounts = pointers(at, len, want.len(), || "mounts".into())?;
+    for (i, (mount, want)) in mounts.iter().zip(want).enumerate() {
+        let name = |field: &str| format!("mounts[{i}]{field}");
+        let got = read(*mount, &name(""))?;
+        text(got.source, &want.source, || name(".source"))?;
+        text(got.destination, &want.destination, || name(".destination"))?;
+        text(got.type_, &want.kind, || name(".type"))?;
+        texts(got.options, got.options_len, &want.options, || name(".options"))?;
+    }
+    Ok(mounts)
+}
+
+fn prove_linux(at: *mut crun_linux, config: &Config) -> Result<Option<Devices>, Mismatch> {
+    let Some(linux) = &config.linux else {
+        same(at.is_null(), || "linux".into())?;
+        return Ok(None);
+    };
+    let got = read(at, "linux")?;
+    let Some(resources) = &linux.resources else {
+        same(got.resources.is_null(), || "linux.resources".into())?;
+        return Ok(None);
+    };
+    let list = read(got.resources, "linux.resources")?;
+    let want = resources.devices.as_deref().unwrap_or_default();
+    let rules = pointers(list.devices, list.devices_len, want.len(), || "linux.resources.devices".into())?;
+    if want.is_empty() {
+        return Ok(None);
+    }
+    let all = |is: fn(*const (), &DeviceRule) -> bool| rules.iter().zip(want).all(|(at, want)| is((*at).cast(), want));
+    match (all(is_interleaved), all(is_trailing)) {
+        (true, false) => Ok(Some(Devices { resources: got.resources, layout: DeviceLayout::Interleaved })),
+        (false, true) => Ok(Some(Devices { resources: got.resources, layout: DeviceLayout::Trailing })),
+        _ => Err("linux.resources.devices".into()),
+    }
+}
+
+fn is_interleaved(at: *const (), want: &DeviceRule) -> bool {
+    let Some(got) = peek(at.cast::<crun_device_rule_interleaved>()) else { return false };
+    // Of the bytes with the "present" bits the other seven bits are nobody's.
+    let bit = |byte: u8| byte & 1 == 1;
+    got.allow == u8::from(want.allow.unwrap_or(false))
+        && bit(got.allow_present) == want.allow.is_some()
+        && is_text(got.type_, want.kind.as_deref())
+        && (got.major, bit(got.major_present)) == (want.major.unwrap_or(0), want.major.is_some())
+        && (got.minor, bit(got.minor_present)) == (want.minor.unwrap_or(0), want.minor.is_some())
+        && is_text(got.access, want.access.as_deref())
+}
+
+fn is_trailing(at: *const (), want: &DeviceRule) -> bool {
+    let Some(got) = peek(at.cast::<crun_device_rule_trailing>()) else { return false };
+    let present =
+        u8::from(want.allow.is_some()) | u8::from(want.major.is_some()) << 1 | u8::from(want.minor.is_some()) << 2;
+    got.allow == u8::from(want.allow.unwrap_or(false))
+        && is_text(got.type_, want.kind.as_deref())
+        && got.major == want.major.unwrap_or(0)
+        && got.minor == want.minor.unwrap_or(0)
+        && is_text(got.access, want.access.as_deref())
+        && got.present & 7 == present
+}
+
+fn same(same: bool, name: impl FnOnce() -> Mismatch) -> Result<(), Mismatch> {
+    if same { Ok(()) } else { Err(name()) }
+}
+
+fn read<T: Plain>(at: *mut T, name: &str) -> Result<T, Mismatch> {
+    peek(at).ok_or_else(|| name.to_owned())
+}
+
+fn text(at: *const c_char, want: &Option<String>, name: impl FnOnce() -> Mismatch) -> Result<(), Mismatch> {
+    same(is_text(at, want.as_deref()), name)
+}
+
+/// The array at `at` if it has `want` elements; the pointer to an empty one may be anything.
+fn pointers<T>(at: *mut *mut T, len: usize, want: usize, name: impl Fn() -> Mismatch) -> Result<Vec<*mut T>, Mismatch> {
+    same(len == want, &name)?;
+    peek_array(at, len).ok_or_else(name)
+}
+
+fn texts(
+    at: *mut *mut c_char,
+    len: usize,
+    want: &Option<Vec<String>>,
+    name: impl Fn() -> Mismatch,
+) -> Result<(), Mismatch> {
+    let want = want.as_deref().unwrap_or_default();
+    let got = pointers(at, len, want.len(), &name)?;
+    same(got.iter().zip(want).all(|(at, want)| is_text(*at, Some(want))), name)
+}

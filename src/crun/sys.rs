@@ -1,0 +1,3 @@
+//! What bindgen makes of `include/crun.h`.
+#![allow(non_camel_case_types, missing_docs, clippy::all)]
+include!(concat!(env!("OUT_DIR"), "/crun.rs"));
