@@ -8,14 +8,12 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 CRUN ?= crun
 CARGO ?= cargo
-CFLAGS ?= -O2 -g -Wall -Wextra -Werror
 SHELL = /bin/sh
 
 libexec = $(PREFIX)/libexec/crun-qemu
 # where the plugin and the runtime executable look for crun-qemu-init
 export CRUN_QEMU_LIBEXEC = $(libexec)
 
-objects = $(patsubst crun-handler/%.c,build/%.o,$(wildcard crun-handler/*.c))
 binaries = target/release/crun-qemu target/release/crun-qemu-init
 man = $(wildcard docs/*.[1-8])
 scripts = .ci/run $(wildcard util/*.sh util/guests/*.sh util/guests/*/recipe.sh) \
@@ -31,14 +29,12 @@ cargo:
 
 target/release/libcrun_qemu.a $(binaries): cargo ;
 
-build/%.o: crun-handler/%.c $(wildcard include/*.h crun-handler/*.h) | cargo
+# crun loads the plugin on every command, for every container: libc is all it may need, its entry all it shows. The
+# static library holds the handler too.
+build/crun-qemu.so: target/release/libcrun_qemu.a crun-handler/exports.map
 	@mkdir -p build
-	$(CC) $(CPPFLAGS) -std=gnu11 $(CFLAGS) -fPIC -fvisibility=hidden -ffunction-sections -Iinclude -c -o $@ $<
-
-# crun loads the plugin on every command, for every container: libc is all it may need, its entry all it shows.
-build/crun-qemu.so: $(objects) target/release/libcrun_qemu.a
-	$(CC) $(LDFLAGS) -shared -static-libgcc -Wl,--strip-debug -o $@ $(objects) target/release/libcrun_qemu.a \
-		-Wl,-z,defs,-z,relro,-z,now -Wl,--gc-sections,--as-needed -Wl,--exclude-libs,ALL -lc
+	$(CC) $(LDFLAGS) -shared -static-libgcc -o $@ -Wl,-u,run_oci_handler_get_handler target/release/libcrun_qemu.a \
+		-Wl,--version-script=crun-handler/exports.map -Wl,-z,defs,-z,relro,-z,now -Wl,--gc-sections,--as-needed,--strip-all -lc
 	@util/check-plugin.sh $@
 
 install: build

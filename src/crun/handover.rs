@@ -11,13 +11,6 @@ use nix::unistd::execve;
 use crate::error::{Context, Error, Result};
 use crate::paths;
 
-/// Prefix of the names under which `crun-qemu-init exec` finds the command's environment: `<prefix><n>=NAME=VALUE`,
-/// counted from 0.
-pub const ENVIRONMENT: &str = "CRUN_QEMU_ENV_";
-
-/// Where our own processes look for programs: the host's, bound into the container.
-const PATH: &CStr = c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
 /// Why the process did not become another, and the status to exit with.
 #[derive(Debug)]
 pub struct Failure {
@@ -29,7 +22,7 @@ pub struct Failure {
 
 /// Becomes the supervisor.
 pub fn run() -> Result<Failure> {
-    become_init(&[c"crun-qemu-init"], &[PATH.to_owned()])
+    become_init(&[c"crun-qemu-init"], &own()?)
 }
 
 /// Becomes the client of an exec of `argv`; `environment` is for the command.
@@ -39,11 +32,16 @@ pub fn exec(argv: &[&CStr], environment: &[&CStr]) -> Result<Failure> {
     become_init(&args, &inert(environment)?)
 }
 
-/// `environment` in a form in which it means nothing to a loader, a shell or libc, and `PATH`.
+/// The environment of our own.
+fn own() -> Result<Vec<CString>> {
+    paths::ENVIRONMENT.iter().map(|variable| CString::new(*variable).context("environment")).collect()
+}
+
+/// Our own, and `environment` in a form in which it means nothing to a loader, a shell or libc.
 fn inert(environment: &[&CStr]) -> Result<Vec<CString>> {
-    let mut all = vec![PATH.to_owned()];
+    let mut all = own()?;
     for (n, entry) in environment.iter().enumerate() {
-        let name = format!("{ENVIRONMENT}{n}=").into_bytes();
+        let name = format!("{}{n}=", paths::EXEC_ENV).into_bytes();
         all.push(CString::new([&name, entry.to_bytes()].concat()).context("environment")?);
     }
     Ok(all)
@@ -63,8 +61,10 @@ mod tests {
     #[test]
     fn environment_is_inert() {
         let inert = inert(&[c"LD_PRELOAD=/disk/disk.img", c"A=b=c", c"odd", c""]).unwrap();
+        let own = own().unwrap();
         let want = [
-            PATH,
+            own[0].as_c_str(),
+            own[1].as_c_str(),
             c"CRUN_QEMU_ENV_0=LD_PRELOAD=/disk/disk.img",
             c"CRUN_QEMU_ENV_1=A=b=c",
             c"CRUN_QEMU_ENV_2=odd",

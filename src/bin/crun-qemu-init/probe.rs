@@ -7,14 +7,18 @@ use crun_qemu::error::{Context, Error, Result};
 use crun_qemu::prepare::skeleton::{GROUP, PASSWD};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl;
 
-use crate::vm;
+use crate::{reaper, vm};
 
 const KVM: &str = "/dev/kvm";
 
 /// Leaves the cache in [`vm::CAPABILITIES`] below `dir`, which is made. `emulated`: as it is in a container that has
 /// no `/dev/kvm`.
 pub fn run(dir: &Path, emulated: bool) -> Result<u8> {
+    // QEMU detaches itself, and libvirt waits for it to be gone: an engine's monitor does not reap it.
+    prctl::set_child_subreaper(true).context("subreaper")?;
+    reaper::start()?;
     vm::prepare_root(dir, None)?;
     look_like_a_container(dir, emulated)?;
     let connection = vm::connect(dir)?;
