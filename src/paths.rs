@@ -20,3 +20,11 @@ pub const MOUNTS: &str = "/crun-qemu/mounts";
 pub const LIBVIRT: &str = "/run/v";
 /// The supervisor listens here and QEMU connects the guest's serial port to it.
 pub const CONSOLE: &str = "/run/console.sock";
+/// The private key with which `podman exec` enters the guest.
+pub const SSH_KEY: &str = "/crun-qemu/ssh/id";
+/// Known host keys and control sockets of ssh, on a tmpfs.
+pub const SSH_DIR: &str = "/run/crun-qemu-ssh";
+/// Locked by the supervisor for as long as the VM runs.
+pub const ALIVE: &str = "/run/alive";
+/// With QEMU's user network: this port of the container's loopback is the guest's sshd.
+pub const SSH_PORT: u16 = 22022;
