@@ -32,7 +32,11 @@ pub unsafe extern "C" fn crun_qemu_create(
             return Ok(());
         }
         // SAFETY: the caller's promise.
-        unsafe { crun::modify(def, path(bundle)?, text(id)?, |bundle, id| prepare::create(bundle, id, &prepare::installed_init())) }
+        unsafe {
+            crun::modify(def, path(bundle)?, text(id)?, |bundle, id| {
+                prepare::create(bundle, id, &prepare::installed_init())
+            })
+        }
     })
 }
 

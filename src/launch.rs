@@ -11,4 +11,10 @@ pub struct Launch {
     pub warnings: Vec<String>,
     /// The tap on which the guest asks for its address; `None` with QEMU's own user network.
     pub tap: Option<String>,
+    /// The environment in the container's configuration: what an exec brings beyond it was asked for with the exec.
+    #[serde(default)]
+    pub env: Vec<String>,
+    /// Seconds that an exec waits for the guest's sshd; `None` for the default.
+    #[serde(default)]
+    pub exec_timeout: Option<u64>,
 }

@@ -30,3 +30,9 @@ pub const EXEC_ENV: &str = "CRUN_QEMU_ENV_";
 /// The whole environment of our processes in the container: nothing of the image's acts on them. libvirt would write
 /// its log to the console.
 pub const ENVIRONMENT: &[&str] = &["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LIBVIRT_LOG_OUTPUTS=4:file:/run/libvirt.log"];
+/// Known host keys and control sockets of ssh, on a tmpfs.
+pub const SSH_DIR: &str = "/run/crun-qemu-ssh";
+/// Locked by the supervisor for as long as the VM runs.
+pub const ALIVE: &str = "/run/alive";
+/// With QEMU's user network: this port of the container's loopback is the guest's sshd.
+pub const SSH_PORT: u16 = 22022;

@@ -1,1 +1,154 @@
 //! `podman exec`: ssh into the guest, or a command in the container around it.
+
+pub mod alive;
+mod command;
+mod environment;
+mod master;
+mod mux;
+mod reach;
+mod session;
+mod watch;
+
+use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+pub use command::Job;
+pub use master::Guest;
+
+use crate::error::{Context, Error, Result};
+use crate::launch::Launch;
+use crate::paths;
+
+/// Status of what ssh itself could not do, as ssh has it.
+const FAILED: i32 = 255;
+/// How long an exec waits for the guest's sshd: an emulated guest with slow disks boots in a few minutes.
+const TIMEOUT: Duration = Duration::from_secs(300);
+/// An exec that takes longer to get in says what it waits for.
+const QUIET: Duration = Duration::from_secs(1);
+/// Where programs of the container around the VM are.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What an exec is asked for: `[--cwd DIR] [--] USER [CMD…]`.
+#[derive(Debug, PartialEq, Eq)]
+struct Wish {
+    user: OsString,
+    argv: Vec<OsString>,
+    cwd: Option<OsString>,
+}
+
+/// Does `podman exec`, with the arguments after `crun-qemu-init exec`; returns the exit status. `guest` finds the
+/// guest's address by the name of the tap.
+pub fn run(args: Vec<OsString>, guest: impl Fn(&str) -> Result<IpAddr>) -> i32 {
+    enter(args, guest).unwrap_or_else(|e| {
+        eprintln!("{e}");
+        FAILED
+    })
+}
+
+fn enter(args: Vec<OsString>, guest: impl Fn(&str) -> Result<IpAddr>) -> Result<i32> {
+    let wish = parse(args)?;
+    let launch = std::fs::read(paths::LAUNCH).context(paths::LAUNCH)?;
+    let launch: Launch = serde_json::from_slice(&launch).context(paths::LAUNCH)?;
+    let (env, term) = environment::asked(std::env::vars_os(), &launch.env);
+    if wish.user == "-" {
+        return Ok(around(&wish, env, term));
+    }
+    let address = match &launch.tap {
+        Some(tap) => SocketAddr::new(guest(tap)?, 22),
+        None => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), paths::SSH_PORT),
+    };
+    let user = wish.user.into_string().map_err(|user| Error::new(format!("exec {}", user.display()), "not UTF-8"))?;
+    let timeout = launch.exec_timeout.map_or(TIMEOUT, Duration::from_secs);
+    let guest = Guest {
+        address,
+        user,
+        key: paths::SSH_KEY.into(),
+        dir: paths::SSH_DIR.into(),
+        alive: paths::ALIVE.into(),
+        deadline: Instant::now() + timeout,
+    };
+    let job = Job {
+        token: token()?,
+        argv: wish.argv.into_iter().map(OsString::into_vec).collect(),
+        env,
+        cwd: wish.cwd.map(OsString::into_vec),
+    };
+    in_guest(&guest, &job, term)
+}
+
+/// Runs the job in the guest with this process' stdin, stdout and stderr; returns its exit status.
+///
+/// # Errors
+/// When the guest could not be entered, with the reason.
+pub fn in_guest(guest: &Guest, job: &Job, term: Option<Vec<u8>>) -> Result<i32> {
+    if guest.user.is_empty() || guest.user.contains(char::is_control) {
+        return Err(Error::new(format!("exec {:?}", guest.user), "not a user's name"));
+    }
+    // The watcher first: it is forked, which wants a single thread.
+    let watch = watch::Watch::start(guest, &job.token)?;
+    let notice = Notice::after(QUIET, format!("qemu: waiting for the guest's sshd at {}", guest.address));
+    session::run(guest, job, term, watch, || drop(notice))
+}
+
+fn parse(args: Vec<OsString>) -> Result<Wish> {
+    let mut args = args.into_iter().peekable();
+    let mut cwd = None;
+    if args.next_if(|arg| arg == "--cwd").is_some() {
+        cwd = Some(args.next().ok_or_else(|| Error::new("exec --cwd", "wants a directory"))?);
+    } else if let Ok(dir) = std::env::current_dir()
+        && dir != Path::new("/")
+    {
+        cwd = Some(PathBuf::into_os_string(dir));
+    }
+    args.next_if(|arg| arg == "--");
+    let user = args.next().ok_or_else(|| Error::new("exec", "wants a user of the guest").hint("or -"))?;
+    Ok(Wish { user, argv: args.collect(), cwd })
+}
+
+/// Becomes the command in the container around the VM; comes back only if it cannot, with a shell's status for that.
+fn around(wish: &Wish, env: Vec<environment::Var>, term: Option<Vec<u8>>) -> i32 {
+    let shell = [OsString::from("sh")];
+    let argv = if wish.argv.is_empty() { &shell[..] } else { &wish.argv };
+    let mut command = Command::new(&argv[0]);
+    command.args(&argv[1..]).env_clear().env("PATH", PATH).env("HOME", "/");
+    for (name, value) in term.map(|term| (b"TERM".to_vec(), term)).into_iter().chain(env) {
+        command.env(OsStr::from_bytes(&name), OsStr::from_bytes(&value));
+    }
+    if let Some(dir) = &wish.cwd {
+        command.current_dir(dir);
+    }
+    let e = command.exec();
+    eprintln!("{}", Error::new(format!("exec - {}", argv[0].display()), e.to_string()));
+    if e.kind() == ErrorKind::NotFound { 127 } else { 126 }
+}
+
+/// Random letters and digits.
+fn token() -> Result<String> {
+    let mut bytes = [0; 12];
+    getrandom::fill(&mut bytes).context("exec")?;
+    Ok(bytes.iter().fold("crunqemu".into(), |token, b| format!("{token}{b:02x}")))
+}
+
+/// A line on stderr, unless it is dropped before.
+struct Notice {
+    _drop: Sender<()>,
+}
+
+impl Notice {
+    fn after(time: Duration, line: String) -> Self {
+        let (sender, receiver) = channel();
+        std::thread::spawn(move || {
+            if receiver.recv_timeout(time) == Err(RecvTimeoutError::Timeout) {
+                eprintln!("{line}");
+            }
+        });
+        Self { _drop: sender }
+    }
+}

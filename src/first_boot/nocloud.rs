@@ -70,9 +70,9 @@ pub(super) fn cloud_config(identity: &Identity, setup: &Setup) -> String {
     format!("#cloud-config\n{}\n", Value::Object(config))
 }
 
-/// One line of JSON, which YAML reads as the same value.
+/// JSON with a key a line: YAML reads it as the same value, and the simplest of guests with a pattern.
 pub(super) fn text(value: &Value) -> Vec<u8> {
-    format!("{value}\n").into_bytes()
+    format!("{value:#}\n").into_bytes()
 }
 
 #[cfg(test)]
@@ -99,9 +99,13 @@ mod tests {
         assert_eq!(
             text[0].1,
             concat!(
-                r#"{"instance-id":"crun-qemu-0123","local-hostname":"web","#,
-                r#""public-keys":["ssh-ed25519 AAAA \"x\""]}"#,
-                "\n"
+                "{\n",
+                "  \"instance-id\": \"crun-qemu-0123\",\n",
+                "  \"local-hostname\": \"web\",\n",
+                "  \"public-keys\": [\n",
+                "    \"ssh-ed25519 AAAA \\\"x\\\"\"\n",
+                "  ]\n",
+                "}\n"
             )
         );
         assert_eq!(text[1].0, "user-data");

@@ -38,11 +38,11 @@ fn size(files: &[SeedFile]) -> Option<u64> {
     (content <= LARGEST).then(|| (content + content / 16 + SMALLEST).next_multiple_of(SMALLEST))
 }
 
-fn fill(mut disk: &File, size: u64, files: &[SeedFile]) -> io::Result<()> {
+fn fill(disk: &File, size: u64, files: &[SeedFile]) -> io::Result<()> {
     disk.set_len(size)?;
     // The serial number is fixed: the same files give the same disk.
-    fatfs::format_volume(&mut disk, FormatVolumeOptions::new().volume_label(LABEL).volume_id(0x6372_716d))?;
-    let volume = FileSystem::new(&mut disk, FsOptions::new())?;
+    fatfs::format_volume(disk, FormatVolumeOptions::new().volume_label(LABEL).volume_id(0x6372_716d))?;
+    let volume = FileSystem::new(disk, FsOptions::new())?;
     for (name, bytes) in files {
         volume.root_dir().create_file(name)?.write_all(bytes)?;
     }

@@ -69,7 +69,8 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     let (record, file) = choose(&root, storage, request.options.format)?;
     let disk = image::inspect(&record.image, &file, Some(record.format))?;
     let look = request.options.firmware == WantedFirmware::Auto;
-    let facts = ImageFacts { format: disk.format, bios_bootable: look && image::bios_bootable(&record.image, &file, &disk)? };
+    let facts =
+        ImageFacts { format: disk.format, bios_bootable: look && image::bios_bootable(&record.image, &file, &disk)? };
     let plan = plan(id, &request, &host, facts)?;
 
     keep_disk(storage, &record, disk.virtual_size)?;
@@ -77,7 +78,7 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     skeleton::make(&private)?;
     write_network(&private, id, &plan, &request)?;
     keep_identity(&private, &plan)?;
-    write_launch(&private, &plan)?;
+    write_launch(&private, &plan, &request)?;
     let artifacts = Artifacts {
         root: private.join(skeleton::ROOT),
         init: host.init.clone(),
@@ -191,12 +192,18 @@ fn keep_identity(dir: &PrivateDir, plan: &Plan) -> Result<()> {
     dir.give(&seed)
 }
 
-fn write_launch(dir: &PrivateDir, plan: &Plan) -> Result<()> {
+fn write_launch(dir: &PrivateDir, plan: &Plan, request: &Request) -> Result<()> {
     let tap = match &plan.network {
         Network::Tap { name, .. } => Some(name.clone()),
         Network::User => None,
     };
-    let launch = Launch { domain: domain::xml(plan), warnings: plan.warnings.clone(), tap };
+    let launch = Launch {
+        domain: domain::xml(plan),
+        warnings: plan.warnings.clone(),
+        tap,
+        env: request.env.clone(),
+        exec_timeout: None,
+    };
     let name = format!("{}{}", skeleton::ROOT, paths::LAUNCH);
     dir.write(&name, 0o600, &serde_json::to_vec(&launch).context("launch.json")?)?;
     Ok(())

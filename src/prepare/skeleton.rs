@@ -11,8 +11,19 @@ use crate::paths;
 pub const ROOT: &str = "root";
 
 /// Mount points for directories.
-const DIRS: &[&str] =
-    &["dev", "etc", "proc", "run", "sys", "tmp", "usr", "var/tmp", "crun-qemu/capabilities", "crun-qemu/local/bin", "crun-qemu/ssh"];
+const DIRS: &[&str] = &[
+    "dev",
+    "etc",
+    "proc",
+    "run",
+    "sys",
+    "tmp",
+    "usr",
+    "var/tmp",
+    "crun-qemu/capabilities",
+    "crun-qemu/local/bin",
+    "crun-qemu/ssh",
+];
 /// Mount points for files.
 const FILES: &[&str] = &[
     "etc/hostname",

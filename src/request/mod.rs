@@ -32,6 +32,8 @@ pub struct Request {
     pub mapped_root: Option<(u32, u32)>,
     /// Whether the container has a network namespace that is not the host's.
     pub own_network: bool,
+    /// The environment configured for the container, the image's own included.
+    pub env: Vec<String>,
     /// The engine calls itself so (`io.container.manager`).
     pub engine: Option<String>,
 }
@@ -67,6 +69,7 @@ impl Request {
             cpuset: cpu.and_then(|c| c.cpus().clone()),
             mapped_root: mapped_root(linux),
             own_network: namespaces.iter().any(|n| n.typ() == LinuxNamespaceType::Network),
+            env: process.env().clone().unwrap_or_default(),
             engine: annotations.get("io.container.manager").cloned(),
         })
     }

@@ -6,6 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use crun_qemu::error::{Context, Error, Result};
+use crun_qemu::exec::alive;
 use crun_qemu::launch::Launch;
 use crun_qemu::network::dhcp;
 use crun_qemu::paths;
@@ -39,6 +40,8 @@ pub fn run() -> Result<u8> {
     for warning in &launch.warnings {
         eprintln!("{warning}");
     }
+    // Held to the end of this process: what `podman exec` waits for ends with it.
+    let _alive = alive::hold(Path::new(paths::ALIVE))?;
     let dhcp = launch.tap.as_deref().map(dhcp::Server::bind).transpose()?;
     // QEMU connects when it starts, so that not a byte of the firmware's first is lost.
     let console = UnixListener::bind(paths::CONSOLE).context(paths::CONSOLE)?;
@@ -167,7 +170,9 @@ impl Supervisor {
             End::PoweredOff => Ok(0),
             End::Destroyed => Err(Error::new("VM", "it was destroyed")),
             End::Panicked => Err(Error::new("VM", "the guest's kernel panicked")),
-            End::Failed => Err(Error::new("VM", "QEMU ended by itself").hint("it may have been killed for lack of memory")),
+            End::Failed => {
+                Err(Error::new("VM", "QEMU ended by itself").hint("it may have been killed for lack of memory"))
+            }
         }
     }
 }
