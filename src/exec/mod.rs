@@ -33,7 +33,7 @@ const TIMEOUT: Duration = Duration::from_secs(300);
 /// An exec that takes longer to get in says what it waits for.
 const QUIET: Duration = Duration::from_secs(1);
 /// Where programs of the container around the VM are.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What an exec is asked for: `[--cwd DIR] [--] USER [CMD…]`.
 #[derive(Debug, PartialEq, Eq)]

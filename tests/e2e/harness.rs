@@ -123,9 +123,13 @@ pub fn directory() -> TempDir {
     dir
 }
 
-/// A root that holds one guest's disk and nothing else.
-pub fn rootfs(guest_name: &str) -> TempDir {
+/// A root that holds one guest's disk and nothing else. podman makes `/etc` in it, so it has to be its user's own.
+pub fn rootfs(podman: Podman, guest_name: &str) -> TempDir {
     let (dir, disk) = (directory(), guest(guest_name));
+    if podman == Podman::Rootless {
+        rootless_home();
+        run("chown", &[USER, dir.path().to_str().unwrap()]);
+    }
     std::fs::hard_link(&disk, dir.path().join("disk.qcow2"))
         .or_else(|_| std::fs::copy(&disk, dir.path().join("disk.qcow2")).map(drop))
         .unwrap();
