@@ -1,6 +1,7 @@
 //! The C ABI: all exports and the guard around them.
 
 use std::ffi::{CStr, OsStr, c_char, c_int};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
@@ -90,7 +91,8 @@ fn last_words(body: impl FnOnce() -> Result<handover::Failure>) -> c_int {
         Ok(failure) => (failure.error.to_string(), failure.status),
         Err(error) => (error.to_string(), 126),
     };
-    eprintln!("{line}");
+    // In one piece, for others write there too. Nobody is left to tell that stderr is closed.
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
     status
 }
 

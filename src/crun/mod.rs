@@ -2,15 +2,18 @@
 
 mod apply;
 mod config;
+#[cfg(test)]
+mod fixture;
 pub mod handover;
 mod peek;
 mod proof;
-#[allow(missing_docs)]
 pub mod sys;
 #[cfg(test)]
 mod tests;
 
 use std::path::Path;
+
+use nix::sys::stat::{Mode, umask};
 
 use self::config::Config;
 use self::peek::peek;
@@ -42,9 +45,22 @@ pub unsafe fn modify(
 ) -> Result<()> {
     let config = Config::read(bundle)?;
     let proven = proof::prove(def, &config).map_err(|at| unknown_layout(&at))?;
-    let edits = prepare(bundle, id)?;
+    let edits = with_umask(|| prepare(bundle, id))?;
     // SAFETY: the layout is proven, and crun waits for this call to return.
     unsafe { apply::apply(&proven, &edits) }
+}
+
+/// Runs `body` with the usual umask: crun has cleared it by the time it calls (1.21), and what is made without a mode
+/// of its own would be writable for all.
+fn with_umask<T>(body: impl FnOnce() -> T) -> T {
+    struct Restore(Mode);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            umask(self.0);
+        }
+    }
+    let _restore = Restore(umask(Mode::S_IWGRP | Mode::S_IWOTH));
+    body()
 }
 
 /// `at` is the first thing that read differently than in config.json.

@@ -93,11 +93,10 @@ mod tests {
     #[test]
     fn bad_addresses_are_answers() {
         let value = 7usize as *mut u8;
-        for at in [std::ptr::null(), 1 as *const *mut u8, usize::MAX as *const *mut u8, 0x8000_0000_0000_0000usize as _]
-        {
-            assert_eq!(peek(at), None, "{at:?}");
+        for at in [0, 1, 1 << 40, 1 << 63, usize::MAX] {
+            assert_eq!(peek(at as *const *mut u8), None, "{at:#x}");
             let mut to = [0; 8];
-            assert!(!copy_through_pipe(at as usize, to.as_mut_ptr(), 8));
+            assert!(!copy_through_pipe(at, to.as_mut_ptr(), 8), "{at:#x}");
         }
         assert_eq!(peek(&raw const value), Some(value));
     }

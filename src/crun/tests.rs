@@ -1,1 +1,257 @@
+//! The proof and the edits, on structs as both known layouts have them.
 
+use std::cell::Cell;
+use std::fs;
+use std::path::PathBuf;
+use std::ptr;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::fixture::{build, leak};
+use super::proof::DeviceLayout::{Interleaved, Trailing};
+use super::sys::*;
+use super::*;
+use crate::edits::{CharDevice, Edits, Mount, MountEdit};
+
+/// As podman writes it, with its first rule, which has no numbers.
+fn podman() -> Value {
+    json!({
+        "ociVersion": "1.0.2-dev",
+        "process": {"args": [""], "cwd": "/nowhere", "env": ["PATH=/bin", "LD_PRELOAD=/x", "EMPTY="]},
+        "root": {"path": "/storage/merged"},
+        "mounts": [
+            {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec"]},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"},
+            {"destination": "/data", "source": "/srv", "type": "bind", "options": ["rbind"]}
+        ],
+        "linux": {"resources": {"devices": [
+            {"allow": false, "access": "rwm"},
+            {"allow": true, "type": "c", "major": 5, "minor": 0, "access": "rw"},
+            {"allow": true, "type": "c", "major": 136, "access": "rwm"}
+        ]}}
+    })
+}
+
+fn edits() -> Edits {
+    let bind = |destination: &str| Mount {
+        destination: destination.into(),
+        kind: "bind".into(),
+        source: "/usr".into(),
+        options: vec!["rbind".into(), "ro".into()],
+    };
+    Edits {
+        root: PathBuf::from("/bundle/root"),
+        args: vec!["/init".into(), "two words".into()],
+        mounts: vec![
+            MountEdit::Add(bind("/usr")),
+            MountEdit::Keep(0),
+            MountEdit::Move { index: 2, destination: "/m/0".into(), options: vec!["nodev".into(), "noexec".into()] },
+            MountEdit::Move { index: 1, destination: "/m/1".into(), options: vec!["ro".into()] },
+        ],
+        devices: vec![CharDevice { major: 10, minor: 232 }, CharDevice { major: 10, minor: 200 }],
+    }
+}
+
+/// What `podman()` becomes by `edits()`.
+fn edited() -> Value {
+    let mut want = podman();
+    want["root"] = json!({"path": "/bundle/root", "readonly": true});
+    want["process"]["args"] = json!(["/init", "two words"]);
+    want["process"]["cwd"] = json!("/");
+    want["mounts"] = json!([
+        {"destination": "/usr", "type": "bind", "source": "/usr", "options": ["rbind", "ro"]},
+        {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec"]},
+        {"destination": "/m/0", "type": "bind", "source": "/srv", "options": ["rbind", "nodev", "noexec"]},
+        {"destination": "/m/1", "type": "tmpfs", "source": "tmpfs", "options": ["ro"]}
+    ]);
+    let rules = want["linux"]["resources"]["devices"].as_array_mut().unwrap();
+    rules.push(json!({"allow": true, "type": "c", "major": 10, "minor": 232, "access": "rw"}));
+    rules.push(json!({"allow": true, "type": "c", "major": 10, "minor": 200, "access": "rw"}));
+    want
+}
+
+fn bundle(v: &Value) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("config.json"), v.to_string()).unwrap();
+    dir
+}
+
+fn config(v: &Value) -> Config {
+    serde_json::from_value(v.clone()).unwrap()
+}
+
+/// Runs the whole with `def` and a bundle of `v`; says whether `prepare` was called too.
+fn run(def: *mut crun_config, v: &Value, edits: Edits) -> (std::result::Result<(), String>, bool) {
+    let (dir, called) = (bundle(v), Cell::new(false));
+    let prepare = |path: &Path, id: &str| {
+        assert_eq!((path, id), (dir.path(), "abc"));
+        called.set(true);
+        Ok(edits)
+    };
+    // SAFETY: what a wrong `def` points to is looked at through the kernel only.
+    let result = unsafe { modify(def, dir.path(), "abc", prepare) };
+    (result.map_err(|e| e.to_string()), called.get())
+}
+
+#[test]
+fn edits_arrive_in_both_layouts() {
+    for layout in [Interleaved, Trailing] {
+        let def = build(layout, &podman());
+        assert_eq!(run(def, &podman(), edits()), (Ok(()), true), "{layout:?}");
+        // The proof itself says that every field is as wanted, and which layout the rules have.
+        let proven = proof::prove(def, &config(&edited())).unwrap();
+        assert_eq!(proven.devices.unwrap().layout, layout);
+        // SAFETY: proven.
+        let (args, mount) = unsafe { ((*(*def).process).args, *(*def).mounts) };
+        // SAFETY: arrays end with NULL, for execve.
+        assert!(unsafe { *args.add(2) }.is_null());
+        // SAFETY: the block is larger than the struct: crun's own may be.
+        assert!(unsafe { libc::malloc_usable_size(mount.cast()) } >= 256);
+    }
+}
+
+#[test]
+fn every_difference_is_found_before_anything_is_done() {
+    let cases: Vec<(&str, &str, Value)> = vec![
+        ("ociVersion", "/ociVersion", json!("1.0.2")),
+        ("root.path", "/root/path", json!("/storage/merge")),
+        ("root.readonly", "/root/readonly", json!(true)),
+        ("process.args", "/process/args/0", json!("x")),
+        ("process.args", "/process/args", json!([])),
+        ("process.cwd", "/process/cwd", json!("/nowhere/")),
+        ("process.env", "/process/env/1", json!("LD_PRELOAD=/y")),
+        ("mounts", "/mounts/0", Value::Null),
+        ("mounts[2].source", "/mounts/2/source", json!("/srv2")),
+        ("mounts[1].destination", "/mounts/1/destination", json!("/dev2")),
+        ("mounts[1].type", "/mounts/1/type", json!("bind")),
+        ("mounts[1].options", "/mounts/1/options", json!(["ro"])),
+        ("mounts[0].options", "/mounts/0/options/1", json!("exec")),
+        ("linux.resources.devices", "/linux/resources/devices/0/access", json!("rw")),
+        ("linux.resources.devices", "/linux/resources/devices/1/major", json!(6)),
+        ("linux.resources.devices", "/linux/resources/devices/2/minor", json!(0)),
+        ("linux.resources.devices", "/linux/resources/devices/2/allow", Value::Null),
+        ("linux.resources.devices", "/linux/resources/devices", json!([])),
+        ("linux.resources", "/linux/resources", Value::Null),
+        ("linux", "/linux", Value::Null),
+    ];
+    for layout in [Interleaved, Trailing] {
+        for (name, pointer, value) in &cases {
+            let mut file = podman();
+            let (parent, key) = pointer.rsplit_once('/').unwrap();
+            match (file.pointer_mut(parent).unwrap(), value) {
+                (Value::Object(map), value) => _ = map.insert(key.into(), value.clone()),
+                (Value::Array(items), Value::Null) => _ = items.remove(key.parse().unwrap()),
+                (Value::Array(items), value) => items[key.parse::<usize>().unwrap()] = value.clone(),
+                _ => panic!("{pointer}"),
+            }
+            let def = build(layout, &podman());
+            let (result, called) = run(def, &file, edits());
+            assert_eq!(result, Err(unknown_layout(name).to_string()), "{layout:?} {pointer}");
+            assert!(!called, "{pointer}");
+            assert!(proof::prove(def, &config(&podman())).is_ok(), "{pointer}: changed");
+        }
+    }
+}
+
+#[test]
+fn wild_pointers_are_errors() {
+    // Every word of every struct in turn is made one that points nowhere, or to too little.
+    let words = |size: usize| size / size_of::<usize>();
+    type Pick = fn(*mut crun_config) -> *mut usize;
+    let pick: [(Pick, usize); 5] = [
+        (|def| def.cast(), words(size_of::<crun_config>())),
+        // SAFETY: built by the test.
+        (|def| unsafe { (*def).process.cast() }, words(size_of::<crun_process>())),
+        // SAFETY: as above.
+        (|def| unsafe { (*(*def).mounts).cast() }, 5),
+        // SAFETY: as above.
+        (|def| unsafe { (*(*def).linux_).resources.cast() }, words(size_of::<crun_resources>())),
+        // SAFETY: as above.
+        (|def| unsafe { (*(*(*def).linux_).resources).devices.cast() }, 1),
+    ];
+    // Members that nobody looks at may be anything.
+    let unread = [&[1, 2, 3, 4][..], &[2, 3], &[], &[0], &[]];
+    for (n, (struct_of, words)) in pick.into_iter().enumerate() {
+        for word in (0..words).filter(|word| !unread[n].contains(word)) {
+            for wild in [0, 1, usize::MAX, 1 << 63, 1 << 40] {
+                let def = build(Trailing, &podman());
+                // SAFETY: a word of a struct that the test has built.
+                let old = unsafe { struct_of(def).add(word).replace(wild) };
+                if old == wild {
+                    continue;
+                }
+                let (result, called) = run(def, &podman(), edits());
+                assert!(result.is_err() && !called, "struct {n}, word {word}, {wild:#x}");
+            }
+        }
+    }
+    for wild in [1, 4096, usize::MAX] {
+        assert!(is_update(wild as *const crun_config).is_err());
+    }
+}
+
+#[test]
+fn without_rules_none_is_added() {
+    for resources in [Value::Null, json!({}), json!({"devices": []})] {
+        let (mut old, mut want) = (podman(), edited());
+        old["linux"]["resources"] = resources.clone();
+        want["linux"]["resources"] = resources;
+        let def = build(Trailing, &old);
+        assert_eq!(run(def, &old, edits()), (Ok(()), true));
+        assert!(proof::prove(def, &config(&want)).unwrap().devices.is_none());
+    }
+}
+
+#[test]
+fn edits_that_cannot_be_change_nothing() {
+    let with = |change: fn(&mut Edits)| {
+        let mut edits = edits();
+        change(&mut edits);
+        edits
+    };
+    let cases = [
+        (with(|e| e.mounts.push(MountEdit::Keep(3))), "qemu: edits: mount 3 of 3 cannot be taken (twice)"),
+        (with(|e| e.mounts.push(MountEdit::Keep(2))), "qemu: edits: mount 2 of 3 cannot be taken (twice)"),
+        (with(|e| e.args.push("a\0".into())), "qemu: edits: nul byte found in provided data at position: 1"),
+    ];
+    for (edits, want) in cases {
+        let def = build(Interleaved, &podman());
+        assert_eq!(run(def, &podman(), edits), (Err(want.into()), true));
+        assert!(proof::prove(def, &config(&podman())).is_ok(), "{want}");
+    }
+}
+
+#[test]
+fn updates_have_no_container() {
+    assert!(is_update(ptr::null()).unwrap());
+    let linux_ = leak(crun_linux::default());
+    assert!(is_update(leak(crun_config { linux_, ..Default::default() })).unwrap());
+    assert!(!is_update(build(Trailing, &podman())).unwrap());
+}
+
+#[test]
+fn layouts_are_those_of_the_versions_named() {
+    use std::mem::offset_of;
+    assert_eq!((offset_of!(crun_config, mounts), offset_of!(crun_config, linux_)), (40, 72));
+    assert_eq!((offset_of!(crun_process, cwd), offset_of!(crun_process, env_len)), (32, 48));
+    assert_eq!((offset_of!(crun_linux, resources), size_of::<crun_mount>()), (64, 80));
+    assert_eq!(offset_of!(crun_device_rule_interleaved, allow_present), 1);
+    assert_eq!(offset_of!(crun_device_rule_interleaved, minor_present), 40);
+    assert_eq!(offset_of!(crun_device_rule_interleaved, access), 48);
+    assert_eq!(size_of::<crun_device_rule_interleaved>(), 64);
+    assert_eq!(offset_of!(crun_device_rule_trailing, access), 32);
+    assert_eq!((offset_of!(crun_device_rule_trailing, present), size_of::<crun_device_rule_trailing>()), (48, 56));
+}
+
+#[test]
+fn config_must_be_there() {
+    let dir = tempfile::tempdir().unwrap();
+    // SAFETY: `def` is not reached.
+    let run = || unsafe { modify(ptr::null_mut(), dir.path(), "abc", |_, _| panic!("prepared")) };
+    let path = dir.path().join("config.json");
+    let line = run().unwrap_err().to_string();
+    assert_eq!(line, format!("qemu: {}: No such file or directory (os error 2)", path.display()));
+    fs::write(&path, "{").unwrap();
+    assert!(run().unwrap_err().to_string().contains("EOF while parsing"));
+}
