@@ -52,21 +52,30 @@ pub const TABLE: &[OptionSpec] = &[
         argument: None,
         meaning: "Emulate the CPU (TCG) even where KVM is usable.",
         default: "KVM where it is usable",
-        set: |o, v| Ok(o.emulated = switch("emulated", v)?),
+        set: |o, v| {
+            o.emulated = switch("emulated", v)?;
+            Ok(())
+        },
     },
     OptionSpec {
         name: "firmware",
         argument: Some("auto|bios|uefi"),
         meaning: "Firmware of the VM; auto takes BIOS where the disk can boot so, else UEFI.",
         default: "auto",
-        set: |o, v| Ok(o.firmware = firmware(v)?),
+        set: |o, v| {
+            o.firmware = firmware(v)?;
+            Ok(())
+        },
     },
     OptionSpec {
         name: "format",
         argument: Some("qcow2|raw"),
         meaning: "Format of the VM image.",
         default: "found from the image's header",
-        set: |o, v| Ok(o.format = Some(v.parse()?)),
+        set: |o, v| {
+            o.format = Some(v.parse()?);
+            Ok(())
+        },
     },
 ];
 
