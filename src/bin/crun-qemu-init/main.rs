@@ -1,2 +1,52 @@
-//! The supervisor: the container's process.
-fn main() {}
+//! The supervisor: the container's process. It runs the VM in an embedded libvirt and lends it the container's console,
+//! signals and exit status.
+
+mod console;
+mod embedded;
+mod lifecycle;
+mod machine;
+mod probe;
+mod qemu_log;
+mod reaper;
+mod signals;
+mod supervise;
+mod terminal;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use crun_qemu::error::Error;
+
+fn main() {
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    // A panic is a failed VM like any other; the message itself is on stderr by then.
+    let status = std::panic::catch_unwind(|| dispatch(&args)).unwrap_or(1);
+    exit_now(status)
+}
+
+/// Runs the subcommand; returns the process' exit status.
+fn dispatch(args: &[OsString]) -> i32 {
+    let words: Vec<&str> = args.iter().map(|a| a.to_str().unwrap_or_default()).collect();
+    match words.as_slice() {
+        [] => supervise::run(),
+        ["probe", dir] => status(probe::run(&PathBuf::from(dir))),
+        ["exec", "--", ..] => status(Err(Error::new("exec", "this build cannot do it"))),
+        _ => status(Err(Error::new("crun-qemu-init", "usage: crun-qemu-init [probe DIR | exec -- ARGS]"))),
+    }
+}
+
+fn status(result: crun_qemu::error::Result<()>) -> i32 {
+    match result {
+        Ok(()) => 0,
+        Err(e) => {
+            terminal::say(&e.to_string());
+            1
+        }
+    }
+}
+
+/// Ends the process without running the destructors of the libraries: libvirt's threads are still at work.
+fn exit_now(status: i32) -> ! {
+    // SAFETY: `_exit` takes any status and touches no memory of ours; nothing of ours is buffered.
+    unsafe { libc::_exit(status) }
+}

@@ -1,0 +1,86 @@
+//! Orphans: PID 1 inherits them. libvirt waits for children of its own in the same process, which must not be stolen.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
+
+/// A child for which libvirt waits is gone by then: it waits as soon as the child's output has ended.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Looks after dead children.
+pub struct Reaper {
+    /// libvirt notes the daemons that it starts here: nobody waits for those.
+    pid_files: PathBuf,
+    /// A dead child that may be libvirt's own, and when it is not any more.
+    suspect: Option<(Pid, Instant)>,
+}
+
+/// A daemon of libvirt's that was killed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Killed {
+    /// Name of the program, at most 15 bytes of it.
+    pub program: String,
+    /// What killed it.
+    pub signal: Signal,
+}
+
+impl Reaper {
+    /// `libvirt` is the root directory of the embedded driver.
+    pub fn new(libvirt: &Path) -> Self {
+        Self { pid_files: libvirt.join("run/qemu"), suspect: None }
+    }
+
+    /// Reaps who may be reaped; to be called after SIGCHLD and at the [`deadline`](Self::deadline).
+    pub fn sweep(&mut self, now: Instant) -> Vec<Killed> {
+        let killed = self.daemons().into_iter().filter_map(reap_daemon).collect();
+        loop {
+            let Some(pid) = dead(Id::All).and_then(|s| s.pid()) else {
+                self.suspect = None;
+                return killed;
+            };
+            match self.suspect {
+                Some((suspect, due)) if suspect == pid && now >= due => reap(pid),
+                Some((suspect, _)) if suspect == pid => return killed,
+                _ => {
+                    self.suspect = Some((pid, now + GRACE));
+                    return killed;
+                }
+            }
+        }
+    }
+
+    /// When to sweep again even without a signal.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.suspect.map(|(_, due)| due)
+    }
+
+    fn daemons(&self) -> Vec<Pid> {
+        let Ok(dir) = fs::read_dir(&self.pid_files) else { return Vec::new() };
+        let files = dir.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "pid"));
+        files.filter_map(|f| fs::read_to_string(f).ok()?.trim().parse().ok()).map(Pid::from_raw).collect()
+    }
+}
+
+/// The state of a dead child, which stays as it is.
+fn dead(id: Id) -> Option<WaitStatus> {
+    let looking = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    waitid(id, looking).ok().filter(|s| *s != WaitStatus::StillAlive)
+}
+
+fn reap(pid: Pid) {
+    let _ = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG);
+}
+
+fn reap_daemon(pid: Pid) -> Option<Killed> {
+    let status = dead(Id::Pid(pid))?;
+    let program = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned();
+    reap(pid);
+    match status {
+        WaitStatus::Signaled(_, signal, _) => Some(Killed { program, signal }),
+        _ => None,
+    }
+}

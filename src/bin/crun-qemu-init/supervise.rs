@@ -1,0 +1,151 @@
+//! The container's process: one loop that waits for signals, the console and libvirt's thread.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Instant;
+
+use crun_qemu::error::{Context, Error, Result};
+use crun_qemu::launch::Launch;
+use crun_qemu::paths;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::getpid;
+
+use crate::console::{Console, Streams};
+use crate::lifecycle::{Exit, Lifecycle, News, Order};
+use crate::machine::Machine;
+use crate::reaper::{Killed, Reaper};
+use crate::signals::{Ask, Signals};
+use crate::terminal::{Terminal, say};
+use crate::{embedded, qemu_log};
+
+/// Runs the VM to its end; returns the exit status.
+pub fn run() -> i32 {
+    let exit = supervise().unwrap_or_else(Exit::Failed);
+    if let Exit::Failed(error) = &exit {
+        say(&error.to_string());
+    }
+    exit.status()
+}
+
+fn supervise() -> Result<Exit> {
+    let signals = Signals::block()?;
+    adopt_orphans()?;
+    let root = Path::new(paths::LIBVIRT);
+    embedded::quiet(root);
+    let launch = read_launch()?;
+    for warning in &launch.warnings {
+        say(warning);
+    }
+    embedded::prepare(root, Some(Path::new(paths::CAPABILITIES)))?;
+    let terminal = Terminal::take_over()?;
+    let console = Console::listen(terminal.is_tty())?;
+    let machine = Machine::start(launch.domain)?;
+    let reaper = Reaper::new(root);
+    let supervisor = Supervisor { signals, console, machine, reaper, life: Lifecycle::new(), killed: Vec::new() };
+    supervisor.run()
+}
+
+fn read_launch() -> Result<Launch> {
+    let text = fs::read_to_string(paths::LAUNCH).context(paths::LAUNCH)?;
+    serde_json::from_str(&text).context(paths::LAUNCH)
+}
+
+/// In a PID namespace that is not ours, QEMU would become the child of another process when libvirt lets go of it.
+fn adopt_orphans() -> Result<()> {
+    if getpid().as_raw() == 1 { Ok(()) } else { nix::sys::prctl::set_child_subreaper(true).context("subreaper") }
+}
+
+struct Supervisor {
+    signals: Signals,
+    console: Console,
+    machine: Machine,
+    reaper: Reaper,
+    life: Lifecycle,
+    /// Daemons of libvirt's that were killed, by whomsoever.
+    killed: Vec<Killed>,
+}
+
+impl Supervisor {
+    fn run(mut self) -> Result<Exit> {
+        let streams = Streams::new();
+        loop {
+            self.wait(&streams)?;
+            self.hear_signals()?;
+            self.killed.extend(self.reaper.sweep(Instant::now()));
+            self.hear_machine();
+            if self.console.turn() {
+                let order = self.life.escape();
+                self.obey(order);
+            }
+            if let Some(exit) = self.life.exit().cloned() {
+                self.console.hang_up();
+                if self.console.is_drained() {
+                    return Ok(self.with_reason(exit));
+                }
+            }
+        }
+    }
+
+    /// Waits until there is something to do.
+    fn wait(&self, streams: &Streams) -> Result<()> {
+        let mut fds = vec![
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.machine.as_fd(), PollFlags::POLLIN),
+        ];
+        self.console.interests(streams, |fd| fds.push(fd));
+        let timeout = match self.reaper.deadline() {
+            // Rounded up, so that it is not woken a moment too early again and again.
+            Some(due) => due.saturating_duration_since(Instant::now()).as_millis() as u16 + 1,
+            None => return waited(poll(&mut fds, PollTimeout::NONE)),
+        };
+        waited(poll(&mut fds, timeout))
+    }
+
+    fn hear_signals(&mut self) -> Result<()> {
+        while let Some(ask) = self.signals.next()? {
+            if ask == Ask::PowerButton {
+                let order = self.life.power_button();
+                self.obey(order);
+            }
+        }
+        Ok(())
+    }
+
+    fn hear_machine(&mut self) {
+        self.machine.hush();
+        while self.life.exit().is_none()
+            && let Some(news) = self.machine.next()
+        {
+            if let News::OrderFailed(error) = &news {
+                say(&error.to_string());
+            }
+            let order = self.life.news(news);
+            self.obey(order);
+        }
+    }
+
+    fn obey(&self, order: Option<Order>) {
+        if let Some(order) = order {
+            self.machine.order(order);
+        }
+    }
+
+    /// Adds to a failure of a VM that ran what is known of QEMU's end.
+    fn with_reason(&self, exit: Exit) -> Exit {
+        let killed = self.killed.iter().map(|k| format!("{} was killed by {}", k.program, k.signal));
+        let reasons: Vec<String> = killed.chain(qemu_log::last_words(Path::new(paths::LIBVIRT))).collect();
+        match exit {
+            Exit::Failed(error) if !reasons.is_empty() => Exit::Failed(error.hint(reasons.join("; "))),
+            other => other,
+        }
+    }
+}
+
+fn waited(result: nix::Result<i32>) -> Result<()> {
+    match result {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(e) => Err(Error::new("poll", e.to_string())),
+    }
+}
