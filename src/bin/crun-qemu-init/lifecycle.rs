@@ -148,7 +148,7 @@ mod tests {
     enum Step {
         Button(Option<Order>),
         Escape(Option<Order>),
-        News(News, Option<Order>),
+        Told(News, Option<Order>),
     }
     use Step::*;
 
@@ -159,7 +159,7 @@ mod tests {
             let (got, want) = match step {
                 Button(want) => (life.power_button(), want),
                 Escape(want) => (life.escape(), want),
-                News(news, want) => (life.news(news), want),
+                Told(news, want) => (life.news(news), want),
             };
             assert_eq!(got, want, "step {i}");
         }
@@ -173,9 +173,9 @@ mod tests {
     #[test]
     fn exit_status() {
         use super::News as N;
-        let started = || News(N::Started, None);
-        let stopped = |stop| News(N::Stopped(stop), None);
-        let by_guest = |by_guest| News(N::ShuttingDown { by_guest }, None);
+        let started = || Told(N::Started, None);
+        let stopped = |stop| Told(N::Stopped(stop), None);
+        let by_guest = |by_guest| Told(N::ShuttingDown { by_guest }, None);
         let cases = [
             ("runs", vec![started()], None),
             ("guest power-off", vec![started(), by_guest(true), stopped(Stop::Shutdown)], Some(0)),
@@ -183,9 +183,9 @@ mod tests {
             ("QEMU got SIGKILL", vec![started(), stopped(Stop::Failed)], Some(1)),
             ("panic", vec![started(), stopped(Stop::Crashed)], Some(1)),
             ("destroyed by another", vec![started(), stopped(Stop::Destroyed)], Some(1)),
-            ("cannot start", vec![News(N::StartFailed(error()), None)], Some(1)),
-            ("libvirt thread gone", vec![started(), News(N::Lost, None)], Some(1)),
-            ("lost after the end", vec![started(), stopped(Stop::Shutdown), News(N::Lost, None)], Some(0)),
+            ("cannot start", vec![Told(N::StartFailed(error()), None)], Some(1)),
+            ("libvirt thread gone", vec![started(), Told(N::Lost, None)], Some(1)),
+            ("lost after the end", vec![started(), stopped(Stop::Shutdown), Told(N::Lost, None)], Some(0)),
             (
                 "stop twice",
                 vec![
@@ -201,7 +201,7 @@ mod tests {
             ("ignored button", vec![started(), Button(Some(Order::PowerButton))], None),
             (
                 "failed button",
-                vec![started(), Button(Some(Order::PowerButton)), News(N::OrderFailed(error()), None)],
+                vec![started(), Button(Some(Order::PowerButton)), Told(N::OrderFailed(error()), None)],
                 None,
             ),
             ("escape", vec![started(), Escape(Some(Order::Destroy)), stopped(Stop::Destroyed)], Some(130)),
@@ -212,15 +212,15 @@ mod tests {
             ),
             (
                 "stop before the start",
-                vec![Button(None), News(N::Started, Some(Order::Destroy)), stopped(Stop::Destroyed)],
+                vec![Button(None), Told(N::Started, Some(Order::Destroy)), stopped(Stop::Destroyed)],
                 Some(0),
             ),
             (
                 "escape before the start",
-                vec![Escape(None), News(N::Started, Some(Order::Destroy)), stopped(Stop::Destroyed)],
+                vec![Escape(None), Told(N::Started, Some(Order::Destroy)), stopped(Stop::Destroyed)],
                 Some(130),
             ),
-            ("stop before a failing start", vec![Button(None), News(N::StartFailed(error()), None)], Some(0)),
+            ("stop before a failing start", vec![Button(None), Told(N::StartFailed(error()), None)], Some(0)),
             ("button after the end", vec![started(), stopped(Stop::Shutdown), Button(None)], Some(0)),
         ];
         for (name, steps, want) in cases {
