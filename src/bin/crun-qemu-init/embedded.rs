@@ -10,7 +10,7 @@ use virt::sys;
 
 use crate::lifecycle::{News, Stop};
 
-/// libvirt's QEMU driver in a container: no users to switch to, no labels, no cgroups, no namespaces and no log daemon.
+/// libvirt's QEMU driver in a container: no users to switch to, no labels, no capabilities to clear, no cgroups, no namespaces and no log daemon.
 const QEMU_CONF: &str = r#"user = "root"
 group = "root"
 dynamic_ownership = 0
@@ -20,6 +20,7 @@ namespaces = []
 cgroup_controllers = []
 stdio_handler = "file"
 seccomp_sandbox = 1
+clear_emulator_capabilities = 0
 "#;
 
 /// Makes libvirt's root directory, with what is known of the host's QEMU, so that it need not be asked again.
@@ -56,6 +57,12 @@ pub fn quiet(root: &Path) {
 pub fn connect(root: &Path) -> Result<Connect> {
     virt::event::event_register_default_impl().map_err(error)?;
     Connect::open(Some(&format!("qemu:///embed?root={}", root.display()))).map_err(error)
+}
+
+/// Has libvirt know what QEMU can do: from the cache, or by asking QEMU.
+pub fn learn_capabilities(connection: &Connect) -> Result<()> {
+    connection.domain_capabilities(None, Some(std::env::consts::ARCH), None, None, 0).map_err(error)?;
+    Ok(())
 }
 
 /// libvirt's error as ours.

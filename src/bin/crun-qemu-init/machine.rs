@@ -13,8 +13,8 @@ use virt::connect::Connect;
 use virt::domain::Domain;
 use virt::sys;
 
-use crate::embedded;
 use crate::lifecycle::{News, Order};
+use crate::{embedded, privileges};
 
 /// The VM, as seen from the main thread; its descriptor is readable when there are news.
 pub struct Machine {
@@ -117,6 +117,9 @@ fn start(domain: &str, teller: &Teller) -> Result<(Connect, Domain)> {
     let connection = embedded::connect(Path::new(paths::LIBVIRT))?;
     let teller = teller.clone();
     embedded::watch(&connection, move |news| teller.tell(news))?;
+    // Asking QEMU takes libvirt's own way to clear capabilities, which needs one; starting the domain takes ours.
+    embedded::learn_capabilities(&connection)?;
+    privileges::give_up()?;
     let domain = connection.create_domain_xml(domain, sys::VIR_DOMAIN_NONE).map_err(embedded::error)?;
     Ok((connection, domain))
 }

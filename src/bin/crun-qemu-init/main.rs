@@ -5,6 +5,7 @@ mod console;
 mod embedded;
 mod lifecycle;
 mod machine;
+mod privileges;
 mod probe;
 mod qemu_log;
 mod reaper;

@@ -18,7 +18,7 @@ use crate::machine::Machine;
 use crate::reaper::{Killed, Reaper};
 use crate::signals::{Ask, Signals};
 use crate::terminal::{Terminal, say};
-use crate::{embedded, qemu_log};
+use crate::{embedded, privileges, qemu_log};
 
 /// Runs the VM to its end; returns the exit status.
 pub fn run() -> i32 {
@@ -34,6 +34,7 @@ fn supervise() -> Result<Exit> {
     adopt_orphans()?;
     let root = Path::new(paths::LIBVIRT);
     embedded::quiet(root);
+    privileges::confine()?;
     let launch = read_launch()?;
     for warning in &launch.warnings {
         say(warning);
@@ -137,7 +138,12 @@ impl Supervisor {
         let killed = self.killed.iter().map(|k| format!("{} was killed by {}", k.program, k.signal));
         let reasons: Vec<String> = killed.chain(qemu_log::last_words(Path::new(paths::LIBVIRT))).collect();
         match exit {
-            Exit::Failed(error) if !reasons.is_empty() => Exit::Failed(error.hint(reasons.join("; "))),
+            Exit::Failed(error) => {
+                // libvirt quotes QEMU's log itself when the start fails.
+                let said = error.to_string();
+                let new: Vec<String> = reasons.into_iter().filter(|r| !said.contains(r.as_str())).collect();
+                Exit::Failed(if new.is_empty() { error } else { error.hint(new.join("; ")) })
+            }
             other => other,
         }
     }
