@@ -27,9 +27,8 @@ pub const CONSOLE: &str = "/run/console.sock";
 /// The environment of `podman exec` reaches our process as variables of this name and a number, each holding one
 /// `NAME=VALUE`: the loader must not see names such as LD_PRELOAD.
 pub const EXEC_ENV: &str = "CRUN_QEMU_ENV_";
-/// The whole environment of our processes in the container: nothing of the image's acts on them. libvirt would write
-/// its log to the console.
-pub const ENVIRONMENT: &[&str] = &["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LIBVIRT_LOG_OUTPUTS=4:file:/run/libvirt.log"];
+/// The whole environment of our processes in the container: nothing of the image's acts on them.
+pub const ENVIRONMENT: &[&str] = &["PATH=/usr/sbin:/usr/bin:/sbin:/bin"];
 /// Known host keys and control sockets of ssh, on a tmpfs.
 pub const SSH_DIR: &str = "/run/crun-qemu-ssh";
 /// Locked by the supervisor for as long as the VM runs.

@@ -64,7 +64,6 @@ mod tests {
         let own = own().unwrap();
         let want = [
             own[0].as_c_str(),
-            own[1].as_c_str(),
             c"CRUN_QEMU_ENV_0=LD_PRELOAD=/disk/disk.img",
             c"CRUN_QEMU_ENV_1=A=b=c",
             c"CRUN_QEMU_ENV_2=odd",

@@ -1,4 +1,4 @@
-//! Signals as readable events.
+//! Signals as a file descriptor.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -6,45 +6,44 @@ use crun_qemu::error::{Context, Result};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// What a signal asks for.
+/// What a signal asks of the supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
-    /// The power button: the engine's stop signal, whichever it was set to.
-    PowerOff,
-    /// Nothing: a terminal's business that ends processes that do not expect it.
+pub enum Ask {
+    /// Press the VM's power button.
+    PowerButton,
+    /// Look after children.
+    Reap,
+    /// Nothing.
     Nothing,
 }
 
-/// The signals that are taken as events; every thread that starts later has them blocked too.
+/// All signals that can be blocked, blocked and read from a descriptor.
 pub struct Signals(SignalFd);
 
 impl Signals {
-    /// Blocks them and opens the descriptor.
-    pub fn take() -> Result<Self> {
-        let mut set = SigSet::empty();
-        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGPWR, Signal::SIGHUP, Signal::SIGWINCH] {
-            set.add(signal);
+    /// Must be called before the first thread is started: threads inherit the mask. Signals are blocked rather than
+    /// ignored, as blocked ones reach even PID 1, whose default is to drop them.
+    pub fn block() -> Result<Self> {
+        let mut set = SigSet::all();
+        // A fault in our own code has to end us with its signal.
+        for fault in [
+            Signal::SIGSEGV,
+            Signal::SIGBUS,
+            Signal::SIGILL,
+            Signal::SIGFPE,
+            Signal::SIGABRT,
+            Signal::SIGTRAP,
+            Signal::SIGSYS,
+        ] {
+            set.remove(fault);
         }
-        // nix knows no real-time signals.
-        let mut raw = *set.as_ref();
-        // SAFETY: `raw` is an initialised set and the signal is one of the kernel's.
-        let set = unsafe {
-            libc::sigaddset(&mut raw, shutdown_signal());
-            SigSet::from_sigset_t_unchecked(raw)
-        };
         set.thread_block().context("signals")?;
-        SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).map(Self).context("signals")
+        Ok(Self(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context("signals")?))
     }
 
-    /// The next one that is pending.
-    pub fn next(&self) -> Option<Asked> {
-        let info = self.0.read_signal().ok().flatten()?;
-        let number = info.ssi_signo as libc::c_int;
-        Some(match Signal::try_from(number) {
-            Ok(Signal::SIGTERM | Signal::SIGINT | Signal::SIGPWR) => Asked::PowerOff,
-            Err(_) if number == shutdown_signal() => Asked::PowerOff,
-            _ => Asked::Nothing,
-        })
+    /// The next pending signal.
+    pub fn next(&self) -> Result<Option<Ask>> {
+        Ok(self.0.read_signal().context("signals")?.map(|info| ask(info.ssi_signo as i32)))
     }
 }
 
@@ -54,7 +53,33 @@ impl AsFd for Signals {
     }
 }
 
-/// SIGRTMIN+3: images whose init is systemd name it as their stop signal.
-fn shutdown_signal() -> libc::c_int {
-    libc::SIGRTMIN() + 3
+/// `SIGRTMIN+3` is what engines send to an init of systemd's kind, `SIGPWR` to one of LXC's.
+fn ask(signal: i32) -> Ask {
+    match signal {
+        libc::SIGTERM | libc::SIGINT | libc::SIGPWR => Ask::PowerButton,
+        rt if rt == libc::SIGRTMIN() + 3 => Ask::PowerButton,
+        libc::SIGCHLD => Ask::Reap,
+        _ => Ask::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_signals_ask() {
+        for (signal, want) in [
+            (libc::SIGTERM, Ask::PowerButton),
+            (libc::SIGINT, Ask::PowerButton),
+            (libc::SIGPWR, Ask::PowerButton),
+            (libc::SIGRTMIN() + 3, Ask::PowerButton),
+            (libc::SIGRTMIN() + 4, Ask::Nothing),
+            (libc::SIGHUP, Ask::Nothing),
+            (libc::SIGWINCH, Ask::Nothing),
+            (libc::SIGCHLD, Ask::Reap),
+        ] {
+            assert_eq!(ask(signal), want, "{signal}");
+        }
+    }
 }

@@ -1,184 +1,167 @@
-//! From the launch description to the exit status: one loop over the console, signals, libvirt's events and DHCP.
+//! The container's process: one loop that waits for signals, the console and libvirt's thread.
 
 use std::fs;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::fd::AsFd;
 use std::path::Path;
+use std::time::Instant;
 
 use crun_qemu::error::{Context, Error, Result};
 use crun_qemu::exec::alive;
 use crun_qemu::launch::Launch;
 use crun_qemu::network::dhcp;
 use crun_qemu::paths;
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::prctl;
+use nix::unistd::getpid;
 
-use crate::pump::Pump;
-use crate::reaper;
-use crate::signals::{Asked, Signals};
-use crate::terminal::Terminal;
-use crate::vm::{self, End, Vm};
+use crate::console::{Console, Streams};
+use crate::lifecycle::{Exit, Lifecycle, News, Order};
+use crate::machine::Machine;
+use crate::reaper::{Killed, Reaper};
+use crate::signals::{Ask, Signals};
+use crate::terminal::{Terminal, say};
+use crate::{embedded, privileges, qemu_log};
 
-/// What ends the VM when it is typed on a terminal: ctrl-].
-const ESCAPE: u8 = 0x1d;
-/// Exit status after [`ESCAPE`]: what a shell reports of a program that was interrupted.
-const INTERRUPTED: u8 = 130;
-/// Exit status when the engine stops the container before there is a VM: what a shell reports after SIGTERM.
-const STOPPED_EARLY: u8 = 143;
-
-/// Runs the container's VM to its end and returns the container's exit status.
-///
-/// # Errors
-/// The VM could not be started, or it ended otherwise than by being switched off.
-pub fn run() -> Result<u8> {
-    let signals = Signals::take()?;
-    // Where another process is the namespace's init (--pid=host), orphans come here all the same.
-    prctl::set_child_subreaper(true).context("subreaper")?;
-    reaper::start()?;
-    let launch = fs::read(paths::LAUNCH).context(paths::LAUNCH)?;
-    let launch: Launch = serde_json::from_slice(&launch).context(paths::LAUNCH)?;
-    for warning in &launch.warnings {
-        eprintln!("{warning}");
+/// Runs the VM to its end; returns the exit status.
+pub fn run() -> i32 {
+    let exit = supervise().unwrap_or_else(Exit::Failed);
+    if let Exit::Failed(error) = &exit {
+        say(&error.to_string());
     }
-    // Held to the end of this process: what `podman exec` waits for ends with it.
-    let _alive = alive::hold(Path::new(paths::ALIVE))?;
-    let dhcp = launch.tap.as_deref().map(dhcp::Server::bind).transpose()?;
-    // QEMU connects when it starts, so that not a byte of the firmware's first is lost.
-    let console = UnixListener::bind(paths::CONSOLE).context(paths::CONSOLE)?;
+    exit.status()
+}
+
+fn supervise() -> Result<Exit> {
+    let signals = Signals::block()?;
+    adopt_orphans()?;
     let root = Path::new(paths::LIBVIRT);
-    vm::prepare_root(root, Some(Path::new(paths::CAPABILITIES)))?;
-    if signals.next() == Some(Asked::PowerOff) {
-        return Ok(STOPPED_EARLY);
+    embedded::quiet(root);
+    privileges::confine()?;
+    let launch = read_launch()?;
+    for warning in &launch.warnings {
+        say(warning);
     }
-    let vm = Vm::start(root, &launch.domain)?;
-    let (console, _) = console.accept().context(paths::CONSOLE)?;
-    console.set_nonblocking(true).context(paths::CONSOLE)?;
-    let supervisor = Supervisor {
-        vm,
-        console,
-        dhcp,
-        signals,
-        terminal: Terminal::take_over(),
-        to_guest: Pump::new(),
-        from_guest: Pump::new(),
-        ended: None,
-        interrupted: false,
-    };
-    supervisor.run()
+    embedded::prepare(root, Some(Path::new(paths::CAPABILITIES)))?;
+    let terminal = Terminal::take_over()?;
+    let console = Console::listen(terminal.is_tty())?;
+    let dhcp = launch.tap.as_deref().map(dhcp::Server::bind).transpose()?;
+    // Held to the end of this process: execs that wait for the guest end with it.
+    let _alive = alive::hold(Path::new(paths::ALIVE))?;
+    let machine = Machine::start(launch.domain)?;
+    let (reaper, life) = (Reaper::default(), Lifecycle::new());
+    Supervisor { signals, console, dhcp, machine, reaper, life, killed: Vec::new() }.run()
+}
+
+fn read_launch() -> Result<Launch> {
+    let text = fs::read_to_string(paths::LAUNCH).context(paths::LAUNCH)?;
+    serde_json::from_str(&text).context(paths::LAUNCH)
+}
+
+/// In a PID namespace that is not ours, QEMU would become the child of another process when libvirt lets go of it.
+fn adopt_orphans() -> Result<()> {
+    if getpid().as_raw() == 1 { Ok(()) } else { nix::sys::prctl::set_child_subreaper(true).context("subreaper") }
 }
 
 struct Supervisor {
-    vm: Vm,
-    console: UnixStream,
-    dhcp: Option<dhcp::Server>,
     signals: Signals,
-    terminal: Terminal,
-    to_guest: Pump,
-    from_guest: Pump,
-    ended: Option<End>,
-    /// [`ESCAPE`] was typed.
-    interrupted: bool,
-}
-
-/// What poll told of, in the order in which [`Supervisor::wait`] asks.
-struct Ready {
-    signals: bool,
-    events: bool,
-    stdin: bool,
-    console: bool,
-    dhcp: bool,
+    console: Console,
+    dhcp: Option<dhcp::Server>,
+    machine: Machine,
+    reaper: Reaper,
+    life: Lifecycle,
+    /// Daemons of libvirt's that were killed, by whomsoever.
+    killed: Vec<Killed>,
 }
 
 impl Supervisor {
-    fn run(mut self) -> Result<u8> {
+    fn run(mut self) -> Result<Exit> {
+        let streams = Streams::new();
         loop {
-            let ready = self.wait()?;
-            if ready.signals {
-                self.take_signals();
-            }
-            if ready.events {
-                self.ended = self.vm.ended().or(self.ended);
-            }
-            if ready.stdin && self.to_guest.wants_input() {
-                self.type_to_guest();
-            }
-            if ready.console && self.from_guest.wants_input() {
-                self.from_guest.fill(self.console.as_fd());
-            }
-            if let Some(dhcp) = self.dhcp.as_mut().filter(|_| ready.dhcp) {
-                // One packet that could not be answered: the guest asks again.
+            self.wait(&streams)?;
+            self.hear_signals()?;
+            self.killed.extend(self.reaper.sweep(Instant::now()));
+            self.hear_machine();
+            if let Some(dhcp) = &mut self.dhcp {
+                // A packet that could not be answered is asked again by the guest.
                 let _ = dhcp.answer_all();
             }
-            self.to_guest.drain(&self.console);
-            self.from_guest.drain(std::io::stdout());
-            // QEMU is gone, so the console's end has come or is about to: what it said last is still passed on.
-            if let (Some(end), true, true) = (self.ended, self.from_guest.finished, self.from_guest.is_empty()) {
-                return self.status(end);
+            if self.console.turn() {
+                let order = self.life.escape();
+                self.obey(order);
+            }
+            if let Some(exit) = self.life.exit().cloned() {
+                self.console.hang_up();
+                if self.console.is_drained() {
+                    return Ok(self.with_reason(exit));
+                }
             }
         }
     }
 
-    fn wait(&self) -> Result<Ready> {
-        let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
-        let mut fds = Vec::with_capacity(6);
-        let signals = watch(&mut fds, self.signals.as_fd(), PollFlags::POLLIN);
-        let events = watch(&mut fds, self.vm.events(), PollFlags::POLLIN);
-        let dhcp = self.dhcp.as_ref().map(|dhcp| watch(&mut fds, dhcp.as_fd(), PollFlags::POLLIN));
-        let wants_typing = self.to_guest.wants_input();
-        let stdin = wants_typing.then(|| watch(&mut fds, stdin.as_fd(), PollFlags::POLLIN));
-        let mut console = PollFlags::empty();
-        console.set(PollFlags::POLLIN, self.from_guest.wants_input());
-        console.set(PollFlags::POLLOUT, !self.to_guest.is_empty());
-        let console = (!console.is_empty()).then(|| watch(&mut fds, self.console.as_fd(), console));
-        if !self.from_guest.is_empty() {
-            watch(&mut fds, stdout.as_fd(), PollFlags::POLLOUT);
-        }
-        match poll(&mut fds, PollTimeout::NONE) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-            Err(e) => return Err(e).context("poll"),
-        }
-        let ready = |index: usize| fds[index].any().unwrap_or(false);
-        Ok(Ready {
-            signals: ready(signals),
-            events: ready(events),
-            stdin: stdin.is_some_and(ready),
-            console: console.is_some_and(ready),
-            dhcp: dhcp.is_some_and(ready),
-        })
+    /// Waits until there is something to do.
+    fn wait(&self, streams: &Streams) -> Result<()> {
+        let mut fds = vec![
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.machine.as_fd(), PollFlags::POLLIN),
+        ];
+        fds.extend(self.dhcp.as_ref().map(|dhcp| PollFd::new(dhcp.as_fd(), PollFlags::POLLIN)));
+        self.console.interests(streams, |fd| fds.push(fd));
+        let timeout = match self.reaper.deadline() {
+            // Rounded up, so that it is not woken a moment too early again and again.
+            Some(due) => due.saturating_duration_since(Instant::now()).as_millis() as u16 + 1,
+            None => return waited(poll(&mut fds, PollTimeout::NONE)),
+        };
+        waited(poll(&mut fds, timeout))
     }
 
-    fn take_signals(&self) {
-        while let Some(asked) = self.signals.next() {
-            if asked == Asked::PowerOff {
-                self.vm.press_power_button();
+    fn hear_signals(&mut self) -> Result<()> {
+        while let Some(ask) = self.signals.next()? {
+            if ask == Ask::PowerButton {
+                let order = self.life.power_button();
+                self.obey(order);
             }
         }
+        Ok(())
     }
 
-    fn type_to_guest(&mut self) {
-        let typed = self.to_guest.fill(std::io::stdin().as_fd());
-        if let Some(at) = typed.iter().position(|byte| *byte == ESCAPE).filter(|_| self.terminal.is_interactive()) {
-            self.to_guest.truncate(at);
-            self.interrupted = true;
-            self.vm.destroy();
+    fn hear_machine(&mut self) {
+        self.machine.hush();
+        while self.life.exit().is_none()
+            && let Some(news) = self.machine.next()
+        {
+            if let News::OrderFailed(error) = &news {
+                say(&error.to_string());
+            }
+            let order = self.life.news(news);
+            self.obey(order);
         }
     }
 
-    fn status(&self, end: End) -> Result<u8> {
-        match end {
-            _ if self.interrupted => Ok(INTERRUPTED),
-            End::PoweredOff => Ok(0),
-            End::Destroyed => Err(Error::new("VM", "it was destroyed")),
-            End::Panicked => Err(Error::new("VM", "the guest's kernel panicked")),
-            End::Failed => {
-                Err(Error::new("VM", "QEMU ended by itself").hint("it may have been killed for lack of memory"))
+    fn obey(&self, order: Option<Order>) {
+        if let Some(order) = order {
+            self.machine.order(order);
+        }
+    }
+
+    /// Adds to a failure of a VM that ran what is known of QEMU's end.
+    fn with_reason(&self, exit: Exit) -> Exit {
+        let killed = self.killed.iter().map(|k| format!("{} was killed by {}", k.program, k.signal));
+        let reasons: Vec<String> = killed.chain(qemu_log::last_words(Path::new(paths::LIBVIRT))).collect();
+        match exit {
+            Exit::Failed(error) => {
+                // libvirt quotes QEMU's log itself when the start fails.
+                let said = error.to_string();
+                let new: Vec<String> = reasons.into_iter().filter(|r| !said.contains(r.as_str())).collect();
+                Exit::Failed(if new.is_empty() { error } else { error.hint(new.join("; ")) })
             }
+            other => other,
         }
     }
 }
 
-/// Adds a descriptor to those polled and returns its place among them.
-fn watch<'a>(fds: &mut Vec<PollFd<'a>>, fd: BorrowedFd<'a>, flags: PollFlags) -> usize {
-    fds.push(PollFd::new(fd, flags));
-    fds.len() - 1
+fn waited(result: nix::Result<i32>) -> Result<()> {
+    match result {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(e) => Err(Error::new("poll", e.to_string())),
+    }
 }

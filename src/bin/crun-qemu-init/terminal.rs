@@ -1,49 +1,72 @@
-//! The container's standard streams, put back on every way out as they were found.
+//! The container's standard streams: raw mode while the VM has them, and lines of ours.
 
-use std::io::IsTerminal;
+use std::io::{stderr, stdin, stdout};
 use std::os::fd::AsFd;
 
+use crun_qemu::error::{Context, Result};
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::unistd::write;
 
-/// Raw mode, and reads and writes that do not block, until dropped.
+/// Longest wait in ms for room on stderr, so that nobody's not reading it stops the VM.
+const SAY_TIMEOUT: u16 = 1000;
+
+/// Raw mode on a terminal, and a standard output that never blocks; undone when dropped.
 pub struct Terminal {
-    termios: Option<Termios>,
-    flags: Vec<OFlag>,
+    cooked: Option<Termios>,
+    stdout_flags: OFlag,
 }
 
 impl Terminal {
-    /// Takes the standard streams over. Without a terminal there is no mode to change.
-    pub fn take_over() -> Self {
-        let stdin = std::io::stdin();
-        let termios = tcgetattr(&stdin).ok().filter(|_| stdin.is_terminal());
-        if let Some(termios) = &termios {
-            let mut raw = termios.clone();
+    /// Takes over stdin, if it is a terminal, and stdout.
+    pub fn take_over() -> Result<Self> {
+        let flags = OFlag::from_bits_retain(fcntl(stdout(), FcntlArg::F_GETFL).context("standard output")?);
+        let mut this = Self { cooked: None, stdout_flags: flags };
+        fcntl(stdout(), FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).context("standard output")?;
+        if let Ok(cooked) = tcgetattr(stdin()) {
+            let mut raw = cooked.clone();
             cfmakeraw(&mut raw);
-            let _ = tcsetattr(&stdin, SetArg::TCSANOW, &raw);
+            tcsetattr(stdin(), SetArg::TCSANOW, &raw).context("the terminal")?;
+            this.cooked = Some(cooked);
         }
-        let flags = [stdin.as_fd(), std::io::stdout().as_fd()].map(|fd| {
-            let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL).unwrap_or_default());
-            let _ = fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK));
-            flags
-        });
-        Self { termios, flags: flags.to_vec() }
+        Ok(this)
     }
 
-    /// Whether somebody can type on it.
-    pub fn is_interactive(&self) -> bool {
-        self.termios.is_some()
+    /// Whether stdin is a terminal.
+    pub fn is_tty(&self) -> bool {
+        self.cooked.is_some()
     }
 }
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
-        for (fd, flags) in [stdin.as_fd(), stdout.as_fd()].into_iter().zip(&self.flags) {
-            let _ = fcntl(fd, FcntlArg::F_SETFL(*flags));
+        // Both may fail on a terminal that is gone, and nothing is left to restore then.
+        if let Some(cooked) = &self.cooked {
+            let _ = tcsetattr(stdin(), SetArg::TCSANOW, cooked);
         }
-        if let Some(termios) = &self.termios {
-            let _ = tcsetattr(&stdin, SetArg::TCSADRAIN, termios);
+        let _ = fcntl(stdout(), FcntlArg::F_SETFL(self.stdout_flags));
+    }
+}
+
+/// Writes a line to stderr, raw terminal or not, blocking or not.
+pub fn say(line: &str) {
+    let raw = tcgetattr(stderr()).is_ok_and(|t| !t.output_flags.contains(OutputFlags::OPOST));
+    let text = format!("{line}{}", if raw { "\r\n" } else { "\n" });
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        match write(stderr(), rest) {
+            Ok(n) => rest = &rest[n..],
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => {
+                let err = stderr();
+                let mut fds = [PollFd::new(err.as_fd(), PollFlags::POLLOUT)];
+                if !matches!(poll(&mut fds, PollTimeout::from(SAY_TIMEOUT)), Ok(1..)) {
+                    return;
+                }
+            }
+            Err(_) => return,
         }
     }
 }
