@@ -4,4 +4,7 @@
 
 mod boot;
 mod console;
+mod exec;
+mod first_boot;
 mod harness;
+mod refused;
