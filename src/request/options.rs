@@ -235,6 +235,31 @@ pub fn help() -> String {
 mod tests {
     use super::*;
 
+    /// The table as the man page has it.
+    fn man() -> String {
+        let roff = |text: &str| text.replace('-', "\\-");
+        TABLE.iter().fold(String::new(), |text, spec| {
+            let argument = spec.argument.map(|a| format!(" \\fI{}\\fR", roff(a))).unwrap_or_default();
+            let (name, meaning, default) = (roff(spec.name), roff(spec.meaning), roff(spec.default));
+            text + &format!(".TP\n\\fB\\-\\-{name}\\fR{argument}\n{meaning}\nDefault: {default}.\n")
+        })
+    }
+
+    /// `BLESS=1 cargo test` writes the man page's part anew.
+    #[test]
+    fn the_man_page_has_every_option() {
+        let (begin, end) = (".\\\" options: begin\n", ".\\\" options: end\n");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/crun-qemu.1");
+        let page = std::fs::read_to_string(path).unwrap();
+        let (head, rest) = page.split_once(begin).unwrap();
+        let (listed, tail) = rest.split_once(end).unwrap();
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(path, format!("{head}{begin}{}{end}{tail}", man())).unwrap();
+        } else {
+            assert_eq!(listed, man());
+        }
+    }
+
     fn parse(args: &[&str], annotations: &[(&str, &str)]) -> std::result::Result<Options, String> {
         let args: Vec<_> = args.iter().map(ToString::to_string).collect();
         Options::parse(&args, annotations.iter().copied()).map_err(|e| e.to_string())
