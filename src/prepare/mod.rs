@@ -193,14 +193,15 @@ fn keep_identity(dir: &PrivateDir, plan: &Plan) -> Result<()> {
 }
 
 fn write_launch(dir: &PrivateDir, plan: &Plan, request: &Request) -> Result<()> {
-    let tap = match &plan.network {
-        Network::Tap { name, .. } => Some(name.clone()),
-        Network::User => None,
+    let (tap, ssh) = match &plan.network {
+        Network::Tap { name, .. } => (Some(name.clone()), None),
+        Network::User { ssh, .. } => (None, Some(*ssh)),
     };
     let launch = Launch {
         domain: domain::xml(plan),
         warnings: plan.warnings.clone(),
         tap,
+        ssh,
         env: request.env.clone(),
         exec_timeout: None,
     };

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::error::{Error, Result};
 use crate::image::Format;
+use crate::request::ports::{self, Port};
 
 /// Prefix of the annotations that carry options.
 pub const ANNOTATION_PREFIX: &str = "run.oci.qemu.";
@@ -17,6 +18,8 @@ pub struct Options {
     pub firmware: Firmware,
     /// `--format`: the image's format, declared rather than looked at.
     pub format: Option<Format>,
+    /// `--port`.
+    pub ports: Vec<Port>,
 }
 
 /// What `--firmware` takes.
@@ -74,6 +77,16 @@ pub const TABLE: &[OptionSpec] = &[
         default: "found from the image's header",
         set: |o, v| {
             o.format = Some(v.parse()?);
+            Ok(())
+        },
+    },
+    OptionSpec {
+        name: "port",
+        argument: Some("N[/tcp|/udp],…"),
+        meaning: "Ports that lead to the guest where the container shares its network (--network host, pods).",
+        default: "none there; in a network namespace of its own the guest has every port anyway",
+        set: |o, v| {
+            o.ports = ports::parse(v)?;
             Ok(())
         },
     },
@@ -217,8 +230,16 @@ mod tests {
                 &[][..],
                 r#"qemu: command "/sbin/init": a VM image runs none (put "" after the image, and options after that)"#,
             ),
-            (&["", "--bogus"], &[], "qemu: --bogus: unknown option (options are --emulated, --firmware, --format)"),
-            (&["", "x"], &[], r#"qemu: argument "x": not an option (options are --emulated, --firmware, --format)"#),
+            (
+                &["", "--bogus"],
+                &[],
+                "qemu: --bogus: unknown option (options are --emulated, --firmware, --format, --port)",
+            ),
+            (
+                &["", "x"],
+                &[],
+                r#"qemu: argument "x": not an option (options are --emulated, --firmware, --format, --port)"#,
+            ),
             (&["", "--format"], &[], "qemu: --format: its value is missing (--format qcow2|raw)"),
             (&["", "--emulated=1"], &[], r#"qemu: --emulated: "1" is neither true nor false"#),
             (&["", "--emulated", "--emulated"], &[], "qemu: --emulated: given twice"),
@@ -226,7 +247,7 @@ mod tests {
             (
                 &[""],
                 &[("run.oci.qemu.x", "")],
-                "qemu: annotation run.oci.qemu.x: unknown (known are emulated, firmware, format)",
+                "qemu: annotation run.oci.qemu.x: unknown (known are emulated, firmware, format, port)",
             ),
         ] {
             assert_eq!(parse(args, annotations), Err(want.to_string()), "{args:?}");
