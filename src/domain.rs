@@ -9,11 +9,11 @@ use crate::paths;
 use crate::plan::{Accelerator, Firmware, Network, Plan};
 use crate::request::ports::Protocol;
 
-/// The XML document.
-pub fn xml(plan: &Plan) -> String {
+/// The XML document. `oem_strings` go into the SMBIOS tables, where systemd looks for credentials.
+pub fn xml(plan: &Plan, oem_strings: &[String]) -> String {
     let mut xml = Xml(Writer::new_with_indent(Vec::new(), b' ', 2));
     // Writing into a Vec cannot fail.
-    let _ = domain(&mut xml, plan);
+    let _ = domain(&mut xml, plan, oem_strings);
     String::from_utf8_lossy(&xml.0.into_inner()).into_owned() + "\n"
 }
 
@@ -50,7 +50,7 @@ impl Xml {
     }
 }
 
-fn domain(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
+fn domain(xml: &mut Xml, plan: &Plan, oem_strings: &[String]) -> io::Result<()> {
     let (kind, cpu) = match plan.accelerator {
         Accelerator::Kvm => ("kvm", "host-passthrough"),
         Accelerator::Tcg => ("qemu", "maximum"),
@@ -60,6 +60,12 @@ fn domain(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
         xml.text("uuid", &[], &plan.uuid)?;
         xml.text("memory", &[("unit", "b")], &plan.memory.to_string())?;
         xml.text("vcpu", &[], &plan.vcpus.to_string())?;
+        xml.parent("sysinfo", &[("type", "smbios")], |xml| {
+            xml.parent("oemStrings", &[], |xml| oem_strings.iter().try_for_each(|text| xml.text("entry", &[], text)))
+        })?;
+        xml.parent("sysinfo", &[("type", "fwcfg")], |xml| {
+            xml.empty("entry", &[("name", "opt/com.coreos/config"), ("file", paths::IGNITION)])
+        })?;
         xml.parent("os", &[], |xml| os(xml, &plan.firmware))?;
         xml.parent("features", &[], |xml| {
             xml.empty("acpi", &[])?;
@@ -85,6 +91,7 @@ fn os(xml: &mut Xml, firmware: &Firmware) -> io::Result<()> {
             xml.text("nvram", &[], paths::NVRAM)
         }
     }?;
+    xml.empty("smbios", &[("mode", "sysinfo")])?;
     xml.empty("boot", &[("dev", "hd")])
 }
 
@@ -165,14 +172,17 @@ mod tests {
     #[test]
     fn golden() {
         let kvm = plan(ID, &request(), &host(), BIOS_IMAGE).unwrap();
-        compare("kvm-bios-tap", &xml(&kvm));
+        compare("kvm-bios-tap", &xml(&kvm, &["io.systemd.credential:x=y".into()]));
         let mut emulated = request();
         emulated.options.emulated = true;
         emulated.options.firmware = Wanted::Uefi;
         emulated.own_network = false;
         emulated.options.ports = crate::request::ports::parse("80/tcp,53").unwrap();
         let image = crate::plan::ImageFacts { format: Format::Raw, ..BIOS_IMAGE };
-        compare("tcg-uefi-user", &xml(&plan(ID, &emulated, &host(), image).unwrap()));
+        compare(
+            "tcg-uefi-user",
+            &xml(&plan(ID, &emulated, &host(), image).unwrap(), &["io.systemd.credential:x=y".into()]),
+        );
     }
 
     #[test]
@@ -180,7 +190,7 @@ mod tests {
         let mut plan = plan(ID, &request(), &host(), BIOS_IMAGE).unwrap();
         plan.name = "<&>".into();
         plan.mac = "\"'<".into();
-        let text = xml(&plan);
+        let text = xml(&plan, &[]);
         assert!(text.contains("<name>&lt;&amp;&gt;</name>") && text.contains("address=\"&quot;&apos;&lt;\""), "{text}");
     }
 }

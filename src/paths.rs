@@ -12,6 +12,8 @@ pub const IMAGE: &str = "/crun-qemu/image";
 pub const OVERLAY: &str = "/crun-qemu/overlay.qcow2";
 /// First-boot configuration, a disk labelled `cidata`.
 pub const SEED: &str = "/crun-qemu/seed.img";
+/// Ignition configuration, offered to every guest.
+pub const IGNITION: &str = "/crun-qemu/config.ign";
 /// Private key with which `podman exec` enters the guest.
 pub const SSH_KEY: &str = "/crun-qemu/ssh/id";
 /// UEFI variables.

@@ -23,8 +23,6 @@ pub fn run(guest: &Guest, job: &Job, term: Option<Vec<u8>>, mut watch: Watch, be
     let command = job.command()?;
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let term = stdin.is_terminal().then(|| term.unwrap_or_else(|| b"xterm".into()));
-    // From here on, so that no change of size goes unseen.
-    let changes = window_changes()?;
     watch.started();
     let mut session = match guest.open(&command, term.as_deref(), [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]) {
         Ok(session) => session,
@@ -34,6 +32,8 @@ pub fn run(guest: &Guest, job: &Job, term: Option<Vec<u8>>, mut watch: Watch, be
         }
     };
     begun();
+    // Not before: a master made by then would have inherited the blocked signal, and it wants it.
+    let changes = window_changes()?;
     let _raw = term.is_some().then(|| Raw::new(stdin.as_fd()));
     if term.is_some() {
         // The size may have changed since the master looked at it.
@@ -66,7 +66,7 @@ pub fn run(guest: &Guest, job: &Job, term: Option<Vec<u8>>, mut watch: Watch, be
     }
 }
 
-/// Signals of this kind come by a descriptor from now on; commands that are started do not inherit that.
+/// Signals of this kind come by a descriptor from now on.
 fn window_changes() -> Result<SignalFd> {
     let signals = SigSet::from(Signal::SIGWINCH);
     signals.thread_block().context("exec")?;

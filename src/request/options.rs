@@ -1,6 +1,7 @@
 //! The options that follow the image: one table for the parser, the annotations, `--help` and the documentation.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::image::Format;
@@ -12,14 +13,22 @@ pub const ANNOTATION_PREFIX: &str = "run.oci.qemu.";
 /// What was asked with options and annotations.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Options {
+    /// `--cloud-init`: a NoCloud directory of the host's.
+    pub cloud_init: Option<PathBuf>,
     /// `--emulated`: TCG even where KVM is usable.
     pub emulated: bool,
     /// `--firmware`.
     pub firmware: Firmware,
     /// `--format`: the image's format, declared rather than looked at.
     pub format: Option<Format>,
+    /// `--ignition`: a configuration file of the host's.
+    pub ignition: Option<PathBuf>,
+    /// `--password`: the default user's.
+    pub password: Option<String>,
     /// `--port`.
     pub ports: Vec<Port>,
+    /// `--ssh-key`: a file of the host's with public keys.
+    pub ssh_key: Option<PathBuf>,
 }
 
 /// What `--firmware` takes.
@@ -51,6 +60,16 @@ pub struct OptionSpec {
 /// Every option there is, by name.
 pub const TABLE: &[OptionSpec] = &[
     OptionSpec {
+        name: "cloud-init",
+        argument: Some("DIR"),
+        meaning: "NoCloud directory (absolute) with user-data, meta-data, vendor-data and network-config, added to ours.",
+        default: "our own data alone",
+        set: |o, v| {
+            o.cloud_init = Some(v.into());
+            Ok(())
+        },
+    },
+    OptionSpec {
         name: "emulated",
         argument: None,
         meaning: "Emulate the CPU (TCG) even where KVM is usable.",
@@ -81,12 +100,42 @@ pub const TABLE: &[OptionSpec] = &[
         },
     },
     OptionSpec {
+        name: "ignition",
+        argument: Some("FILE"),
+        meaning: "Ignition configuration (absolute), specification 3, to which ours is added.",
+        default: "our own configuration alone",
+        set: |o, v| {
+            o.ignition = Some(v.into());
+            Ok(())
+        },
+    },
+    OptionSpec {
+        name: "password",
+        argument: Some("PASSWORD"),
+        meaning: "Password of the image's default user, by cloud-init or Ignition; podman inspect shows it.",
+        default: "none",
+        set: |o, v| {
+            o.password = Some(v.into());
+            Ok(())
+        },
+    },
+    OptionSpec {
         name: "port",
         argument: Some("N[/tcp|/udp],…"),
         meaning: "Ports that lead to the guest where the container shares its network (--network host, pods).",
         default: "none there; in a network namespace of its own the guest has every port anyway",
         set: |o, v| {
             o.ports = ports::parse(v)?;
+            Ok(())
+        },
+    },
+    OptionSpec {
+        name: "ssh-key",
+        argument: Some("FILE"),
+        meaning: "File (absolute) with public keys that may log in besides the container's own.",
+        default: "none",
+        set: |o, v| {
+            o.ssh_key = Some(v.into());
             Ok(())
         },
     },
@@ -224,31 +273,23 @@ mod tests {
 
     #[test]
     fn each_mistake_has_its_line() {
+        let (dashed, plain) = (names("--"), names(""));
+        let unknown_option = format!("qemu: --bogus: unknown option (options are {dashed})");
+        let no_option = format!(r#"qemu: argument "x": not an option (options are {dashed})"#);
+        let unknown_annotation = format!("qemu: annotation run.oci.qemu.x: unknown (known are {plain})");
         for (args, annotations, want) in [
             (
                 &["/sbin/init"][..],
                 &[][..],
                 r#"qemu: command "/sbin/init": a VM image runs none (put "" after the image, and options after that)"#,
             ),
-            (
-                &["", "--bogus"],
-                &[],
-                "qemu: --bogus: unknown option (options are --emulated, --firmware, --format, --port)",
-            ),
-            (
-                &["", "x"],
-                &[],
-                r#"qemu: argument "x": not an option (options are --emulated, --firmware, --format, --port)"#,
-            ),
+            (&["", "--bogus"], &[], &unknown_option),
+            (&["", "x"], &[], &no_option),
             (&["", "--format"], &[], "qemu: --format: its value is missing (--format qcow2|raw)"),
             (&["", "--emulated=1"], &[], r#"qemu: --emulated: "1" is neither true nor false"#),
             (&["", "--emulated", "--emulated"], &[], "qemu: --emulated: given twice"),
             (&["", "--firmware", "efi"], &[], r#"qemu: --firmware: "efi" is unknown (auto, bios or uefi)"#),
-            (
-                &[""],
-                &[("run.oci.qemu.x", "")],
-                "qemu: annotation run.oci.qemu.x: unknown (known are emulated, firmware, format, port)",
-            ),
+            (&[""], &[("run.oci.qemu.x", "")], &unknown_annotation),
         ] {
             assert_eq!(parse(args, annotations), Err(want.to_string()), "{args:?}");
         }

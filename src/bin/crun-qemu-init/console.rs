@@ -136,7 +136,7 @@ impl Console {
         let mut chunk = [0; 4096];
         match nix::unistd::read(stdin(), &mut chunk) {
             Ok(0) => self.input_open = false,
-            Ok(n) if self.tty && chunk[..n].contains(&ESCAPE) => return true,
+            Ok(n) if is_escape(self.tty, &chunk[..n]) => return true,
             Ok(n) if self.input.len() + n <= TYPED_AHEAD => self.input.push(&chunk[..n]),
             Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => {}
             Err(_) => self.input_open = false,
@@ -171,6 +171,11 @@ fn readable() -> bool {
     let input = stdin();
     let mut fds = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];
     matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
+}
+
+/// Whether what was typed ends the VM. Without a terminal the byte is one like any other.
+fn is_escape(tty: bool, typed: &[u8]) -> bool {
+    tty && typed.contains(&ESCAPE)
 }
 
 /// How a read or write went.
@@ -236,5 +241,58 @@ fn flow(result: io::Result<usize>) -> Flow {
         Ok(_) => Flow::Moved,
         Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Flow::Wait,
         Err(_) => Flow::Closed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_once_through_short_writes() {
+        let sent: Vec<u8> = (0..CHUNK as u32 * 3).map(|n| (n % 251) as u8).collect();
+        let (mut source, mut got, mut calls) = (sent.as_slice(), Vec::new(), 0);
+        let mut queue = Queue::default();
+        loop {
+            while !queue.is_empty() {
+                queue.write_to(|bytes| {
+                    calls += 1;
+                    if calls % 3 == 0 {
+                        return Err(io::ErrorKind::WouldBlock.into());
+                    }
+                    let n = bytes.len().min(1000);
+                    got.extend_from_slice(&bytes[..n]);
+                    Ok(n)
+                });
+            }
+            if let Flow::Closed = queue.read_from(|buffer| source.read(buffer)) {
+                break;
+            }
+        }
+        assert!(got == sent, "{} bytes of {}", got.len(), sent.len());
+    }
+
+    #[test]
+    fn a_write_that_would_wait_keeps_the_rest() {
+        let mut queue = Queue::default();
+        queue.push(b"abc");
+        let mut answers = vec![Err(io::ErrorKind::WouldBlock.into()), Ok(1)];
+        assert!(matches!(queue.write_to(|_| answers.pop().expect("two calls")), Flow::Wait));
+        queue.push(b"d");
+        assert_eq!(&queue.bytes[queue.gone..], b"bcd");
+        assert!(matches!(queue.write_to(|_| Err(io::ErrorKind::BrokenPipe.into())), Flow::Closed));
+    }
+
+    #[test]
+    fn escape_only_on_a_terminal() {
+        for (tty, typed, want) in [
+            (true, &b"\x1d"[..], true),
+            (true, b"ab\x1dc", true),
+            (true, b"a]\x1b[\x1c", false),
+            (true, b"", false),
+            (false, b"ab\x1dc", false),
+        ] {
+            assert_eq!(is_escape(tty, typed), want, "{tty} {typed:?}");
+        }
     }
 }
