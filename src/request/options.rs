@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::image::Format;
+use crate::request::ports::{self, Port};
 
 /// Prefix of the annotations that carry options.
 pub const ANNOTATION_PREFIX: &str = "run.oci.qemu.";
@@ -24,6 +25,8 @@ pub struct Options {
     pub ignition: Option<PathBuf>,
     /// `--password`: the default user's.
     pub password: Option<String>,
+    /// `--port`.
+    pub ports: Vec<Port>,
     /// `--ssh-key`: a file of the host's with public keys.
     pub ssh_key: Option<PathBuf>,
 }
@@ -113,6 +116,16 @@ pub const TABLE: &[OptionSpec] = &[
         default: "none",
         set: |o, v| {
             o.password = Some(v.into());
+            Ok(())
+        },
+    },
+    OptionSpec {
+        name: "port",
+        argument: Some("N[/tcp|/udp],…"),
+        meaning: "Ports that lead to the guest where the container shares its network (--network host, pods).",
+        default: "none there; in a network namespace of its own the guest has every port anyway",
+        set: |o, v| {
+            o.ports = ports::parse(v)?;
             Ok(())
         },
     },
