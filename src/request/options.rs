@@ -141,6 +141,9 @@ pub const TABLE: &[OptionSpec] = &[
     },
 ];
 
+/// Where all options are listed.
+const SEE: &str = "crun-qemu options lists all";
+
 fn switch(name: &str, value: &str) -> Result<bool> {
     match value {
         "true" | "" => Ok(true),
@@ -168,9 +171,7 @@ impl Options {
         let mut options = Self::default();
         for (key, value) in annotations {
             let Some(name) = key.strip_prefix(ANNOTATION_PREFIX) else { continue };
-            let spec = find(name).ok_or_else(|| {
-                Error::new(format!("annotation {key}"), "unknown").hint(format!("known are {}", names("")))
-            })?;
+            let spec = find(name).ok_or_else(|| Error::new(format!("annotation {key}"), "unknown").hint(SEE))?;
             (spec.set)(&mut options, value)?;
         }
         let mut seen = Vec::new();
@@ -212,26 +213,18 @@ fn of_args(args: &[String]) -> Result<&[String]> {
 
 fn recognize(arg: &str) -> Result<(&'static OptionSpec, Option<&str>)> {
     let Some(long) = arg.strip_prefix("--") else {
-        return Err(
-            Error::new(format!("argument \"{arg}\""), "not an option").hint(format!("options are {}", names("--")))
-        );
+        return Err(Error::new(format!("argument \"{arg}\""), "not an option").hint(SEE));
     };
     let (name, inline) = match long.split_once('=') {
         Some((name, value)) => (name, Some(value)),
         None => (long, None),
     };
-    let spec = find(name).ok_or_else(|| {
-        Error::new(format!("--{name}"), "unknown option").hint(format!("options are {}", names("--")))
-    })?;
+    let spec = find(name).ok_or_else(|| Error::new(format!("--{name}"), "unknown option").hint(SEE))?;
     Ok((spec, inline))
 }
 
 fn find(name: &str) -> Option<&'static OptionSpec> {
     TABLE.iter().find(|spec| spec.name == name)
-}
-
-fn names(prefix: &str) -> String {
-    TABLE.iter().map(|spec| format!("{prefix}{}", spec.name)).collect::<Vec<_>>().join(", ")
 }
 
 /// The table as `--help` prints it.
