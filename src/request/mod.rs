@@ -2,9 +2,10 @@
 
 pub mod options;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
+use oci_spec::runtime::{Capability, LinuxNamespaceType, Mount, Spec};
 
 use crate::error::{Context, Error, Result};
 use options::Options;
@@ -32,6 +33,10 @@ pub struct Request {
     pub mapped_root: Option<(u32, u32)>,
     /// Whether the container has a network namespace that is not the host's.
     pub own_network: bool,
+    /// Whether the container has a PID namespace that is not the host's.
+    pub own_pids: bool,
+    /// What root in the container can have; `None` where the configuration does not say.
+    pub capabilities: Option<HashSet<Capability>>,
     /// The environment configured for the container, the image's own included.
     pub env: Vec<String>,
     /// The engine calls itself so (`io.container.manager`).
@@ -69,6 +74,8 @@ impl Request {
             cpuset: cpu.and_then(|c| c.cpus().clone()),
             mapped_root: mapped_root(linux),
             own_network: namespaces.iter().any(|n| n.typ() == LinuxNamespaceType::Network),
+            own_pids: namespaces.iter().any(|n| n.typ() == LinuxNamespaceType::Pid),
+            capabilities: process.capabilities().as_ref().map(|c| c.bounding().clone().unwrap_or_default()),
             env: process.env().clone().unwrap_or_default(),
             engine: annotations.get("io.container.manager").cloned(),
         })
