@@ -66,9 +66,13 @@ impl PrivateDir {
         DirBuilder::new().mode(0o755).recursive(true).create(self.join(name)).context(self.join(name).display())
     }
 
-    /// Opens a file of ours for reading if it is there; never through a link.
+    /// Opens a file of ours for reading if it is there; never through a link, and never something else: an image may
+    /// bring a device of this name, and opening some of those does something.
     pub fn open_file(&self, name: &str) -> Result<Option<File>> {
         let path = self.join(name);
+        if fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(Error::new(path.display().to_string(), "not a regular file"));
+        }
         match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path) {
             Ok(file) => Ok(Some(file)),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
@@ -145,6 +149,8 @@ mod tests {
             symlink(&victim, dir.join(name)).unwrap();
         }
         assert!(dir.read("f").is_err());
+        nix::unistd::mkfifo(&dir.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(dir.open_file("fifo").unwrap_err().to_string().ends_with("/fifo: not a regular file"));
         dir.write("f", 0o600, b"new").unwrap();
         assert_eq!(
             (fs::read_to_string(&victim).unwrap().as_str(), dir.read("f").unwrap().unwrap().as_slice()),
