@@ -145,8 +145,8 @@ fn user_network(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
         let all = Protocol::ALL.into_iter().filter(|protocol| port.protocol.is_none_or(|only| only == *protocol));
         backend.extend(all.map(|protocol| format!(",hostfwd={}::{n}-:{n}", protocol.name(), n = port.number)));
     }
-    // An empty file name: see the tap's.
-    let card = format!("virtio-net-pci,netdev=user,mac={},romfile=", plan.mac);
+    // libvirt does not know of this card and fills the bus from its low end. No ROM: see the tap's.
+    let card = format!("virtio-net-pci,netdev=user,mac={},bus=pcie.0,addr=0x10,romfile=", plan.mac);
     xml.parent("qemu:commandline", &[], |xml| {
         ["-netdev", &backend, "-device", &card].iter().try_for_each(|value| xml.empty("qemu:arg", &[("value", value)]))
     })
