@@ -4,5 +4,8 @@
 
 mod boot;
 mod console;
+mod crun_versions;
+mod firmware;
 mod harness;
 mod images;
+mod ordinary;
