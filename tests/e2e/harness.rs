@@ -53,12 +53,17 @@ impl Form {
 impl Podman {
     /// A command of podman's, complete but for its arguments.
     pub fn command(self) -> Command {
+        self.tool("podman")
+    }
+
+    /// A command of the one who runs podman.
+    pub fn tool(self, program: impl AsRef<OsStr>) -> Command {
         if self == Self::Rootful {
-            return Command::new("podman");
+            return Command::new(program);
         }
         let home = rootless_home();
         let mut command = Command::new("runuser");
-        command.args(["-u", USER, "--", "podman"]).current_dir(&home);
+        command.args(["-u", USER, "--"]).arg(program).current_dir(&home);
         command.env("HOME", &home).env("XDG_RUNTIME_DIR", home.join("run")).env_remove("XDG_CACHE_HOME");
         command
     }

@@ -6,4 +6,8 @@ mod bad_input;
 mod bad_roots;
 mod boot;
 mod console;
+mod crun_versions;
+mod firmware;
 mod harness;
+mod images;
+mod ordinary;
