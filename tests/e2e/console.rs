@@ -9,6 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::pty::openpty;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::harness::{PATIENCE, text};
 
@@ -46,6 +48,15 @@ impl Console {
         let child = command.spawn().expect("spawn");
         let output = File::from(end(&pty.master));
         Self { child, input: Some(File::from(pty.master)), said: listen(output), terminal: Some(pty.slave) }
+    }
+
+    /// Sets the terminal's size, of which the command hears as from a real terminal.
+    pub fn resize(&self, rows: u16, columns: u16) {
+        let terminal = self.terminal.as_ref().expect("a terminal").try_clone().unwrap();
+        let size = ["rows", &rows.to_string(), "cols", &columns.to_string()].map(str::to_string);
+        assert!(Command::new("stty").args(size).stdin(terminal).status().unwrap().success());
+        // The terminal is not this session's, so the kernel tells nobody.
+        let _ = kill(Pid::from_raw(self.child.id() as i32), Signal::SIGWINCH);
     }
 
     /// Types.

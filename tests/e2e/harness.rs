@@ -238,6 +238,13 @@ impl Vm {
         self.podman.output(&all)
     }
 
+    /// `podman exec` with options of podman's own, to be run as the test likes.
+    pub fn exec_command(&self, options: &[&str], args: &[&str]) -> Command {
+        let mut command = self.podman.command();
+        command.arg("exec").args(options).arg(&self.name).args(args).stdin(Stdio::null());
+        command
+    }
+
     /// `podman exec` that has to succeed: what it printed, trimmed.
     #[track_caller]
     pub fn exec_ok(&self, args: &[&str]) -> String {
