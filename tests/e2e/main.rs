@@ -5,3 +5,4 @@
 mod boot;
 mod console;
 mod harness;
+mod network;
