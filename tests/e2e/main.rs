@@ -12,5 +12,6 @@ mod firmware;
 mod first_boot;
 mod harness;
 mod images;
+mod network;
 mod ordinary;
 mod refused;
