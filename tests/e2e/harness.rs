@@ -53,14 +53,27 @@ impl Form {
 impl Podman {
     /// A command of podman's, complete but for its arguments.
     pub fn command(self) -> Command {
+        self.tool("podman")
+    }
+
+    /// A command of the one who runs podman.
+    pub fn tool(self, program: impl AsRef<OsStr>) -> Command {
         if self == Self::Rootful {
-            return Command::new("podman");
+            return Command::new(program);
         }
         let home = rootless_home();
         let mut command = Command::new("runuser");
-        command.args(["-u", USER, "--", "podman"]).current_dir(&home);
+        command.args(["-u", USER, "--"]).arg(program).current_dir(&home);
         command.env("HOME", &home).env("XDG_RUNTIME_DIR", home.join("run")).env_remove("XDG_CACHE_HOME");
         command
+    }
+
+    /// Makes everything below `dir` the property of the user that runs podman.
+    pub fn own(self, dir: &Path) {
+        if self == Self::Rootless {
+            rootless_home();
+            run("chown", &["-hR", USER, dir.to_str().unwrap()]);
+        }
     }
 
     /// Runs podman to its end.
@@ -126,14 +139,23 @@ pub fn directory() -> TempDir {
 /// A root that holds one guest's disk and nothing else. podman makes `/etc` in it, so it has to be its user's own.
 pub fn rootfs(podman: Podman, guest_name: &str) -> TempDir {
     let (dir, disk) = (directory(), guest(guest_name));
-    if podman == Podman::Rootless {
-        rootless_home();
-        run("chown", &[USER, dir.path().to_str().unwrap()]);
-    }
+<<<<<<< HEAD
+    podman.own(dir.path());
+=======
+    own(podman, dir.path());
+>>>>>>> net
     std::fs::hard_link(&disk, dir.path().join("disk.qcow2"))
         .or_else(|_| std::fs::copy(&disk, dir.path().join("disk.qcow2")).map(drop))
         .unwrap();
     dir
+}
+
+/// Gives a directory to whoever runs podman.
+pub fn own(podman: Podman, dir: &Path) {
+    if podman == Podman::Rootless {
+        rootless_home();
+        run("chown", &[USER, dir.to_str().unwrap()]);
+    }
 }
 
 /// A name that no other container of this run has.
