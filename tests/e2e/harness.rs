@@ -139,23 +139,11 @@ pub fn directory() -> TempDir {
 /// A root that holds one guest's disk and nothing else. podman makes `/etc` in it, so it has to be its user's own.
 pub fn rootfs(podman: Podman, guest_name: &str) -> TempDir {
     let (dir, disk) = (directory(), guest(guest_name));
-<<<<<<< HEAD
     podman.own(dir.path());
-=======
-    own(podman, dir.path());
->>>>>>> net
     std::fs::hard_link(&disk, dir.path().join("disk.qcow2"))
         .or_else(|_| std::fs::copy(&disk, dir.path().join("disk.qcow2")).map(drop))
         .unwrap();
     dir
-}
-
-/// Gives a directory to whoever runs podman.
-pub fn own(podman: Podman, dir: &Path) {
-    if podman == Podman::Rootless {
-        rootless_home();
-        run("chown", &[USER, dir.to_str().unwrap()]);
-    }
 }
 
 /// A name that no other container of this run has.
