@@ -1,6 +1,7 @@
 //! What `create` hands to the supervisor in the container.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,9 @@ pub struct Launch {
     /// The environment in the container's configuration: what an exec brings beyond it was asked for with the exec.
     #[serde(default)]
     pub env: Vec<String>,
+    /// The working directory in the container's configuration: an exec that brings this one was asked for none.
+    #[serde(default)]
+    pub cwd: PathBuf,
     /// Seconds that an exec waits for the guest's sshd; `None` for the default.
     #[serde(default)]
     pub exec_timeout: Option<u64>,

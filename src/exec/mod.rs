@@ -55,11 +55,19 @@ pub fn run(args: Vec<OsString>, guest: impl Fn(&str) -> Result<IpAddr>) -> i32 {
 }
 
 fn enter(args: Vec<OsString>, guest: impl Fn(&str) -> Result<IpAddr>) -> Result<i32> {
-    let wish = parse(args)?;
+    let mut wish = parse(args)?;
     may_enter(Uid::effective())?;
     let launch = std::fs::read(paths::LAUNCH).context(paths::LAUNCH)?;
     let launch: Launch = serde_json::from_slice(&launch).context(paths::LAUNCH)?;
+    // Of an exec without a directory of its own, engines pass the container's: the image's, which no guest has.
+    wish.cwd = wish.cwd.filter(|cwd| Path::new(cwd) != launch.cwd);
     let (env, term) = environment::asked(std::env::vars_os(), &launch.env);
+    if ["sh", "/bin/sh"].iter().any(|shell| wish.user == *shell) && wish.argv.first().is_some_and(|arg| arg == "-c") {
+        // What engines make of a health check that is one string, and what fingers used to containers type.
+        let what = format!("exec {}", wish.user.display());
+        return Err(Error::new(what, "a shell's command line, and no user of the guest to run it")
+            .hint(r#"podman exec CONTAINER USER COMMAND, --health-cmd '["USER","COMMAND"]'"#));
+    }
     if wish.user == "-" {
         return Ok(around(&wish, env, term));
     }

@@ -9,7 +9,7 @@ pub mod keys;
 pub mod nocloud;
 pub mod read;
 pub mod seed;
-mod user_data;
+pub mod user_data;
 mod yaml;
 
 /// Who the guest is and who may enter it, however it is told.

@@ -40,7 +40,12 @@ pub struct GuestFile {
 pub fn files(identity: &Identity, setup: &Setup, user: Option<&CloudInit>) -> Result<Vec<SeedFile>> {
     let none = CloudInit::default();
     let user = user.unwrap_or(&none);
-    let own = cloud_config(identity, setup);
+    let mut setup = setup.clone();
+    let named = user.user_data.as_deref().map(user_data::users).unwrap_or_default();
+    if !named.is_empty() {
+        setup.runcmd.push(let_in(identity, named));
+    }
+    let own = cloud_config(identity, &setup);
     let data = match &user.user_data {
         Some(data) => user_data::merge(data, &own)?,
         None => own.into_bytes(),
@@ -51,6 +56,20 @@ pub fn files(identity: &Identity, setup: &Setup, user: Option<&CloudInit>) -> Re
         files.extend(bytes.iter().map(|bytes| (name.to_owned(), bytes.clone())));
     }
     Ok(files)
+}
+
+/// A command by which the users that the user-data names get the keys, too: only the default user and root get those of
+/// the meta-data, and of two lists of keys for a user cloud-init takes one.
+fn let_in(identity: &Identity, users: Vec<String>) -> Vec<String> {
+    const SCRIPT: &str = r#"keys=$1; shift; for user; do
+home=$(getent passwd "$user" | cut -d: -f6); [ -d "$home" ] || continue; file=$home/.ssh/authorized_keys
+[ -d "$home/.ssh" ] || install -d -m 700 -o "$user" -g "$(id -g "$user")" "$home/.ssh"
+[ -e "$file" ] || install -m 600 -o "$user" -g "$(id -g "$user")" /dev/null "$file"
+printf '%s\n' "$keys" | while read -r key; do grep -qxF "$key" "$file" || printf '\n%s\n' "$key" >> "$file"; done; done"#;
+    let mut command: Vec<String> = ["sh", "-c", SCRIPT, "sh"].map(String::from).into();
+    command.push(identity.public_keys.join("\n"));
+    command.extend(users);
+    command
 }
 
 /// `public-keys` reach the image's default user, whatever it is called. The instance is the user's *and* the
@@ -149,6 +168,15 @@ mod tests {
                 "\n"
             )
         );
+    }
+
+    #[test]
+    fn users_of_the_user_data_are_let_in() {
+        let identity = Identity { public_keys: vec!["one".into(), "two".into()], ..Identity::default() };
+        let command = let_in(&identity, vec!["alice".into()]);
+        assert_eq!(command[3..], ["sh", "one\ntwo", "alice"]);
+        let checked = std::process::Command::new("sh").args(["-n", "-c", &command[2]]).status().unwrap();
+        assert!(checked.success());
     }
 
     #[test]

@@ -59,6 +59,25 @@ pub fn merge(user: &[u8], own: &str) -> Result<Vec<u8>> {
     Ok(out)
 }
 
+/// The users that the user-data may name: every `name:` with a user's name behind it, in whatever part. More than there
+/// are does no harm to those who look for them, and no YAML parser sees through templates and messages.
+pub fn users(user: &[u8]) -> Vec<String> {
+    let unpacked = if user.starts_with(&[0x1f, 0x8b]) { gunzip(user).unwrap_or_default() } else { user.to_vec() };
+    let text = String::from_utf8_lossy(&unpacked);
+    let name = |part: &str| {
+        let value = part.trim_start_matches([' ', '-', '\t', '"', '\'']).strip_prefix("name")?;
+        let value = value.trim_start_matches(['"', '\'']).trim_start().strip_prefix(':')?;
+        let value = value.trim_matches([' ', '\t', '\r', '"', '\'', '}', ']']);
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-.".contains(c);
+        let first = value.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
+        (first && value.len() <= 32 && value.chars().all(plain)).then(|| value.to_owned())
+    };
+    let mut names: Vec<String> = text.split(['\n', ',', '{']).filter_map(name).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
 /// A message of the user's own, less the line by which mail folders tell messages apart.
 fn message(user: &[u8]) -> Option<&[u8]> {
     let start = match user.strip_prefix(b"From ") {
@@ -133,6 +152,14 @@ mod tests {
         for user in [b"#!/bin/sh\n".as_slice(), &gzip] {
             assert_eq!(String::from_utf8(merge(user, "#cloud-config\n").unwrap()).unwrap(), want);
         }
+    }
+
+    #[test]
+    fn users_that_are_named() {
+        let data = "#cloud-config\nusers:\n  - default\n  - name: alice\n    sudo: x\n  - {gecos: B, name: 'bob'}\n\
+                    system_info: {\"default_user\": {\"name\": \"carol\"}}\nx: [{name: \"A b\"}, {name: ../x}]\nrename: no\n";
+        assert_eq!(users(data.as_bytes()), ["alice", "bob", "carol"]);
+        assert_eq!(users(b"#!/bin/sh\nhostname: x\n"), [""; 0]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::error::{Context, Result};
 use crate::first_boot::keys::KeyPair;
 use crate::first_boot::nocloud::{self, Setup};
 use crate::first_boot::read::{self, CloudInit};
-use crate::first_boot::{Identity, credentials, ignition, seed};
+use crate::first_boot::{Identity, credentials, ignition, seed, user_data};
 use crate::paths;
 use crate::plan::Plan;
 use crate::request::options::Options;
@@ -43,9 +43,12 @@ impl Wishes {
         })
     }
 
-    /// The users of the guest that the Ignition configuration names.
+    /// The users of the guest that the user-data and the Ignition configuration name.
     pub fn users(&self) -> Result<Vec<String>> {
-        self.ignition.as_deref().map_or_else(|| Ok(Vec::new()), ignition::users)
+        let mut users = self.ignition.as_deref().map_or_else(|| Ok(Vec::new()), ignition::users)?;
+        let data = self.cloud_init.as_ref().and_then(|files| files.user_data.as_deref());
+        users.extend(data.map(user_data::users).unwrap_or_default());
+        Ok(users)
     }
 }
 

@@ -73,7 +73,7 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
 
     keep_disk(storage, &record, disk.virtual_size)?;
     let nvram = keep_nvram(&private, &plan.firmware)?;
-    skeleton::make(&private, &wishes.users()?)?;
+    skeleton::make(&private, &wishes.users()?, &request.cwd)?;
     write_network(&private, id, &plan, &request)?;
     let oem_strings = first_boot::write(&private, &plan, wishes)?;
     write_launch(&private, domain::xml(&plan, &oem_strings), &plan, &request)?;
@@ -170,8 +170,8 @@ fn write_launch(dir: &PrivateDir, domain: String, plan: &Plan, request: &Request
         Network::Tap { name, .. } => (Some(name.clone()), None),
         Network::User { ssh, .. } => (None, Some(*ssh)),
     };
-    let (warnings, env) = (plan.warnings.clone(), request.env.clone());
-    let launch = Launch { domain, warnings, tap, ssh, env, exec_timeout: None };
+    let (warnings, env, cwd) = (plan.warnings.clone(), request.env.clone(), request.cwd.clone());
+    let launch = Launch { domain, warnings, tap, ssh, env, cwd, exec_timeout: None };
     let name = format!("{}{}", skeleton::ROOT, paths::LAUNCH);
     dir.write(&name, 0o600, &serde_json::to_vec(&launch).context("launch.json")?)?;
     Ok(())

@@ -1,7 +1,7 @@
 //! The container's root: nothing of the image's own root, the host's `/usr`, and files of ours.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Component, Path};
 
 use super::private_dir::PrivateDir;
 use crate::error::{Context, Error, Result};
@@ -49,8 +49,9 @@ const EXEC_NAMES: &str = "- root admin alma almalinux alpine amazon arch azureus
     debian ec2-user eurolinux fedora freebsd gentoo kali mageia nixos opensuse openeuler opc oracle rancher rocky rhel \
     sles suse tiny ubuntu user vagrant void";
 
-/// Makes the root below `dir`; again, where it is there already. `users` can be named in `podman exec` as well.
-pub fn make(dir: &PrivateDir, users: &[String]) -> Result<()> {
+/// Makes the root below `dir`; again, where it is there already. `users` can be named in `podman exec` as well;
+/// `cwd` is the configured working directory, in which engines start every exec.
+pub fn make(dir: &PrivateDir, users: &[String], cwd: &Path) -> Result<()> {
     let inside = |name: &str| format!("{ROOT}/{name}");
     DIRS.iter().try_for_each(|name| dir.make_dir(&inside(name)))?;
     for name in FILES {
@@ -58,6 +59,9 @@ pub fn make(dir: &PrivateDir, users: &[String]) -> Result<()> {
     }
     for (name, content) in [("etc/passwd", PASSWD), ("etc/group", GROUP), ("etc/nsswitch.conf", NSSWITCH)] {
         dir.write(&inside(name), 0o644, content.as_bytes())?;
+    }
+    if let Some(name) = own_place(cwd) {
+        dir.make_dir(&inside(name))?;
     }
     for name in USR_LINKS {
         link_as_the_host_has_it(dir, name)?;
@@ -72,6 +76,18 @@ pub fn make(dir: &PrivateDir, users: &[String]) -> Result<()> {
         .try_for_each(|name| dir.link(&inside(&format!("crun-qemu/local/bin/{name}")), Path::new(paths::INIT)))
 }
 
+/// The path below the root, unless it is taken by something of ours or leaves the root.
+fn own_place(cwd: &Path) -> Option<&str> {
+    let below = cwd.strip_prefix("/").ok()?;
+    let mut names = below.components().map(|part| match part {
+        Component::Normal(name) => name.to_str(),
+        _ => None,
+    });
+    let first = names.next()??;
+    let taken = DIRS.iter().chain(USR_LINKS).any(|dir| dir.split('/').next() == Some(first));
+    (!taken && names.all(|name| name.is_some())).then(|| below.to_str())?
+}
+
 fn link_as_the_host_has_it(dir: &PrivateDir, name: &str) -> Result<()> {
     let host = Path::new("/").join(name);
     let Ok(metadata) = fs::symlink_metadata(&host) else { return Ok(()) };
@@ -79,4 +95,24 @@ fn link_as_the_host_has_it(dir: &PrivateDir, name: &str) -> Result<()> {
         return Err(Error::new(host.display().to_string(), "not a link into /usr").hint("a merged /usr is needed"));
     }
     dir.link(&format!("{ROOT}/{name}"), &fs::read_link(&host).context(host.display())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn working_directories_that_are_made() {
+        for (cwd, want) in [
+            ("/", None),
+            ("/srv/app", Some("srv/app")),
+            ("/usr/src", None),
+            ("/bin", None),
+            ("/crun-qemu/ssh", None),
+            ("/srv/../etc", None),
+            ("srv", None),
+        ] {
+            assert_eq!(own_place(Path::new(cwd)), want, "{cwd}");
+        }
+    }
 }

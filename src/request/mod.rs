@@ -40,6 +40,8 @@ pub struct Request {
     pub capabilities: Option<HashSet<Capability>>,
     /// The environment configured for the container, the image's own included.
     pub env: Vec<String>,
+    /// The working directory configured for the container, as a rule the image's.
+    pub cwd: PathBuf,
     /// The engine calls itself so (`io.container.manager`).
     pub engine: Option<String>,
 }
@@ -78,6 +80,7 @@ impl Request {
             own_pids: namespaces.iter().any(|n| n.typ() == LinuxNamespaceType::Pid),
             capabilities: process.capabilities().as_ref().map(|c| c.bounding().clone().unwrap_or_default()),
             env: process.env().clone().unwrap_or_default(),
+            cwd: process.cwd().clone(),
             engine: annotations.get("io.container.manager").cloned(),
         })
     }

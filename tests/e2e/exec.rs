@@ -267,7 +267,11 @@ fn on_a_cloud_image() {
 fn on_a_small_guest() {
     let root = rootfs(Podman::Rootful, "tiny");
     let what = ["--rootfs", root.path().to_str().unwrap()];
-    let vm = tiny(Podman::Rootful, Form::BuildTree, &what, &[]).detached();
+    let check = r#"["tiny","test","-e","/tmp/healthy"]"#;
+    // A directory as an image's WORKDIR: no exec is to start there.
+    std::fs::create_dir(root.path().join("srv")).unwrap();
+    let health = ["-w", "/srv", "--health-cmd", check, "--health-interval", "disable", "--health-retries", "1"];
+    let vm = tiny(Podman::Rootful, Form::BuildTree, &what, &health).detached();
     vm.wait_for("TINY READY", 1);
     // What sshd makes an exec wait for on a busy machine is said on this one's stderr.
     vm.exec_ok(&["tiny", "true"]);
@@ -279,6 +283,17 @@ fn on_a_small_guest() {
     killed(&vm, "tiny");
     concurrent(&vm, "tiny", 4);
     around(&vm);
+
+    for (change, status) in [("touch", "healthy"), ("rm", "unhealthy")] {
+        vm.exec_ok(&["tiny", change, "/tmp/healthy"]);
+        let output = vm.podman.output(&["healthcheck", "run", &vm.name]);
+        assert_eq!(output.status.success(), status == "healthy", "{}", text(&output.stderr));
+        assert_eq!(vm.inspect("{{.State.Health.Status}}"), status);
+    }
+    // A check in a shell's form names nobody of the guest.
+    let why = "qemu: exec sh: a shell's command line, and no user of the guest to run it";
+    let hint = r#"(podman exec CONTAINER USER COMMAND, --health-cmd '["USER","COMMAND"]')"#;
+    ends(&vm.exec(&["sh", "-c", "true"]), 255, "", &format!("{why} {hint}\n"));
 
     let before = vm.exec_ok(&["root", "cat", "/proc/sys/kernel/random/boot_id"]);
     vm.exec(&["root", "reboot"]);

@@ -92,7 +92,7 @@ fn cloud_init_with_a_configuration_of_the_users() {
         ("cat /etc/theirs; stat -c %a /etc/theirs", "a \"b\" ä\n640"),
         ("cat /etc/vendor", "vendor"),
         ("findmnt -n -o SOURCE /mnt/theirs", "theirs"),
-        ("cut -d' ' -f3 ~alice/.ssh/authorized_keys", "alice"),
+        ("grep . ~alice/.ssh/authorized_keys | cut -d' ' -f3 | sort", "alice\ncrun-qemu\nmine"),
         ("cut -d' ' -f3 ~debian/.ssh/authorized_keys | sort -u", "crun-qemu\nmine\ntheirs"),
         ("cut -d' ' -f3 ~root/.ssh/authorized_keys | sort -u", "crun-qemu\nmine\ntheirs"),
         ("cat /sys/block/vdb/ro; blkid -o value -s LABEL /dev/vdb", "1\ncidata"),
