@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::{Form, Podman, Run, Vm, directory, rootfs, run};
+use crate::harness::{Form, Podman, Run, Vm, directory, rootfs, run, text};
 
 const MEMORY: [&str; 4] = ["--memory", "768m", "--hostname", "first-boot"];
 
@@ -34,7 +34,7 @@ fn ssh(vm: &Vm, private: &str, user: &str) {
     ssh.args(["-F", "none", "-i", private, "-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=no"]);
     ssh.args(["-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes", &format!("{user}@{address}"), "true"]);
     let output = ssh.output().unwrap();
-    assert!(output.status.success(), "{user}: {}", crate::harness::text(&output.stderr));
+    assert!(output.status.success(), "{user}: {}", text(&output.stderr));
 }
 
 /// The user's entry in the shadow file is a hash of the password.
@@ -52,6 +52,13 @@ fn finds(vm: &Vm, table: &[(&str, &str)]) {
     for (script, want) in table {
         assert_eq!(vm.exec_ok(&["root", "sh", "-c", script]), *want, "{script}");
     }
+}
+
+/// Waits for cloud-init's end, which has to be a good one.
+#[track_caller]
+fn settled(vm: &Vm) {
+    let output = vm.exec(&["debian", "cloud-init", "status", "--wait", "--long"]);
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
 }
 
 const USER_DATA: &str = r#"#cloud-config
@@ -78,7 +85,7 @@ fn cloud_init_with_a_configuration_of_the_users() {
     let dir = directory();
     write(dir.path(), "user-data", USER_DATA);
     write(dir.path(), "meta-data", "instance-id: theirs\npublic-keys: []\n");
-    write(dir.path(), "vendor-data", "#cloud-config\nwrite_files: [{path: /etc/vendor, content: vendor}]\n");
+    write(dir.path(), "vendor-data", "#!/bin/sh\necho vendor > /etc/vendor\n");
     let keys = directory();
     let (private, public) = key(keys.path());
     let root = rootfs(Podman::Rootful, "cloud");
@@ -86,7 +93,7 @@ fn cloud_init_with_a_configuration_of_the_users() {
     let options = ["--cloud-init", seed, "--password", "pa ss $w", "--ssh-key", &public];
     let (vm, mut console) = guest(&what, &options).attached(true);
     console.expect("login: ");
-    vm.exec_ok(&["debian", "cloud-init", "status", "--wait"]);
+    settled(&vm);
     let theirs = [
         ("hostname", "first-boot"),
         ("cat /etc/theirs; stat -c %a /etc/theirs", "a \"b\" ä\n640"),
@@ -114,7 +121,7 @@ fn cloud_init_with_a_configuration_of_the_users() {
 
     assert_eq!(vm.stop(), 0);
     vm.podman.ok(&["start", &vm.name]);
-    vm.exec_ok(&["debian", "cloud-init", "status", "--wait"]);
+    settled(&vm);
     finds(&vm, &[(id, &first), ("cat /var/tmp/bootcmd", "boot\nboot"), ("cat /var/tmp/runcmd", "run\nsecond")]);
     ssh(&vm, &private, "debian");
 }
@@ -128,7 +135,7 @@ fn cloud_init_with_parts_of_other_kinds() {
         &part("x-shellscript", "#!/bin/sh\necho script > /var/tmp/script"),
         &part("cloud-boothook", "#!/bin/sh\necho hook > /var/tmp/hook"),
         &part("jinja2", "## template: jinja\n#cloud-config\nruncmd: ['echo {{ v1.local_hostname }} > /var/tmp/jinja']"),
-        &part("cloud-config", "#cloud-config\nwrite_files: [{path: /etc/theirs, content: yes}]"),
+        &part("cloud-config", "#cloud-config\nwrite_files: [{path: /etc/theirs, content: fine}]"),
         "--=b=--\n",
     ];
     let dir = directory();
@@ -138,14 +145,14 @@ fn cloud_init_with_parts_of_other_kinds() {
     let root = rootfs(Podman::Rootful, "cloud");
     let (what, seed) = (["--rootfs", root.path().to_str().unwrap()], dir.path().to_str().unwrap());
     let vm = guest(&what, &["--cloud-init", seed]).detached();
-    vm.exec_ok(&["debian", "cloud-init", "status", "--wait"]);
+    settled(&vm);
     finds(
         &vm,
         &[
             ("cat /var/tmp/script", "script"),
             ("cat /var/tmp/hook", "hook"),
             ("cat /var/tmp/jinja", "first-boot"),
-            ("cat /etc/theirs", "yes"),
+            ("cat /etc/theirs", "fine"),
             ("grep -c . ~debian/.ssh/authorized_keys", "1"),
         ],
     );
