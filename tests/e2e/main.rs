@@ -7,3 +7,4 @@ mod bad_roots;
 mod boot;
 mod console;
 mod harness;
+mod podman_options;
