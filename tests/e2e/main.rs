@@ -14,4 +14,5 @@ mod harness;
 mod images;
 mod network;
 mod ordinary;
+mod podman_options;
 mod refused;
