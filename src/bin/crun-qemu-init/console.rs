@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write, stdin, stdout};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::Duration;
 
 use crun_qemu::error::{Context, Result};
 use crun_qemu::paths;
@@ -13,6 +14,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 const CHUNK: usize = 64 << 10;
 /// Typed ahead on a terminal, in bytes, while the guest takes nothing; more is dropped, as `ctrl-]` must be heard.
 const TYPED_AHEAD: usize = 1 << 20;
+/// Output is gathered for so long before it is passed on: too short to be seen, and QEMU's socket, which is full after
+/// some 250 writes of a byte, holds what a fast guest prints meanwhile.
+const GATHER: Duration = Duration::from_micros(200);
 /// `ctrl-]`.
 const ESCAPE: u8 = 0x1d;
 
@@ -117,7 +121,12 @@ impl Console {
             }
             let Some(serial) = self.serial.as_mut().filter(|_| !self.ended) else { return };
             match self.output.read_from(|buffer| serial.read(buffer)) {
-                Flow::Moved => {}
+                Flow::Moved => {
+                    // QEMU sends byte by byte, and each costs everybody up to the user's terminal a wake-up.
+                    std::thread::sleep(GATHER);
+                    // If the guest is gone by now, the next read says so too.
+                    let _ = self.output.read_from(|buffer| serial.read(buffer));
+                }
                 Flow::Wait => return,
                 Flow::Closed => self.ended = true,
             }
@@ -206,12 +215,12 @@ impl Queue {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Fills the queue, which has to be empty, with one read.
+    /// Adds what one read brings.
     fn read_from(&mut self, read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> Flow {
-        self.bytes.resize(CHUNK, 0);
-        self.gone = 0;
-        let result = read(&mut self.bytes);
-        self.bytes.truncate(*result.as_ref().unwrap_or(&0));
+        let old = self.bytes.len();
+        self.bytes.resize(old + CHUNK, 0);
+        let result = read(&mut self.bytes[old..]);
+        self.bytes.truncate(old + *result.as_ref().unwrap_or(&0));
         flow(result)
     }
 
@@ -236,5 +245,32 @@ fn flow(result: io::Result<usize>) -> Flow {
         Ok(_) => Flow::Moved,
         Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Flow::Wait,
         Err(_) => Flow::Closed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_gather_and_writes_take_up_where_they_stopped() {
+        let mut queue = Queue::default();
+        for word in ["one", "two"] {
+            queue.read_from(|buffer| {
+                buffer[..3].copy_from_slice(word.as_bytes());
+                Ok(3)
+            });
+        }
+        queue.read_from(|_| Err(io::ErrorKind::WouldBlock.into()));
+        let mut got = Vec::new();
+        let mut room = [4, 0, 4].into_iter();
+        for want in ["onet", "onetwo"] {
+            queue.write_to(|bytes| match room.next() {
+                Some(n @ 1..) => Ok(got.write(&bytes[..n.min(bytes.len())])?),
+                _ => Err(io::ErrorKind::WouldBlock.into()),
+            });
+            assert_eq!(String::from_utf8_lossy(&got), want);
+        }
+        assert!(queue.is_empty());
     }
 }
