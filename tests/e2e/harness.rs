@@ -123,13 +123,18 @@ pub fn directory() -> TempDir {
     dir
 }
 
+/// Gives a directory to podman's user.
+pub fn own(podman: Podman, dir: &Path) {
+    if podman == Podman::Rootless {
+        rootless_home();
+        run("chown", &[USER, dir.to_str().unwrap()]);
+    }
+}
+
 /// A root that holds one guest's disk and nothing else. podman makes `/etc` in it, so it has to be its user's own.
 pub fn rootfs(podman: Podman, guest_name: &str) -> TempDir {
     let (dir, disk) = (directory(), guest(guest_name));
-    if podman == Podman::Rootless {
-        rootless_home();
-        run("chown", &[USER, dir.path().to_str().unwrap()]);
-    }
+    own(podman, dir.path());
     std::fs::hard_link(&disk, dir.path().join("disk.qcow2"))
         .or_else(|_| std::fs::copy(&disk, dir.path().join("disk.qcow2")).map(drop))
         .unwrap();

@@ -4,4 +4,7 @@
 
 mod boot;
 mod console;
+mod consoles;
 mod harness;
+mod lifecycle;
+mod sector;
