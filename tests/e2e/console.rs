@@ -9,7 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::pty::openpty;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{LocalFlags, Termios, tcgetattr};
+use nix::unistd::Pid;
 
 use crate::harness::{PATIENCE, text};
 
@@ -54,6 +56,15 @@ impl Console {
     pub fn is_raw(&self) -> bool {
         let (terminal, _) = self.terminal.as_ref().expect("on a terminal");
         !tcgetattr(terminal).unwrap().local_flags.intersects(LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG)
+    }
+
+    /// Sets the terminal's size, of which the command hears as from a real terminal.
+    pub fn resize(&self, rows: u16, columns: u16) {
+        let terminal = self.terminal.as_ref().expect("a terminal").0.try_clone().unwrap();
+        let size = ["rows", &rows.to_string(), "cols", &columns.to_string()].map(str::to_string);
+        assert!(Command::new("stty").args(size).stdin(terminal).status().unwrap().success());
+        // The terminal is not this session's, so the kernel tells nobody.
+        let _ = kill(Pid::from_raw(self.child.id() as i32), Signal::SIGWINCH);
     }
 
     /// Types.

@@ -53,14 +53,27 @@ impl Form {
 impl Podman {
     /// A command of podman's, complete but for its arguments.
     pub fn command(self) -> Command {
+        self.tool("podman")
+    }
+
+    /// A command of the one who runs podman.
+    pub fn tool(self, program: impl AsRef<OsStr>) -> Command {
         if self == Self::Rootful {
-            return Command::new("podman");
+            return Command::new(program);
         }
         let home = rootless_home();
         let mut command = Command::new("runuser");
-        command.args(["-u", USER, "--", "podman"]).current_dir(&home);
+        command.args(["-u", USER, "--"]).arg(program).current_dir(&home);
         command.env("HOME", &home).env("XDG_RUNTIME_DIR", home.join("run")).env_remove("XDG_CACHE_HOME");
         command
+    }
+
+    /// Makes everything below `dir` the property of the user that runs podman.
+    pub fn own(self, dir: &Path) {
+        if self == Self::Rootless {
+            rootless_home();
+            run("chown", &["-hR", USER, dir.to_str().unwrap()]);
+        }
     }
 
     /// Runs podman to its end.
@@ -123,18 +136,10 @@ pub fn directory() -> TempDir {
     dir
 }
 
-/// Gives a directory to podman's user.
-pub fn own(podman: Podman, dir: &Path) {
-    if podman == Podman::Rootless {
-        rootless_home();
-        run("chown", &[USER, dir.to_str().unwrap()]);
-    }
-}
-
 /// A root that holds one guest's disk and nothing else. podman makes `/etc` in it, so it has to be its user's own.
 pub fn rootfs(podman: Podman, guest_name: &str) -> TempDir {
     let (dir, disk) = (directory(), guest(guest_name));
-    own(podman, dir.path());
+    podman.own(dir.path());
     std::fs::hard_link(&disk, dir.path().join("disk.qcow2"))
         .or_else(|_| std::fs::copy(&disk, dir.path().join("disk.qcow2")).map(drop))
         .unwrap();
@@ -231,6 +236,13 @@ impl Vm {
         let mut all = vec!["exec", &self.name];
         all.extend(args);
         self.podman.output(&all)
+    }
+
+    /// `podman exec` with options of podman's own, to be run as the test likes.
+    pub fn exec_command(&self, options: &[&str], args: &[&str]) -> Command {
+        let mut command = self.podman.command();
+        command.arg("exec").args(options).arg(&self.name).args(args).stdin(Stdio::null());
+        command
     }
 
     /// `podman exec` that has to succeed: what it printed, trimmed.

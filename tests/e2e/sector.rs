@@ -5,7 +5,7 @@ use std::arch::global_asm;
 
 use tempfile::TempDir;
 
-use crate::harness::{Podman, directory, own};
+use crate::harness::{Podman, directory};
 
 /// Bytes that are printed after `b`: [`pattern`], then `READY` again.
 pub const BULK: usize = 1 << 20;
@@ -144,7 +144,7 @@ pub fn rootfs(podman: Podman) -> TempDir {
     disk.resize(1 << 20, 0);
     let dir = directory();
     std::fs::write(dir.path().join("disk.raw"), disk).unwrap();
-    own(podman, dir.path());
+    podman.own(dir.path());
     dir
 }
 

@@ -145,7 +145,7 @@ impl Console {
         let mut chunk = [0; 4096];
         match nix::unistd::read(stdin(), &mut chunk) {
             Ok(0) => self.input_open = false,
-            Ok(n) if self.tty && chunk[..n].contains(&ESCAPE) => return true,
+            Ok(n) if is_escape(self.tty, &chunk[..n]) => return true,
             Ok(n) if self.input.len() + n <= TYPED_AHEAD => self.input.push(&chunk[..n]),
             Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => {}
             Err(_) => self.input_open = false,
@@ -180,6 +180,11 @@ fn readable() -> bool {
     let input = stdin();
     let mut fds = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];
     matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
+}
+
+/// Whether what was typed ends the VM. Without a terminal the byte is one like any other.
+fn is_escape(tty: bool, typed: &[u8]) -> bool {
+    tty && typed.contains(&ESCAPE)
 }
 
 /// How a read or write went.
@@ -249,28 +254,4 @@ fn flow(result: io::Result<usize>) -> Flow {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_gather_and_writes_take_up_where_they_stopped() {
-        let mut queue = Queue::default();
-        for word in ["one", "two"] {
-            queue.read_from(|buffer| {
-                buffer[..3].copy_from_slice(word.as_bytes());
-                Ok(3)
-            });
-        }
-        queue.read_from(|_| Err(io::ErrorKind::WouldBlock.into()));
-        let mut got = Vec::new();
-        let mut room = [4, 0, 4].into_iter();
-        for want in ["onet", "onetwo"] {
-            queue.write_to(|bytes| match room.next() {
-                Some(n @ 1..) => Ok(got.write(&bytes[..n.min(bytes.len())])?),
-                _ => Err(io::ErrorKind::WouldBlock.into()),
-            });
-            assert_eq!(String::from_utf8_lossy(&got), want);
-        }
-        assert!(queue.is_empty());
-    }
-}
+mod tests;
