@@ -7,6 +7,7 @@ use quick_xml::events::{BytesEnd, BytesStart, BytesText, Event};
 
 use crate::paths;
 use crate::plan::{Accelerator, Firmware, Network, Plan};
+use crate::request::ports::Protocol;
 
 /// The XML document. `oem_strings` go into the SMBIOS tables, where systemd looks for credentials.
 pub fn xml(plan: &Plan, oem_strings: &[String]) -> String {
@@ -15,6 +16,9 @@ pub fn xml(plan: &Plan, oem_strings: &[String]) -> String {
     let _ = domain(&mut xml, plan, oem_strings);
     String::from_utf8_lossy(&xml.0.into_inner()).into_owned() + "\n"
 }
+
+/// Of the elements that hold QEMU's own options.
+const QEMU_NAMESPACE: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
 
 type Attributes<'a> = &'a [(&'a str, &'a str)];
 
@@ -51,7 +55,7 @@ fn domain(xml: &mut Xml, plan: &Plan, oem_strings: &[String]) -> io::Result<()> 
         Accelerator::Kvm => ("kvm", "host-passthrough"),
         Accelerator::Tcg => ("qemu", "maximum"),
     };
-    xml.parent("domain", &[("type", kind)], |xml| {
+    xml.parent("domain", &[("type", kind), ("xmlns:qemu", QEMU_NAMESPACE)], |xml| {
         xml.text("name", &[], &plan.name)?;
         xml.text("uuid", &[], &plan.uuid)?;
         xml.text("memory", &[("unit", "b")], &plan.memory.to_string())?;
@@ -73,7 +77,8 @@ fn domain(xml: &mut Xml, plan: &Plan, oem_strings: &[String]) -> io::Result<()> 
         xml.text("on_reboot", &[], "restart")?;
         xml.text("on_crash", &[], "destroy")?;
         xml.parent("devices", &[], |xml| devices(xml, plan))?;
-        xml.empty("seclabel", &[("type", "none")])
+        xml.empty("seclabel", &[("type", "none")])?;
+        user_network(xml, plan)
     })
 }
 
@@ -121,21 +126,29 @@ fn devices(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
 }
 
 fn interface(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
-    let kind = match plan.network {
-        Network::Tap { .. } => "ethernet",
-        Network::User => "user",
-    };
-    xml.parent("interface", &[("type", kind)], |xml| {
+    let Network::Tap { name, vhost } = &plan.network else { return Ok(()) };
+    xml.parent("interface", &[("type", "ethernet")], |xml| {
         xml.empty("mac", &[("address", &plan.mac)])?;
-        if let Network::Tap { name, vhost } = &plan.network {
-            xml.empty("target", &[("dev", name), ("managed", "no")])?;
-            xml.empty("model", &[("type", "virtio")])?;
-            xml.empty("driver", &[("name", if *vhost { "vhost" } else { "qemu" })])?;
-        } else {
-            xml.empty("model", &[("type", "virtio")])?;
-        }
+        xml.empty("target", &[("dev", name), ("managed", "no")])?;
+        xml.empty("model", &[("type", "virtio")])?;
+        xml.empty("driver", &[("name", if *vhost { "vhost" } else { "qemu" })])?;
         // The firmware would try to boot from the network card's ROM.
         xml.empty("rom", &[("enabled", "no")])
+    })
+}
+
+/// QEMU's user network by QEMU's own options: libvirt's `<interface type='user'>` cannot forward ports.
+fn user_network(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
+    let Network::User { ssh, ports } = &plan.network else { return Ok(()) };
+    let mut backend = format!("user,id=user,hostfwd=tcp:{ssh}-:22");
+    for port in ports {
+        let all = Protocol::ALL.into_iter().filter(|protocol| port.protocol.is_none_or(|only| only == *protocol));
+        backend.extend(all.map(|protocol| format!(",hostfwd={}::{n}-:{n}", protocol.name(), n = port.number)));
+    }
+    // libvirt does not know of this card and fills the bus from its low end. No ROM: see the tap's.
+    let card = format!("virtio-net-pci,netdev=user,mac={},bus=pcie.0,addr=0x10,romfile=", plan.mac);
+    xml.parent("qemu:commandline", &[], |xml| {
+        ["-netdev", &backend, "-device", &card].iter().try_for_each(|value| xml.empty("qemu:arg", &[("value", value)]))
     })
 }
 
@@ -164,6 +177,7 @@ mod tests {
         emulated.options.emulated = true;
         emulated.options.firmware = Wanted::Uefi;
         emulated.own_network = false;
+        emulated.options.ports = crate::request::ports::parse("80/tcp,53").unwrap();
         let image = crate::plan::ImageFacts { format: Format::Raw, ..BIOS_IMAGE };
         compare(
             "tcg-uefi-user",

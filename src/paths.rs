@@ -35,5 +35,6 @@ pub const ENVIRONMENT: &[&str] = &["PATH=/usr/sbin:/usr/bin:/sbin:/bin"];
 pub const SSH_DIR: &str = "/run/crun-qemu-ssh";
 /// Locked by the supervisor for as long as the VM runs.
 pub const ALIVE: &str = "/run/alive";
-/// With QEMU's user network: this port of the container's loopback is the guest's sshd.
+/// With QEMU's user network: this port of a loopback address of the VM's own is the guest's sshd. Below the range from
+/// which the kernel takes ports by itself.
 pub const SSH_PORT: u16 = 22022;

@@ -1,11 +1,16 @@
 //! Every decision about the VM. Pure: reads no file, starts no process.
 
-use oci_spec::runtime::Mount;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use oci_spec::runtime::{Capability, Mount};
 
 use crate::error::{Error, Result};
 use crate::host::{Host, Uefi};
 use crate::image::Format;
+use crate::paths;
 use crate::request::options::Firmware as Wanted;
+use crate::request::ports::Port;
 use crate::request::{Request, is_engine_init};
 
 /// Guest memory without `--memory`, bytes.
@@ -72,8 +77,14 @@ pub enum Network {
         /// Whether the kernel moves the packets.
         vhost: bool,
     },
-    /// QEMU's user network.
-    User,
+    /// QEMU's user network: QEMU is the guest's router and talks to the world as any process of the container does, so
+    /// that nothing of it is left in the network namespace when it is gone.
+    User {
+        /// Where QEMU listens for the guest's sshd.
+        ssh: SocketAddr,
+        /// Where QEMU listens besides, for the guest's ports of the same numbers.
+        ports: Vec<Port>,
+    },
 }
 
 /// What the image itself says, found by looking at it.
@@ -90,6 +101,7 @@ pub struct ImageFacts {
 /// # Errors
 /// Sizes that no VM can have, and firmware that the host lacks.
 pub fn plan(id: &str, request: &Request, host: &Host, image: ImageFacts) -> Result<Plan> {
+    own_processes(request)?;
     let digest = digest(id);
     let mut warnings = Vec::new();
     Ok(Plan {
@@ -102,12 +114,38 @@ pub fn plan(id: &str, request: &Request, host: &Host, image: ImageFacts) -> Resu
         memory: memory(request)?,
         firmware: firmware(request.options.firmware, host, image)?,
         image_format: image.format,
-        network: network(request, host, id, &mut warnings),
+        network: network(request, host, id, digest, &mut warnings),
         mac: mac(digest),
         kept_mounts: kept_mounts(&request.mounts)?,
         warnings,
     })
 }
+
+/// What the processes around the VM need of the container.
+fn own_processes(request: &Request) -> Result<()> {
+    if !request.own_pids {
+        // Engines stop such a container by a signal to each of its processes, QEMU too, and kill but its first one.
+        let why = "the VM would be stopped without a shutdown of the guest, and a kill would leave QEMU running";
+        return Err(Error::new("--pid=host", why).hint("a VM has no use for the host's processes: leave it out"));
+    }
+    let Some(capabilities) = &request.capabilities else { return Ok(()) };
+    let missing = CAPABILITIES.iter().filter(|(capability, _)| !capabilities.contains(capability));
+    let missing: Vec<_> = missing.map(|(_, name)| *name).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let missing = missing.join(",");
+    Err(Error::new("capabilities", format!("the container lacks {missing}")).hint(format!("--cap-add {missing}")))
+}
+
+/// libvirt starts QEMU with a change of user, group and capabilities, even to what they are; DHCP has a port below
+/// 1024. QEMU itself has none of these to use.
+const CAPABILITIES: &[(Capability, &str)] = &[
+    (Capability::NetBindService, "net_bind_service"),
+    (Capability::Setgid, "setgid"),
+    (Capability::Setpcap, "setpcap"),
+    (Capability::Setuid, "setuid"),
+];
 
 fn accelerator(request: &Request, host: &Host, warnings: &mut Vec<String>) -> Accelerator {
     if request.options.emulated {
@@ -168,16 +206,28 @@ fn firmware(wanted: Wanted, host: &Host, image: ImageFacts) -> Result<Firmware> 
     }
 }
 
-fn network(request: &Request, host: &Host, id: &str, warnings: &mut Vec<String>) -> Network {
+fn network(request: &Request, host: &Host, id: &str, digest: u128, warnings: &mut Vec<String>) -> Network {
     let why = match (request.own_network, &host.tun) {
         (true, Ok(())) => return Network::Tap { name: crate::network::tap_name(id), vhost: host.vhost_net },
         (true, Err(why)) => format!("/dev/net/tun: {why}"),
-        (false, _) => "the container shares the host's".to_string(),
+        (false, _) => "the container shares one".to_string(),
     };
-    let line = Error::new("network", why)
-        .hint("the guest gets QEMU's user network: it can reach out, published ports do not reach it");
+    let ports = request.options.ports.clone();
+    let reached = match &*ports {
+        [] => "nothing reaches it, unless --port names ports".to_string(),
+        ports => format!("only port {} reaches it", ports.iter().map(Port::to_string).collect::<Vec<_>>().join(", ")),
+    };
+    let line =
+        Error::new("network", why).hint(format!("the guest gets QEMU's user network: it reaches out, {reached}"));
     warnings.push(line.to_string());
-    Network::User
+    Network::User { ssh: ssh_forward(digest), ports }
+}
+
+/// VMs may share a network, the host's even, so each has a loopback address of its own: one of 16 million, none of
+/// which anybody else uses by custom.
+fn ssh_forward(digest: u128) -> SocketAddr {
+    let octet = |n: u32| 1 + (digest >> (8 * n) & 0xff) as u8 % 254;
+    SocketAddr::new(Ipv4Addr::new(127, octet(2), octet(1), octet(0)).into(), paths::SSH_PORT)
 }
 
 /// Mounts that the engine makes in every container and that serve the processes around the VM too. Directories are
@@ -192,13 +242,28 @@ fn kept_mounts(mounts: &[Mount]) -> Result<Vec<usize>> {
     for (index, mount) in mounts.iter().enumerate() {
         let destination = mount.destination();
         let name = destination.to_string_lossy();
-        if KEPT_FILES.contains(&&*name) || KEPT_DIRS.iter().any(|dir| destination.starts_with(dir)) {
+        let system = KEPT_DIRS.iter().any(|dir| destination.starts_with(dir));
+        if KEPT_FILES.contains(&&*name) || (system && is_the_kernels(mount)) {
             kept.push(index);
         } else if !DROPPED.contains(&&*name) && !is_engine_init(&name) {
             return Err(Error::new(format!("mount {name}"), "passing it to the guest is not supported yet"));
         }
     }
     Ok(kept)
+}
+
+/// Whether what is below `/dev`, `/proc` or `/sys` shows something of the kernel's or an empty directory. The rest is a
+/// directory of somebody's: an image's `VOLUME /proc` would be a forged one.
+fn is_the_kernels(mount: &Mount) -> bool {
+    let (destination, source) = (mount.destination(), mount.source().as_deref());
+    let options = mount.options().iter().flatten();
+    let bind = mount.typ().as_deref() == Some("bind") || options.into_iter().any(|o| o == "bind" || o == "rbind");
+    let from_kernel = source.is_some_and(|s| KEPT_DIRS.iter().any(|dir| s.starts_with(dir)));
+    match mount.typ().as_deref() {
+        _ if bind => from_kernel || destination == Path::new("/dev/shm"),
+        Some("tmpfs") => destination.starts_with("/dev"),
+        _ => true,
+    }
 }
 
 /// FNV-1a: identifiers derived from the container's have to be stable, not secret.

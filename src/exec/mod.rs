@@ -11,13 +11,15 @@ mod watch;
 
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
+
+use nix::unistd::Uid;
 
 pub use command::Job;
 pub use master::Guest;
@@ -54,15 +56,17 @@ pub fn run(args: Vec<OsString>, guest: impl Fn(&str) -> Result<IpAddr>) -> i32 {
 
 fn enter(args: Vec<OsString>, guest: impl Fn(&str) -> Result<IpAddr>) -> Result<i32> {
     let wish = parse(args)?;
+    may_enter(Uid::effective())?;
     let launch = std::fs::read(paths::LAUNCH).context(paths::LAUNCH)?;
     let launch: Launch = serde_json::from_slice(&launch).context(paths::LAUNCH)?;
     let (env, term) = environment::asked(std::env::vars_os(), &launch.env);
     if wish.user == "-" {
         return Ok(around(&wish, env, term));
     }
-    let address = match &launch.tap {
-        Some(tap) => SocketAddr::new(guest(tap)?, 22),
-        None => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), paths::SSH_PORT),
+    let address = match (&launch.tap, launch.ssh) {
+        (Some(tap), _) => SocketAddr::new(guest(tap)?, 22),
+        (None, Some(forward)) => forward,
+        (None, None) => return Err(Error::new("exec", "the guest has no network")),
     };
     let user = wish.user.into_string().map_err(|user| Error::new(format!("exec {}", user.display()), "not UTF-8"))?;
     let timeout = launch.exec_timeout.map_or(TIMEOUT, Duration::from_secs);
@@ -95,6 +99,15 @@ pub fn in_guest(guest: &Guest, job: &Job, term: Option<Vec<u8>>) -> Result<i32> 
     let watch = watch::Watch::start(guest, &job.token)?;
     let notice = Notice::after(QUIET, format!("qemu: waiting for the guest's sshd at {}", guest.address));
     session::run(guest, job, term, watch, || drop(notice))
+}
+
+/// The key is root's alone, and crun runs an exec as the user that the container was started with.
+fn may_enter(user: Uid) -> Result<()> {
+    if user.is_root() {
+        return Ok(());
+    }
+    let why = format!("it runs as user {user} of the container, and the guest's key is root's");
+    Err(Error::new("exec", why).hint("podman exec --user 0"))
 }
 
 fn parse(args: Vec<OsString>) -> Result<Wish> {
@@ -150,5 +163,19 @@ impl Notice {
             }
         });
         Self { _drop: sender }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_root_of_the_container_enters() {
+        assert_eq!(may_enter(Uid::from_raw(0)), Ok(()));
+        assert_eq!(
+            may_enter(Uid::from_raw(1000)).unwrap_err().to_string(),
+            "qemu: exec: it runs as user 1000 of the container, and the guest's key is root's (podman exec --user 0)"
+        );
     }
 }

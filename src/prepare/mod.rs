@@ -166,11 +166,12 @@ fn write_network(dir: &PrivateDir, id: &str, plan: &Plan, request: &Request) -> 
 }
 
 fn write_launch(dir: &PrivateDir, domain: String, plan: &Plan, request: &Request) -> Result<()> {
-    let tap = match &plan.network {
-        Network::Tap { name, .. } => Some(name.clone()),
-        Network::User => None,
+    let (tap, ssh) = match &plan.network {
+        Network::Tap { name, .. } => (Some(name.clone()), None),
+        Network::User { ssh, .. } => (None, Some(*ssh)),
     };
-    let launch = Launch { domain, warnings: plan.warnings.clone(), tap, env: request.env.clone(), exec_timeout: None };
+    let (warnings, env) = (plan.warnings.clone(), request.env.clone());
+    let launch = Launch { domain, warnings, tap, ssh, env, exec_timeout: None };
     let name = format!("{}{}", skeleton::ROOT, paths::LAUNCH);
     dir.write(&name, 0o600, &serde_json::to_vec(&launch).context("launch.json")?)?;
     Ok(())

@@ -68,6 +68,14 @@ impl Podman {
         command
     }
 
+    /// Makes everything below `dir` the property of the user that runs podman.
+    pub fn own(self, dir: &Path) {
+        if self == Self::Rootless {
+            rootless_home();
+            run("chown", &["-hR", USER, dir.to_str().unwrap()]);
+        }
+    }
+
     /// Runs podman to its end.
     pub fn output(self, args: &[impl AsRef<OsStr>]) -> Output {
         self.command().args(args).stdin(Stdio::null()).output().expect("podman")
@@ -131,10 +139,7 @@ pub fn directory() -> TempDir {
 /// A root that holds one guest's disk and nothing else. podman makes `/etc` in it, so it has to be its user's own.
 pub fn rootfs(podman: Podman, guest_name: &str) -> TempDir {
     let (dir, disk) = (directory(), guest(guest_name));
-    if podman == Podman::Rootless {
-        rootless_home();
-        run("chown", &[USER, dir.path().to_str().unwrap()]);
-    }
+    podman.own(dir.path());
     std::fs::hard_link(&disk, dir.path().join("disk.qcow2"))
         .or_else(|_| std::fs::copy(&disk, dir.path().join("disk.qcow2")).map(drop))
         .unwrap();

@@ -2,6 +2,8 @@
 //!
 //! They need root, what `make install` installs, and on some hosts `util/host-quirks.sh`: `make test` sees to all.
 
+mod bad_input;
+mod bad_roots;
 mod boot;
 mod console;
 mod crun_versions;
