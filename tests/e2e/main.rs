@@ -7,4 +7,5 @@ mod bad_roots;
 mod boot;
 mod console;
 mod harness;
+mod hostile;
 mod podman_options;
