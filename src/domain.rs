@@ -7,14 +7,18 @@ use quick_xml::events::{BytesEnd, BytesStart, BytesText, Event};
 
 use crate::paths;
 use crate::plan::{Accelerator, Firmware, Network, Plan};
+use crate::request::ports::Protocol;
 
-/// The XML document.
-pub fn xml(plan: &Plan) -> String {
+/// The XML document. `oem_strings` go into the SMBIOS tables, where systemd looks for credentials.
+pub fn xml(plan: &Plan, oem_strings: &[String]) -> String {
     let mut xml = Xml(Writer::new_with_indent(Vec::new(), b' ', 2));
     // Writing into a Vec cannot fail.
-    let _ = domain(&mut xml, plan);
+    let _ = domain(&mut xml, plan, oem_strings);
     String::from_utf8_lossy(&xml.0.into_inner()).into_owned() + "\n"
 }
+
+/// Of the elements that hold QEMU's own options.
+const QEMU_NAMESPACE: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
 
 type Attributes<'a> = &'a [(&'a str, &'a str)];
 
@@ -46,16 +50,22 @@ impl Xml {
     }
 }
 
-fn domain(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
+fn domain(xml: &mut Xml, plan: &Plan, oem_strings: &[String]) -> io::Result<()> {
     let (kind, cpu) = match plan.accelerator {
         Accelerator::Kvm => ("kvm", "host-passthrough"),
         Accelerator::Tcg => ("qemu", "maximum"),
     };
-    xml.parent("domain", &[("type", kind)], |xml| {
+    xml.parent("domain", &[("type", kind), ("xmlns:qemu", QEMU_NAMESPACE)], |xml| {
         xml.text("name", &[], &plan.name)?;
         xml.text("uuid", &[], &plan.uuid)?;
         xml.text("memory", &[("unit", "b")], &plan.memory.to_string())?;
         xml.text("vcpu", &[], &plan.vcpus.to_string())?;
+        xml.parent("sysinfo", &[("type", "smbios")], |xml| {
+            xml.parent("oemStrings", &[], |xml| oem_strings.iter().try_for_each(|text| xml.text("entry", &[], text)))
+        })?;
+        xml.parent("sysinfo", &[("type", "fwcfg")], |xml| {
+            xml.empty("entry", &[("name", "opt/com.coreos/config"), ("file", paths::IGNITION)])
+        })?;
         xml.parent("os", &[], |xml| os(xml, &plan.firmware))?;
         xml.parent("features", &[], |xml| {
             xml.empty("acpi", &[])?;
@@ -67,7 +77,8 @@ fn domain(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
         xml.text("on_reboot", &[], "restart")?;
         xml.text("on_crash", &[], "destroy")?;
         xml.parent("devices", &[], |xml| devices(xml, plan))?;
-        xml.empty("seclabel", &[("type", "none")])
+        xml.empty("seclabel", &[("type", "none")])?;
+        user_network(xml, plan)
     })
 }
 
@@ -80,6 +91,7 @@ fn os(xml: &mut Xml, firmware: &Firmware) -> io::Result<()> {
             xml.text("nvram", &[], paths::NVRAM)
         }
     }?;
+    xml.empty("smbios", &[("mode", "sysinfo")])?;
     xml.empty("boot", &[("dev", "hd")])
 }
 
@@ -114,21 +126,29 @@ fn devices(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
 }
 
 fn interface(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
-    let kind = match plan.network {
-        Network::Tap { .. } => "ethernet",
-        Network::User => "user",
-    };
-    xml.parent("interface", &[("type", kind)], |xml| {
+    let Network::Tap { name, vhost } = &plan.network else { return Ok(()) };
+    xml.parent("interface", &[("type", "ethernet")], |xml| {
         xml.empty("mac", &[("address", &plan.mac)])?;
-        if let Network::Tap { name, vhost } = &plan.network {
-            xml.empty("target", &[("dev", name), ("managed", "no")])?;
-            xml.empty("model", &[("type", "virtio")])?;
-            xml.empty("driver", &[("name", if *vhost { "vhost" } else { "qemu" })])?;
-        } else {
-            xml.empty("model", &[("type", "virtio")])?;
-        }
+        xml.empty("target", &[("dev", name), ("managed", "no")])?;
+        xml.empty("model", &[("type", "virtio")])?;
+        xml.empty("driver", &[("name", if *vhost { "vhost" } else { "qemu" })])?;
         // The firmware would try to boot from the network card's ROM.
         xml.empty("rom", &[("enabled", "no")])
+    })
+}
+
+/// QEMU's user network by QEMU's own options: libvirt's `<interface type='user'>` cannot forward ports.
+fn user_network(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
+    let Network::User { ssh, ports } = &plan.network else { return Ok(()) };
+    let mut backend = format!("user,id=user,hostfwd=tcp:{ssh}-:22");
+    for port in ports {
+        let all = Protocol::ALL.into_iter().filter(|protocol| port.protocol.is_none_or(|only| only == *protocol));
+        backend.extend(all.map(|protocol| format!(",hostfwd={}::{n}-:{n}", protocol.name(), n = port.number)));
+    }
+    // libvirt does not know of this card and fills the bus from its low end. No ROM: see the tap's.
+    let card = format!("virtio-net-pci,netdev=user,mac={},bus=pcie.0,addr=0x10,romfile=", plan.mac);
+    xml.parent("qemu:commandline", &[], |xml| {
+        ["-netdev", &backend, "-device", &card].iter().try_for_each(|value| xml.empty("qemu:arg", &[("value", value)]))
     })
 }
 
@@ -152,13 +172,17 @@ mod tests {
     #[test]
     fn golden() {
         let kvm = plan(ID, &request(), &host(), BIOS_IMAGE).unwrap();
-        compare("kvm-bios-tap", &xml(&kvm));
+        compare("kvm-bios-tap", &xml(&kvm, &["io.systemd.credential:x=y".into()]));
         let mut emulated = request();
         emulated.options.emulated = true;
         emulated.options.firmware = Wanted::Uefi;
         emulated.own_network = false;
+        emulated.options.ports = crate::request::ports::parse("80/tcp,53").unwrap();
         let image = crate::plan::ImageFacts { format: Format::Raw, ..BIOS_IMAGE };
-        compare("tcg-uefi-user", &xml(&plan(ID, &emulated, &host(), image).unwrap()));
+        compare(
+            "tcg-uefi-user",
+            &xml(&plan(ID, &emulated, &host(), image).unwrap(), &["io.systemd.credential:x=y".into()]),
+        );
     }
 
     #[test]
@@ -166,7 +190,7 @@ mod tests {
         let mut plan = plan(ID, &request(), &host(), BIOS_IMAGE).unwrap();
         plan.name = "<&>".into();
         plan.mac = "\"'<".into();
-        let text = xml(&plan);
+        let text = xml(&plan, &[]);
         assert!(text.contains("<name>&lt;&amp;&gt;</name>") && text.contains("address=\"&quot;&apos;&lt;\""), "{text}");
     }
 }

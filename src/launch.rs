@@ -1,5 +1,7 @@
 //! What `create` hands to the supervisor in the container.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 /// Written by the host's side, read once by the supervisor, never read back.
@@ -11,6 +13,9 @@ pub struct Launch {
     pub warnings: Vec<String>,
     /// The tap on which the guest asks for its address; `None` with QEMU's own user network.
     pub tap: Option<String>,
+    /// With QEMU's own user network: where QEMU listens for the guest's sshd.
+    #[serde(default)]
+    pub ssh: Option<SocketAddr>,
     /// The environment in the container's configuration: what an exec brings beyond it was asked for with the exec.
     #[serde(default)]
     pub env: Vec<String>,

@@ -12,6 +12,8 @@ pub const IMAGE: &str = "/crun-qemu/image";
 pub const OVERLAY: &str = "/crun-qemu/overlay.qcow2";
 /// First-boot configuration, a disk labelled `cidata`.
 pub const SEED: &str = "/crun-qemu/seed.img";
+/// Ignition configuration, offered to every guest.
+pub const IGNITION: &str = "/crun-qemu/config.ign";
 /// Private key with which `podman exec` enters the guest.
 pub const SSH_KEY: &str = "/crun-qemu/ssh/id";
 /// UEFI variables.
@@ -31,7 +33,10 @@ pub const EXEC_ENV: &str = "CRUN_QEMU_ENV_";
 pub const ENVIRONMENT: &[&str] = &["PATH=/usr/sbin:/usr/bin:/sbin:/bin"];
 /// Known host keys and control sockets of ssh, on a tmpfs.
 pub const SSH_DIR: &str = "/run/crun-qemu-ssh";
+/// The supervisor's mark of how far the VM is: a [`crate::status::Mark`] as JSON.
+pub const STATUS: &str = "/run/status";
 /// Locked by the supervisor for as long as the VM runs.
 pub const ALIVE: &str = "/run/alive";
-/// With QEMU's user network: this port of the container's loopback is the guest's sshd.
+/// With QEMU's user network: this port of a loopback address of the VM's own is the guest's sshd. Below the range from
+/// which the kernel takes ports by itself.
 pub const SSH_PORT: u16 = 22022;

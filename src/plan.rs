@@ -1,5 +1,6 @@
 //! Every decision about the VM. Pure: reads no file, starts no process.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use oci_spec::runtime::{Capability, Mount};
@@ -7,7 +8,9 @@ use oci_spec::runtime::{Capability, Mount};
 use crate::error::{Error, Result};
 use crate::host::{Host, Uefi};
 use crate::image::Format;
+use crate::paths;
 use crate::request::options::Firmware as Wanted;
+use crate::request::ports::Port;
 use crate::request::{Request, is_engine_init};
 
 /// Guest memory without `--memory`, bytes.
@@ -74,8 +77,14 @@ pub enum Network {
         /// Whether the kernel moves the packets.
         vhost: bool,
     },
-    /// QEMU's user network.
-    User,
+    /// QEMU's user network: QEMU is the guest's router and talks to the world as any process of the container does, so
+    /// that nothing of it is left in the network namespace when it is gone.
+    User {
+        /// Where QEMU listens for the guest's sshd.
+        ssh: SocketAddr,
+        /// Where QEMU listens besides, for the guest's ports of the same numbers.
+        ports: Vec<Port>,
+    },
 }
 
 /// What the image itself says, found by looking at it.
@@ -105,7 +114,7 @@ pub fn plan(id: &str, request: &Request, host: &Host, image: ImageFacts) -> Resu
         memory: memory(request)?,
         firmware: firmware(request.options.firmware, host, image)?,
         image_format: image.format,
-        network: network(request, host, id, &mut warnings),
+        network: network(request, host, id, digest, &mut warnings),
         mac: mac(digest),
         kept_mounts: kept_mounts(&request.mounts)?,
         warnings,
@@ -198,16 +207,28 @@ fn firmware(wanted: Wanted, host: &Host, image: ImageFacts) -> Result<Firmware> 
     }
 }
 
-fn network(request: &Request, host: &Host, id: &str, warnings: &mut Vec<String>) -> Network {
+fn network(request: &Request, host: &Host, id: &str, digest: u128, warnings: &mut Vec<String>) -> Network {
     let why = match (request.own_network, &host.tun) {
         (true, Ok(())) => return Network::Tap { name: crate::network::tap_name(id), vhost: host.vhost_net },
         (true, Err(why)) => format!("/dev/net/tun: {why}"),
-        (false, _) => "the container shares the host's".to_string(),
+        (false, _) => "the container shares one".to_string(),
     };
-    let line = Error::new("network", why)
-        .hint("the guest gets QEMU's user network: it can reach out, published ports do not reach it");
+    let ports = request.options.ports.clone();
+    let reached = match &*ports {
+        [] => "nothing reaches it, unless --port names ports".to_string(),
+        ports => format!("only port {} reaches it", ports.iter().map(Port::to_string).collect::<Vec<_>>().join(", ")),
+    };
+    let line =
+        Error::new("network", why).hint(format!("the guest gets QEMU's user network: it reaches out, {reached}"));
     warnings.push(line.to_string());
-    Network::User
+    Network::User { ssh: ssh_forward(digest), ports }
+}
+
+/// VMs may share a network, the host's even, so each has a loopback address of its own: one of 16 million, none of
+/// which anybody else uses by custom.
+fn ssh_forward(digest: u128) -> SocketAddr {
+    let octet = |n: u32| 1 + (digest >> (8 * n) & 0xff) as u8 % 254;
+    SocketAddr::new(Ipv4Addr::new(127, octet(2), octet(1), octet(0)).into(), paths::SSH_PORT)
 }
 
 /// Mounts that the engine makes in every container and that serve the processes around the VM too. Directories are

@@ -85,10 +85,43 @@ fn without_kvm_one_warning_unless_emulation_is_meant() {
 
 #[test]
 fn a_shared_network_or_no_tun_means_the_user_network_and_a_warning() {
-    for (own, tun) in [(false, Ok(())), (true, Err("No such file or directory".to_string()))] {
-        let plan = decide(|r, h, _| (r.own_network, h.tun) = (own, tun.clone())).unwrap();
-        assert_eq!((plan.network, plan.warnings.len()), (Network::User, 1), "{own} {tun:?}");
+    let gone = || Err("No such file or directory".to_string());
+    for (own, tun, ports, want) in [
+        (
+            false,
+            Ok(()),
+            "",
+            "qemu: network: the container shares one \
+             (the guest gets QEMU's user network: it reaches out, nothing reaches it, unless --port names ports)",
+        ),
+        (
+            true,
+            gone(),
+            "80/tcp,53",
+            "qemu: network: /dev/net/tun: No such file or directory \
+             (the guest gets QEMU's user network: it reaches out, only port 80/tcp, 53 reaches it)",
+        ),
+    ] {
+        let ports = crate::request::ports::parse(ports).unwrap_or_default();
+        let change =
+            |r: &mut Request, h: &mut Host| (r.own_network, h.tun, r.options.ports) = (own, tun.clone(), ports.clone());
+        let plan = decide(|r, h, _| change(r, h)).unwrap();
+        let ssh = "127.10.14.222:22022".parse().unwrap();
+        assert_eq!(
+            (plan.network, plan.warnings),
+            (Network::User { ssh, ports: ports.clone() }, vec![want.to_string()])
+        );
     }
+}
+
+#[test]
+fn each_vm_has_a_loopback_address_of_its_own() {
+    let address = |id: &str| ssh_forward(digest(id)).to_string();
+    let mut all: Vec<_> = (0..1000).map(|n| address(&format!("{n:064x}"))).collect();
+    assert!(all.iter().all(|a| a.starts_with("127.") && a.ends_with(":22022")));
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 1000);
 }
 
 #[test]

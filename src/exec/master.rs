@@ -54,8 +54,7 @@ enum Refusal {
 }
 
 impl Guest {
-    /// Runs `command` in the guest, on the first connection with room for it. `waiting` is called before anything that
-    /// takes time.
+    /// Runs `command` in the guest, on the first connection with room for it.
     ///
     /// # Errors
     /// When the guest lets nobody in; the command was not run then.
@@ -101,7 +100,7 @@ impl Guest {
             settling = Some(Instant::now() + SETTLING);
         }
         loop {
-            let why = match self.start(&socket, i > 0) {
+            let why = match self.start(&socket, &socket.with_extension(format!("{i}.log")), i > 0) {
                 Ok(client) => {
                     let _ = File::create(&entered);
                     return Ok(client);
@@ -125,14 +124,13 @@ impl Guest {
 
     /// ssh goes to the background when it is let in, with its socket there; its words go to a file, as it must not
     /// keep the exec's stderr.
-    fn start(&self, socket: &Path, extra: bool) -> std::result::Result<Client, Refusal> {
-        let log = socket.with_extension("log");
+    fn start(&self, socket: &Path, log: &Path, extra: bool) -> std::result::Result<Client, Refusal> {
         let _ = fs::remove_file(socket);
-        let _ = fs::remove_file(&log);
+        let _ = fs::remove_file(log);
         let persist = if extra { "ControlPersist=60" } else { "ControlPersist=yes" };
         let mut ssh = Command::new(SSH);
         ssh.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").current_dir("/");
-        ssh.args(["-F", "none", "-M", "-N", "-n", "-f", "-T", "-E"]).arg(&log);
+        ssh.args(["-F", "none", "-M", "-N", "-n", "-f", "-T", "-E"]).arg(log);
         ssh.arg("-S").arg(socket).arg("-i").arg(&self.key).args(["-l", &self.user]);
         ssh.args(["-p", &self.address.port().to_string()]);
         let known = format!("UserKnownHostsFile={}", self.dir.join("known_hosts").display());
@@ -144,7 +142,7 @@ impl Guest {
         let status = status.context(SSH).map_err(Refusal::Other)?;
         let connected = if status.success() { Client::connect(socket) } else { Err(io::ErrorKind::NotFound.into()) };
         connected.map_err(|_| {
-            let words = fs::read_to_string(&log).unwrap_or_default();
+            let words = fs::read_to_string(log).unwrap_or_default();
             Refusal::Ssh(words.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("ssh failed").to_owned())
         })
     }

@@ -11,7 +11,7 @@ mod watch;
 
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -34,8 +34,8 @@ const FAILED: i32 = 255;
 const TIMEOUT: Duration = Duration::from_secs(300);
 /// An exec that takes longer to get in says what it waits for.
 const QUIET: Duration = Duration::from_secs(1);
-/// Where programs of the container around the VM are.
-const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where programs of the container around the VM are, our own among them (`crun-qemu-init status`).
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin:/crun-qemu";
 
 /// What an exec is asked for: `[--cwd DIR] [--] USER [CMD…]`.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,9 +63,10 @@ fn enter(args: Vec<OsString>, guest: impl Fn(&str) -> Result<IpAddr>) -> Result<
     if wish.user == "-" {
         return Ok(around(&wish, env, term));
     }
-    let address = match &launch.tap {
-        Some(tap) => SocketAddr::new(guest(tap)?, 22),
-        None => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), paths::SSH_PORT),
+    let address = match (&launch.tap, launch.ssh) {
+        (Some(tap), _) => SocketAddr::new(guest(tap)?, 22),
+        (None, Some(forward)) => forward,
+        (None, None) => return Err(Error::new("exec", "the guest has no network")),
     };
     let user = wish.user.into_string().map_err(|user| Error::new(format!("exec {}", user.display()), "not UTF-8"))?;
     let timeout = launch.exec_timeout.map_or(TIMEOUT, Duration::from_secs);

@@ -14,6 +14,9 @@ use super::mux::Event;
 use super::watch::Watch;
 use crate::error::{Context, Error, Result};
 
+/// RFC 4253: every sshd takes packets of this many bytes.
+const PACKET: usize = 32_768;
+
 /// Runs the job to its end and returns its status. With a terminal as stdin the job gets one in the guest. `begun` is
 /// called when the guest has taken the job.
 ///
@@ -23,8 +26,6 @@ pub fn run(guest: &Guest, job: &Job, term: Option<Vec<u8>>, mut watch: Watch, be
     let command = job.command()?;
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let term = stdin.is_terminal().then(|| term.unwrap_or_else(|| b"xterm".into()));
-    // From here on, so that no change of size goes unseen.
-    let changes = window_changes()?;
     watch.started();
     let mut session = match guest.open(&command, term.as_deref(), [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]) {
         Ok(session) => session,
@@ -34,6 +35,8 @@ pub fn run(guest: &Guest, job: &Job, term: Option<Vec<u8>>, mut watch: Watch, be
         }
     };
     begun();
+    // Not before: a master made by then would have inherited the blocked signal, and it wants it.
+    let changes = window_changes()?;
     let _raw = term.is_some().then(|| Raw::new(stdin.as_fd()));
     if term.is_some() {
         // The size may have changed since the master looked at it.
@@ -60,13 +63,22 @@ pub fn run(guest: &Guest, job: &Job, term: Option<Vec<u8>>, mut watch: Watch, be
                 return Ok(status as i32);
             }
             Event::Ended(None) => {
-                return Err(Error::new("exec", "the connection to the guest was lost"));
+                return Err(lost(command.len()));
             }
         }
     }
 }
 
-/// Signals of this kind come by a descriptor from now on; commands that are started do not inherit that.
+/// `length` is the command's: dropbear hangs up at one that is longer than a packet.
+fn lost(length: usize) -> Error {
+    let error = Error::new("exec", "the connection to the guest was lost");
+    if length < PACKET {
+        return error;
+    }
+    error.hint(format!("not every sshd takes a command of {length} bytes: pass the data on stdin"))
+}
+
+/// Signals of this kind come by a descriptor from now on.
 fn window_changes() -> Result<SignalFd> {
     let signals = SigSet::from(Signal::SIGWINCH);
     signals.thread_block().context("exec")?;

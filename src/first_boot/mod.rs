@@ -3,9 +3,14 @@
 //! The documents are pure functions over [`Identity`] and what [`read`] took from the user's files; [`keys`] and
 //! [`seed`] make what has to exist on disk.
 
+pub mod credentials;
+pub mod ignition;
 pub mod keys;
 pub mod nocloud;
+pub mod read;
 pub mod seed;
+mod user_data;
+mod yaml;
 
 /// Who the guest is and who may enter it, however it is told.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -4,8 +4,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Identity;
+use super::read::CloudInit;
 use super::seed::SeedFile;
+use super::{Identity, user_data, yaml};
+use crate::error::Result;
 
 /// What we have the guest do: mounts, links, files. Added to the user's own, item by item.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -31,21 +33,46 @@ pub struct GuestFile {
     pub mode: u32,
 }
 
-/// The seed's files without any of the user's.
-pub fn own(identity: &Identity, setup: &Setup) -> Vec<SeedFile> {
-    vec![
-        ("meta-data".into(), text(&Value::Object(meta_data(identity)))),
-        ("user-data".into(), cloud_config(identity, setup).into_bytes()),
-    ]
+/// The seed's files: ours alone without `user`, else both sides', none of whose items is lost.
+///
+/// # Errors
+/// When the user's user-data is of no known kind, or the meta-data is not a YAML mapping.
+pub fn files(identity: &Identity, setup: &Setup, user: Option<&CloudInit>) -> Result<Vec<SeedFile>> {
+    let none = CloudInit::default();
+    let user = user.unwrap_or(&none);
+    let own = cloud_config(identity, setup);
+    let data = match &user.user_data {
+        Some(data) => user_data::merge(data, &own)?,
+        None => own.into_bytes(),
+    };
+    let meta = meta_data(identity, user.meta_data.as_deref())?;
+    let mut files = vec![("meta-data".into(), text(&Value::Object(meta))), ("user-data".into(), data)];
+    for (name, bytes) in [("vendor-data", &user.vendor_data), ("network-config", &user.network_config)] {
+        files.extend(bytes.iter().map(|bytes| (name.to_owned(), bytes.clone())));
+    }
+    Ok(files)
 }
 
-/// `public-keys` reach the image's default user, whatever it is called.
-fn meta_data(identity: &Identity) -> Map<String, Value> {
-    let mut meta = Map::new();
-    meta.insert("instance-id".into(), identity.instance_id.clone().into());
-    meta.insert("local-hostname".into(), identity.hostname.clone().into());
-    meta.insert("public-keys".into(), json!(identity.public_keys));
-    meta
+/// `public-keys` reach the image's default user, whatever it is called. The instance is the user's *and* the
+/// container's: a disk in another container is on its first boot again, as only that gives it the new key.
+fn meta_data(identity: &Identity, user: Option<&[u8]>) -> Result<Map<String, Value>> {
+    let mut meta = user.map_or_else(|| Ok(Map::new()), yaml::mapping)?;
+    let id = match meta.get("instance-id") {
+        Some(Value::String(id)) => format!("{id}-{}", identity.instance_id),
+        Some(Value::Number(id)) => format!("{id}-{}", identity.instance_id),
+        _ => identity.instance_id.clone(),
+    };
+    meta.insert("instance-id".into(), id.into());
+    meta.entry("local-hostname").or_insert_with(|| identity.hostname.clone().into());
+    let mut keys = identity.public_keys.clone();
+    match meta.remove("public-keys") {
+        Some(Value::String(key)) => keys.extend(key.lines().map(String::from)),
+        Some(Value::Array(more)) => keys.extend(more.iter().filter_map(Value::as_str).map(String::from)),
+        Some(Value::Object(more)) => keys.extend(more.values().filter_map(Value::as_str).map(String::from)),
+        _ => {}
+    }
+    meta.insert("public-keys".into(), json!(keys));
+    Ok(meta)
 }
 
 /// Our part of the user-data.
@@ -93,8 +120,11 @@ mod tests {
             runcmd: vec![vec!["true".into()]],
             write_files: vec![GuestFile { path: "/etc/x".into(), content: "a\nb".into(), mode: 0o644 }],
         };
-        let text: Vec<(String, String)> =
-            own(&identity, &setup).into_iter().map(|(name, bytes)| (name, String::from_utf8(bytes).unwrap())).collect();
+        let text: Vec<(String, String)> = files(&identity, &setup, None)
+            .unwrap()
+            .into_iter()
+            .map(|(name, bytes)| (name, String::from_utf8(bytes).unwrap()))
+            .collect();
         assert_eq!(text[0].0, "meta-data");
         assert_eq!(
             text[0].1,
@@ -119,5 +149,18 @@ mod tests {
                 "\n"
             )
         );
+    }
+
+    #[test]
+    fn the_users_meta_data_is_kept() {
+        let identity = Identity { instance_id: "c1".into(), public_keys: vec!["ours".into()], ..Identity::default() };
+        let user = b"instance-id: mine\nlocal-hostname: named\npublic-keys:\n  - theirs\nx: {y: [1, true, null]}\n";
+        let meta = Value::Object(meta_data(&identity, Some(user)).unwrap());
+        let want = json!({"instance-id": "mine-c1", "local-hostname": "named", "public-keys": ["ours", "theirs"],
+            "x": {"y": [1, true, null]}});
+        assert_eq!(meta, want);
+        for bad in ["- a list", "a: [", "a: &x 1\nb: *x"] {
+            assert!(meta_data(&identity, Some(bad.as_bytes())).is_err(), "{bad}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The steps with effects on the host's side: from the bundle to files on disk and edits.
 
 mod capabilities;
+mod first_boot;
 mod private_dir;
 pub mod skeleton;
 mod storage;
@@ -14,9 +15,6 @@ use serde::{Deserialize, Serialize};
 use crate::domain;
 use crate::edits::{Artifacts, Edits};
 use crate::error::{Context, Error, Result};
-use crate::first_boot::keys::KeyPair;
-use crate::first_boot::nocloud::{self, Setup};
-use crate::first_boot::{Identity, seed};
 use crate::host::Host;
 use crate::image::{self, Format, overlay};
 use crate::launch::Launch;
@@ -26,6 +24,7 @@ use crate::plan::{Firmware, ImageFacts, Network, Plan, plan};
 use crate::request::Request;
 use crate::request::options::Firmware as WantedFirmware;
 use crate::rootfs::Root;
+use first_boot::Wishes;
 use private_dir::PrivateDir;
 
 /// Name of the private directory in the bundle.
@@ -36,8 +35,6 @@ const NETWORK: &str = "network.json";
 const RECORD: &str = "record.json";
 /// The overlay.
 const OVERLAY: &str = "overlay.qcow2";
-/// The public half of the container's key.
-const PUBLIC_KEY: &str = "id.pub";
 /// UEFI variables.
 const NVRAM: &str = "nvram.fd";
 
@@ -59,6 +56,7 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     let config = bundle.join("config.json");
     let request = Request::parse(&fs::read_to_string(&config).context(config.display())?)?;
     let host = Host::detect(init)?;
+    let wishes = Wishes::read(&request.options)?;
     let rootfs = bundle.join(&request.root);
     let root = Root::open(&rootfs)?;
     let private = PrivateDir::open(bundle.join(PRIVATE_DIR), request.mapped_root)?;
@@ -75,10 +73,10 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
 
     keep_disk(storage, &record, disk.virtual_size)?;
     let nvram = keep_nvram(&private, &plan.firmware)?;
-    skeleton::make(&private)?;
+    skeleton::make(&private, &wishes.users()?)?;
     write_network(&private, id, &plan, &request)?;
-    keep_identity(&private, &plan)?;
-    write_launch(&private, &plan, &request)?;
+    let oem_strings = first_boot::write(&private, &plan, wishes)?;
+    write_launch(&private, domain::xml(&plan, &oem_strings), &plan, &request)?;
     let artifacts = Artifacts {
         root: private.join(skeleton::ROOT),
         init: host.init.clone(),
@@ -129,11 +127,11 @@ fn choose(root: &Root, storage: &PrivateDir, declared: Option<Format>) -> Result
 /// Makes the overlay unless the container has it already.
 fn keep_disk(dir: &PrivateDir, record: &Record, virtual_size: u64) -> Result<()> {
     let path = dir.join(OVERLAY);
-    if let Some(file) = dir.open_file(OVERLAY)? {
-        // An image may bring a file of this name.
-        return overlay::inspect(&path, &file, paths::IMAGE, record.format).map(drop);
+    match dir.open_file(OVERLAY)? {
+        // An image may bring a file of this name: one that was committed does.
+        Some(file) => overlay::inspect(&path, &file, paths::IMAGE, record.format).map(drop)?,
+        None => overlay::create(&path, paths::IMAGE, record.format, virtual_size)?,
     }
-    overlay::create(&path, paths::IMAGE, record.format, virtual_size)?;
     dir.give(&path)?;
     dir.write(RECORD, 0o600, &serde_json::to_vec(record).context(RECORD)?)?;
     Ok(())
@@ -167,43 +165,13 @@ fn write_network(dir: &PrivateDir, id: &str, plan: &Plan, request: &Request) -> 
     Ok(())
 }
 
-/// Makes the key pair unless the container has it already, and the seed that tells the guest of it.
-fn keep_identity(dir: &PrivateDir, plan: &Plan) -> Result<()> {
-    let inside = |path: &str| format!("{}{path}", skeleton::ROOT);
-    let public = match dir.read(PUBLIC_KEY)? {
-        Some(line) => String::from_utf8_lossy(&line).into_owned(),
-        None => {
-            let pair = KeyPair::generate("crun-qemu")?;
-            dir.write(&inside(paths::SSH_KEY), 0o600, pair.private.as_bytes())?;
-            dir.write(PUBLIC_KEY, 0o644, pair.public.as_bytes())?;
-            pair.public
-        }
+fn write_launch(dir: &PrivateDir, domain: String, plan: &Plan, request: &Request) -> Result<()> {
+    let (tap, ssh) = match &plan.network {
+        Network::Tap { name, .. } => (Some(name.clone()), None),
+        Network::User { ssh, .. } => (None, Some(*ssh)),
     };
-    let identity = Identity {
-        instance_id: plan.uuid.clone(),
-        hostname: plan.hostname.clone(),
-        public_keys: vec![public.trim_end().to_string()],
-        password_hash: None,
-    };
-    let seed = dir.join(&inside(paths::SEED));
-    // The seed says the same at every start, but what it is made of may have been upgraded since the last.
-    let _ = fs::remove_file(&seed);
-    seed::write(&seed, &nocloud::own(&identity, &Setup::default()))?;
-    dir.give(&seed)
-}
-
-fn write_launch(dir: &PrivateDir, plan: &Plan, request: &Request) -> Result<()> {
-    let tap = match &plan.network {
-        Network::Tap { name, .. } => Some(name.clone()),
-        Network::User => None,
-    };
-    let launch = Launch {
-        domain: domain::xml(plan),
-        warnings: plan.warnings.clone(),
-        tap,
-        env: request.env.clone(),
-        exec_timeout: None,
-    };
+    let (warnings, env) = (plan.warnings.clone(), request.env.clone());
+    let launch = Launch { domain, warnings, tap, ssh, env, exec_timeout: None };
     let name = format!("{}{}", skeleton::ROOT, paths::LAUNCH);
     dir.write(&name, 0o600, &serde_json::to_vec(&launch).context("launch.json")?)?;
     Ok(())

@@ -45,49 +45,12 @@ const USR_LINKS: &[&str] = &["bin", "lib", "lib32", "lib64", "libx32", "sbin"];
 
 /// Users that `podman exec` can name where crun insists on finding a command of that name: root, the container itself
 /// and the default users of the distributions' cloud images.
-const EXEC_NAMES: &[&str] = &[
-    "-",
-    "root",
-    "admin",
-    "alma",
-    "almalinux",
-    "alpine",
-    "amazon",
-    "arch",
-    "azureuser",
-    "bitnami",
-    "centos",
-    "clear",
-    "cloud",
-    "cloud-user",
-    "core",
-    "debian",
-    "ec2-user",
-    "eurolinux",
-    "fedora",
-    "freebsd",
-    "gentoo",
-    "kali",
-    "mageia",
-    "nixos",
-    "opensuse",
-    "openeuler",
-    "opc",
-    "oracle",
-    "rancher",
-    "rocky",
-    "rhel",
-    "sles",
-    "suse",
-    "tiny",
-    "ubuntu",
-    "user",
-    "vagrant",
-    "void",
-];
+const EXEC_NAMES: &str = "- root admin alma almalinux alpine amazon arch azureuser bitnami centos clear cloud cloud-user core \
+    debian ec2-user eurolinux fedora freebsd gentoo kali mageia nixos opensuse openeuler opc oracle rancher rocky rhel \
+    sles suse tiny ubuntu user vagrant void";
 
-/// Makes the root below `dir`; again, where it is there already.
-pub fn make(dir: &PrivateDir) -> Result<()> {
+/// Makes the root below `dir`; again, where it is there already. `users` can be named in `podman exec` as well.
+pub fn make(dir: &PrivateDir, users: &[String]) -> Result<()> {
     let inside = |name: &str| format!("{ROOT}/{name}");
     DIRS.iter().try_for_each(|name| dir.make_dir(&inside(name)))?;
     for name in FILES {
@@ -102,8 +65,10 @@ pub fn make(dir: &PrivateDir) -> Result<()> {
     // Every lookup of a command in this directory fails with ELOOP, which newer cruns pass on to the handler: any
     // user of the guest can be named. Older ones need the names.
     dir.link(&inside("crun-qemu/local/sbin"), Path::new("sbin"))?;
+    let users = users.iter().map(String::as_str).filter(|name| !name.contains('/') && !name.starts_with('.'));
     EXEC_NAMES
-        .iter()
+        .split_whitespace()
+        .chain(users)
         .try_for_each(|name| dir.link(&inside(&format!("crun-qemu/local/bin/{name}")), Path::new(paths::INIT)))
 }
 

@@ -1,11 +1,12 @@
 //! What was asked: the OCI configuration and the options in it, read and checked, nothing decided. Pure.
 
 pub mod options;
+pub mod ports;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
-use oci_spec::runtime::{Capability, LinuxNamespaceType, Mount, Spec};
+use oci_spec::runtime::{Capability, LinuxNamespace, LinuxNamespaceType, Mount, Spec};
 
 use crate::error::{Context, Error, Result};
 use options::Options;
@@ -31,7 +32,7 @@ pub struct Request {
     pub cpuset: Option<String>,
     /// The host's user that is root in the container, where it has a user namespace.
     pub mapped_root: Option<(u32, u32)>,
-    /// Whether the container has a network namespace that is not the host's.
+    /// Whether the container has a network namespace to itself.
     pub own_network: bool,
     /// Whether the container has a PID namespace that is not the host's.
     pub own_pids: bool,
@@ -73,7 +74,7 @@ impl Request {
             cpus: cpus.map(|(quota, period)| quota / period),
             cpuset: cpu.and_then(|c| c.cpus().clone()),
             mapped_root: mapped_root(linux),
-            own_network: namespaces.iter().any(|n| n.typ() == LinuxNamespaceType::Network),
+            own_network: own_network(&namespaces, &annotations),
             own_pids: namespaces.iter().any(|n| n.typ() == LinuxNamespaceType::Pid),
             capabilities: process.capabilities().as_ref().map(|c| c.bounding().clone().unwrap_or_default()),
             env: process.env().clone().unwrap_or_default(),
@@ -93,6 +94,21 @@ fn without_init(args: &[String]) -> &[String] {
 /// Whether `destination` is where the engine puts its init.
 pub fn is_engine_init(destination: &str) -> bool {
     ENGINE_INITS.contains(&destination)
+}
+
+/// Annotations of a container that has the network of a pod: podman's and CRI-O's, containerd's.
+const POD: &[&str] = &["io.kubernetes.cri-o.SandboxID", "io.kubernetes.cri.sandbox-id"];
+
+/// What engines call the files of the namespaces that they make for one container.
+const ENGINES_OWN: &[&str] = &["netns-", "cni-"];
+
+/// A namespace without a path is made with the container and goes with it, and so are those that engines make before.
+/// Another path is another process' (`--network container:`) or the user's, and what we leave there stays.
+fn own_network(namespaces: &[LinuxNamespace], annotations: &HashMap<String, String>) -> bool {
+    let Some(network) = namespaces.iter().find(|n| n.typ() == LinuxNamespaceType::Network) else { return false };
+    let Some(path) = network.path() else { return true };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    ENGINES_OWN.iter().any(|prefix| name.starts_with(prefix)) && !POD.iter().any(|key| annotations.contains_key(*key))
 }
 
 fn mapped_root(linux: &oci_spec::runtime::Linux) -> Option<(u32, u32)> {
@@ -152,6 +168,28 @@ mod tests {
             let process =
                 serde_json::json!({"cwd": "/", "args": [init, "--", "", "--emulated"], "user": {"uid": 0, "gid": 0}});
             assert!(parse(serde_json::json!({"process": process})).unwrap().options.emulated, "{init}");
+        }
+    }
+
+    #[test]
+    fn whose_network_it_is() {
+        let network = |path: &str| serde_json::json!({"type": "network", "path": path});
+        let none = serde_json::json!({});
+        let pod = |key: &str| serde_json::json!({key: "f1aed84e4940"});
+        for (namespace, annotations, want) in [
+            (serde_json::json!({"type": "network"}), &none, true),
+            (network("/run/netns/netns-7194fa77-3e12"), &none, true),
+            (network("/run/user/1000/netns/netns-7194fa77"), &none, true),
+            (network("/var/run/netns/cni-7194fa77"), &none, true),
+            (serde_json::json!({"type": "pid"}), &none, false),
+            (network("/proc/25284/ns/net"), &none, false),
+            (network("/run/netns/mine"), &none, false),
+            (network("/var/run/docker/netns/default"), &none, false),
+            (network("/proc/25284/ns/net"), &pod("io.kubernetes.cri-o.SandboxID"), false),
+            (network("/var/run/netns/cni-7194fa77"), &pod("io.kubernetes.cri.sandbox-id"), false),
+        ] {
+            let request = parse(serde_json::json!({"linux": {"namespaces": [namespace]}, "annotations": annotations}));
+            assert_eq!(request.unwrap().own_network, want, "{namespace} {annotations}");
         }
     }
 

@@ -1,9 +1,11 @@
 //! The options that follow the image: one table for the parser, the annotations, `--help` and the documentation.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::image::Format;
+use crate::request::ports::{self, Port};
 
 /// Prefix of the annotations that carry options.
 pub const ANNOTATION_PREFIX: &str = "run.oci.qemu.";
@@ -11,12 +13,22 @@ pub const ANNOTATION_PREFIX: &str = "run.oci.qemu.";
 /// What was asked with options and annotations.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Options {
+    /// `--cloud-init`: a NoCloud directory of the host's.
+    pub cloud_init: Option<PathBuf>,
     /// `--emulated`: TCG even where KVM is usable.
     pub emulated: bool,
     /// `--firmware`.
     pub firmware: Firmware,
     /// `--format`: the image's format, declared rather than looked at.
     pub format: Option<Format>,
+    /// `--ignition`: a configuration file of the host's.
+    pub ignition: Option<PathBuf>,
+    /// `--password`: the default user's.
+    pub password: Option<String>,
+    /// `--port`.
+    pub ports: Vec<Port>,
+    /// `--ssh-key`: a file of the host's with public keys.
+    pub ssh_key: Option<PathBuf>,
 }
 
 /// What `--firmware` takes.
@@ -48,6 +60,16 @@ pub struct OptionSpec {
 /// Every option there is, by name.
 pub const TABLE: &[OptionSpec] = &[
     OptionSpec {
+        name: "cloud-init",
+        argument: Some("DIR"),
+        meaning: "NoCloud directory (absolute) with user-data, meta-data, vendor-data and network-config, added to ours.",
+        default: "our own data alone",
+        set: |o, v| {
+            o.cloud_init = Some(v.into());
+            Ok(())
+        },
+    },
+    OptionSpec {
         name: "emulated",
         argument: None,
         meaning: "Emulate the CPU (TCG) even where KVM is usable.",
@@ -77,7 +99,50 @@ pub const TABLE: &[OptionSpec] = &[
             Ok(())
         },
     },
+    OptionSpec {
+        name: "ignition",
+        argument: Some("FILE"),
+        meaning: "Ignition configuration (absolute), specification 3, to which ours is added.",
+        default: "our own configuration alone",
+        set: |o, v| {
+            o.ignition = Some(v.into());
+            Ok(())
+        },
+    },
+    OptionSpec {
+        name: "password",
+        argument: Some("PASSWORD"),
+        meaning: "Password of the image's default user, by cloud-init or Ignition; podman inspect shows it.",
+        default: "none",
+        set: |o, v| {
+            o.password = Some(v.into());
+            Ok(())
+        },
+    },
+    OptionSpec {
+        name: "port",
+        argument: Some("N[/tcp|/udp],…"),
+        meaning: "Ports that lead to the guest where the container shares its network (--network host, pods).",
+        default: "none there; in a network namespace of its own the guest has every port anyway",
+        set: |o, v| {
+            o.ports = ports::parse(v)?;
+            Ok(())
+        },
+    },
+    OptionSpec {
+        name: "ssh-key",
+        argument: Some("FILE"),
+        meaning: "File (absolute) with public keys that may log in besides the container's own.",
+        default: "none",
+        set: |o, v| {
+            o.ssh_key = Some(v.into());
+            Ok(())
+        },
+    },
 ];
+
+/// Where all options are listed.
+const SEE: &str = "crun-qemu options lists all";
 
 fn switch(name: &str, value: &str) -> Result<bool> {
     match value {
@@ -106,9 +171,7 @@ impl Options {
         let mut options = Self::default();
         for (key, value) in annotations {
             let Some(name) = key.strip_prefix(ANNOTATION_PREFIX) else { continue };
-            let spec = find(name).ok_or_else(|| {
-                Error::new(format!("annotation {key}"), "unknown").hint(format!("known are {}", names("")))
-            })?;
+            let spec = find(name).ok_or_else(|| Error::new(format!("annotation {key}"), "unknown").hint(SEE))?;
             (spec.set)(&mut options, value)?;
         }
         let mut seen = Vec::new();
@@ -150,26 +213,18 @@ fn of_args(args: &[String]) -> Result<&[String]> {
 
 fn recognize(arg: &str) -> Result<(&'static OptionSpec, Option<&str>)> {
     let Some(long) = arg.strip_prefix("--") else {
-        return Err(
-            Error::new(format!("argument \"{arg}\""), "not an option").hint(format!("options are {}", names("--")))
-        );
+        return Err(Error::new(format!("argument \"{arg}\""), "not an option").hint(SEE));
     };
     let (name, inline) = match long.split_once('=') {
         Some((name, value)) => (name, Some(value)),
         None => (long, None),
     };
-    let spec = find(name).ok_or_else(|| {
-        Error::new(format!("--{name}"), "unknown option").hint(format!("options are {}", names("--")))
-    })?;
+    let spec = find(name).ok_or_else(|| Error::new(format!("--{name}"), "unknown option").hint(SEE))?;
     Ok((spec, inline))
 }
 
 fn find(name: &str) -> Option<&'static OptionSpec> {
     TABLE.iter().find(|spec| spec.name == name)
-}
-
-fn names(prefix: &str) -> String {
-    TABLE.iter().map(|spec| format!("{prefix}{}", spec.name)).collect::<Vec<_>>().join(", ")
 }
 
 /// The table as `--help` prints it.
@@ -183,53 +238,5 @@ pub fn help() -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(args: &[&str], annotations: &[(&str, &str)]) -> std::result::Result<Options, String> {
-        let args: Vec<_> = args.iter().map(ToString::to_string).collect();
-        Options::parse(&args, annotations.iter().copied()).map_err(|e| e.to_string())
-    }
-
-    #[test]
-    fn arguments_win_over_annotations_and_what_precedes_the_empty_one_is_ignored() {
-        let base = Options::default();
-        for (args, annotations, want) in [
-            (&[""][..], &[][..], base.clone()),
-            (&["--emulated"], &[], Options { emulated: true, ..base.clone() }),
-            (&["/bin/sh", "-c", "", "--emulated"], &[], Options { emulated: true, ..base.clone() }),
-            (&["", "--emulated=false"], &[("run.oci.qemu.emulated", "true")], base.clone()),
-            (
-                &["", "--firmware", "uefi"],
-                &[("run.oci.qemu.firmware", "bios"), ("run.oci.qemu.format", "raw"), ("other", "x")],
-                Options { firmware: Firmware::Uefi, format: Some(Format::Raw), ..base.clone() },
-            ),
-        ] {
-            assert_eq!(parse(args, annotations), Ok(want), "{args:?} {annotations:?}");
-        }
-    }
-
-    #[test]
-    fn each_mistake_has_its_line() {
-        for (args, annotations, want) in [
-            (
-                &["/sbin/init"][..],
-                &[][..],
-                r#"qemu: command "/sbin/init": a VM image runs none (put "" after the image, and options after that)"#,
-            ),
-            (&["", "--bogus"], &[], "qemu: --bogus: unknown option (options are --emulated, --firmware, --format)"),
-            (&["", "x"], &[], r#"qemu: argument "x": not an option (options are --emulated, --firmware, --format)"#),
-            (&["", "--format"], &[], "qemu: --format: its value is missing (--format qcow2|raw)"),
-            (&["", "--emulated=1"], &[], r#"qemu: --emulated: "1" is neither true nor false"#),
-            (&["", "--emulated", "--emulated"], &[], "qemu: --emulated: given twice"),
-            (&["", "--firmware", "efi"], &[], r#"qemu: --firmware: "efi" is unknown (auto, bios or uefi)"#),
-            (
-                &[""],
-                &[("run.oci.qemu.x", "")],
-                "qemu: annotation run.oci.qemu.x: unknown (known are emulated, firmware, format)",
-            ),
-        ] {
-            assert_eq!(parse(args, annotations), Err(want.to_string()), "{args:?}");
-        }
-    }
-}
+#[path = "options_tests.rs"]
+mod tests;

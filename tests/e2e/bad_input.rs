@@ -14,17 +14,17 @@ const SOLE: &str = "(the VM image must be the only regular file in / or in /disk
 
 /// podman's options, ours and our line.
 const OPTIONS: &[(&[&str], &[&str], &str)] = &[
-    (&[], &["--bogus"], "--bogus: unknown option (options are --emulated, --firmware, --format)"),
-    (&[], &["-x"], r#"argument "-x": not an option (options are --emulated, --firmware, --format)"#),
+    (&[], &["--bogus"], "--bogus: unknown option (crun-qemu options lists all)"),
+    (&[], &["-x"], r#"argument "-x": not an option (crun-qemu options lists all)"#),
     (&[], &["--firmware"], "--firmware: its value is missing (--firmware auto|bios|uefi)"),
     (&[], &["--firmware", "efi"], r#"--firmware: "efi" is unknown (auto, bios or uefi)"#),
     (&["--annotation", "run.oci.qemu.emulated=perhaps"], &[], r#"--emulated: "perhaps" is neither true nor false"#),
     (&[], &["--emulated"], "--emulated: given twice"),
-    (&[], &["--bo\ngus\x1b[2J"], r"--bo\ngus\u{1b}[2J: unknown option (options are --emulated, --firmware, --format)"),
+    (&[], &["--bo\ngus\x1b[2J"], r"--bo\ngus\u{1b}[2J: unknown option (crun-qemu options lists all)"),
     (
         &["--annotation", "run.oci.qemu.bogus=1"],
         &[],
-        "annotation run.oci.qemu.bogus: unknown (known are emulated, firmware, format)",
+        "annotation run.oci.qemu.bogus: unknown (crun-qemu options lists all)",
     ),
     (&["--memory", "16m"], &[], "--memory: 16 MiB is too little for a VM (at least 32m)"),
 ];

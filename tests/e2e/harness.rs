@@ -53,12 +53,17 @@ impl Form {
 impl Podman {
     /// A command of podman's, complete but for its arguments.
     pub fn command(self) -> Command {
+        self.tool("podman")
+    }
+
+    /// A command of the one who runs podman.
+    pub fn tool(self, program: impl AsRef<OsStr>) -> Command {
         if self == Self::Rootful {
-            return Command::new("podman");
+            return Command::new(program);
         }
         let home = rootless_home();
         let mut command = Command::new("runuser");
-        command.args(["-u", USER, "--", "podman"]).current_dir(&home);
+        command.args(["-u", USER, "--"]).arg(program).current_dir(&home);
         command.env("HOME", &home).env("XDG_RUNTIME_DIR", home.join("run")).env_remove("XDG_CACHE_HOME");
         command
     }
@@ -231,6 +236,13 @@ impl Vm {
         let mut all = vec!["exec", &self.name];
         all.extend(args);
         self.podman.output(&all)
+    }
+
+    /// `podman exec` with options of podman's own, to be run as the test likes.
+    pub fn exec_command(&self, options: &[&str], args: &[&str]) -> Command {
+        let mut command = self.podman.command();
+        command.arg("exec").args(options).arg(&self.name).args(args).stdin(Stdio::null());
+        command
     }
 
     /// `podman exec` that has to succeed: what it printed, trimmed.

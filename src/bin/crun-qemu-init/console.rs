@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write, stdin, stdout};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::Duration;
 
 use crun_qemu::error::{Context, Result};
 use crun_qemu::paths;
@@ -13,6 +14,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 const CHUNK: usize = 64 << 10;
 /// Typed ahead on a terminal, in bytes, while the guest takes nothing; more is dropped, as `ctrl-]` must be heard.
 const TYPED_AHEAD: usize = 1 << 20;
+/// Output is gathered for so long before it is passed on: too short to be seen, and QEMU's socket, which is full after
+/// some 250 writes of a byte, holds what a fast guest prints meanwhile.
+const GATHER: Duration = Duration::from_micros(200);
 /// `ctrl-]`.
 const ESCAPE: u8 = 0x1d;
 
@@ -117,7 +121,12 @@ impl Console {
             }
             let Some(serial) = self.serial.as_mut().filter(|_| !self.ended) else { return };
             match self.output.read_from(|buffer| serial.read(buffer)) {
-                Flow::Moved => {}
+                Flow::Moved => {
+                    // QEMU sends byte by byte, and each costs everybody up to the user's terminal a wake-up.
+                    std::thread::sleep(GATHER);
+                    // If the guest is gone by now, the next read says so too.
+                    let _ = self.output.read_from(|buffer| serial.read(buffer));
+                }
                 Flow::Wait => return,
                 Flow::Closed => self.ended = true,
             }
@@ -136,7 +145,7 @@ impl Console {
         let mut chunk = [0; 4096];
         match nix::unistd::read(stdin(), &mut chunk) {
             Ok(0) => self.input_open = false,
-            Ok(n) if self.tty && chunk[..n].contains(&ESCAPE) => return true,
+            Ok(n) if is_escape(self.tty, &chunk[..n]) => return true,
             Ok(n) if self.input.len() + n <= TYPED_AHEAD => self.input.push(&chunk[..n]),
             Ok(_) | Err(Errno::EAGAIN | Errno::EINTR) => {}
             Err(_) => self.input_open = false,
@@ -173,6 +182,11 @@ fn readable() -> bool {
     matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
 }
 
+/// Whether what was typed ends the VM. Without a terminal the byte is one like any other.
+fn is_escape(tty: bool, typed: &[u8]) -> bool {
+    tty && typed.contains(&ESCAPE)
+}
+
 /// How a read or write went.
 enum Flow {
     Moved,
@@ -206,12 +220,12 @@ impl Queue {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Fills the queue, which has to be empty, with one read.
+    /// Adds what one read brings.
     fn read_from(&mut self, read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> Flow {
-        self.bytes.resize(CHUNK, 0);
-        self.gone = 0;
-        let result = read(&mut self.bytes);
-        self.bytes.truncate(*result.as_ref().unwrap_or(&0));
+        let old = self.bytes.len();
+        self.bytes.resize(old + CHUNK, 0);
+        let result = read(&mut self.bytes[old..]);
+        self.bytes.truncate(old + *result.as_ref().unwrap_or(&0));
         flow(result)
     }
 
@@ -238,3 +252,6 @@ fn flow(result: io::Result<usize>) -> Flow {
         Err(_) => Flow::Closed,
     }
 }
+
+#[cfg(test)]
+mod tests;

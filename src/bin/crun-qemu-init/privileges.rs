@@ -10,6 +10,8 @@ const DAC_OVERRIDE: u64 = 1 << 1;
 /// `CAP_SETGID`, `CAP_SETUID`, `CAP_SETPCAP`. Whatever libvirt starts as root, it starts with a change of user and of
 /// capabilities that needs these, though it changes nothing. QEMU's own seccomp filter denies it their use.
 const NEEDED: u64 = 1 << 6 | 1 << 7 | 1 << 8;
+/// `CAP_NET_BIND_SERVICE`: QEMU's user network listens on the ports that `--port` names.
+const NET_BIND_SERVICE: u64 = 1 << 10;
 /// `_LINUX_CAPABILITY_VERSION_3`: two words for each set.
 const VERSION_3: u32 = 0x2008_0522;
 
@@ -30,7 +32,7 @@ pub fn confine() -> Result<()> {
 ///
 /// libvirt's own way, `clear_emulator_capabilities`, leaves none, and so no way to a closed image.
 pub fn give_up() -> Result<()> {
-    let kept = (permitted()? & (DAC_OVERRIDE | NEEDED)) as u32;
+    let kept = (permitted()? & (DAC_OVERRIDE | NET_BIND_SERVICE | NEEDED)) as u32;
     let header: [u32; 2] = [VERSION_3, 0];
     // Effective, permitted and inheritable, the low words first.
     let sets: [u32; 6] = [kept, kept, 0, 0, 0, 0];

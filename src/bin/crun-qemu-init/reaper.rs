@@ -70,3 +70,44 @@ fn killed_by(status: &WaitStatus, pid: Pid) -> Option<Killed> {
     let program = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned();
     Some(Killed { program, signal })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command};
+
+    use super::*;
+
+    /// A child that is dead and not yet waited for, run as `sh -c SCRIPT`.
+    fn dead_child(script: &str) -> Child {
+        let child = Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
+        let id = Id::Pid(Pid::from_raw(child.id() as i32));
+        waitid(id, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
+        child
+    }
+
+    /// One test: children are the whole process' business.
+    #[test]
+    fn orphans_after_a_grace_and_daemons_at_once() {
+        nix::sys::prctl::set_child_subreaper(true).unwrap();
+        let mut reaper = Reaper::default();
+        let now = Instant::now();
+        let mut child = dead_child("exit 3");
+        assert_eq!(reaper.sweep(now), []);
+        assert_eq!(reaper.sweep(now + GRACE / 2), []);
+        assert_eq!(child.wait().unwrap().code(), Some(3), "stolen from the one who waits");
+        reaper.sweep(now + GRACE);
+        assert_eq!(reaper.deadline(), None);
+
+        let mut orphan = dead_child("exit 0");
+        reaper.sweep(now);
+        assert_eq!(reaper.deadline(), Some(now + GRACE));
+        reaper.sweep(now + GRACE);
+        assert!(orphan.wait().is_err(), "left behind");
+
+        let script = "setsid sh -c 'sh -c \"sleep 0.3; kill -KILL \\$\\$\" & exit'";
+        assert!(Command::new("/bin/sh").args(["-c", script]).status().unwrap().success());
+        waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
+        assert_eq!(reaper.sweep(now), [Killed { program: "sh".into(), signal: Signal::SIGKILL }]);
+        assert!(waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG).is_err(), "left behind");
+    }
+}

@@ -1,0 +1,147 @@
+//! The Ignition configuration: the user's with ours added.
+
+use serde_json::{Map, Value, json};
+
+use super::Identity;
+use crate::error::{Error, Result};
+
+const WHAT: &str = "--ignition";
+/// Versions of the specification that are known; what we add is in all of them.
+const VERSIONS: [&str; 7] = ["3.0.0", "3.1.0", "3.2.0", "3.3.0", "3.4.0", "3.5.0", "3.6.0"];
+
+/// Ours alone without `user`. The password goes to `user_name`, the image's default user; keys to it, to root
+/// and to every user that the configuration names.
+///
+/// # Errors
+/// When the user's is not JSON, of an unknown version, or not shaped as a configuration.
+pub fn config(identity: &Identity, user_name: &str, user: Option<&[u8]>) -> Result<String> {
+    let mut config = match user {
+        Some(bytes) => parse(bytes)?,
+        None => Map::from_iter([("ignition".into(), json!({ "version": VERSIONS[0] }))]),
+    };
+    let users = list(object(&mut config, "passwd")?, "users")?;
+    // All that the user names: an exec as one of them is what they are named for.
+    let mut names = vec![user_name.to_owned(), "root".into()];
+    names.extend(users.iter().filter_map(|user| user["name"].as_str()).map(String::from));
+    names.sort();
+    names.dedup();
+    for name in &names {
+        let keys = list(named(users, "name", name)?, "sshAuthorizedKeys")?;
+        keys.extend(identity.public_keys.iter().map(|key| Value::from(key.as_str())));
+    }
+    if let Some(hash) = &identity.password_hash {
+        named(users, "name", user_name)?.entry("passwordHash").or_insert_with(|| hash.as_str().into());
+    }
+    let files = list(object(&mut config, "storage")?, "files")?;
+    if !files.iter().any(|file| file["path"] == "/etc/hostname") && !identity.hostname.is_empty() {
+        let source = format!("data:,{}%0A", percent(&identity.hostname));
+        files.push(
+            json!({ "path": "/etc/hostname", "mode": 0o644, "overwrite": true, "contents": { "source": source } }),
+        );
+    }
+    Ok(Value::Object(config).to_string())
+}
+
+/// The names of the users in a configuration that [`config`] takes.
+pub fn users(config: &[u8]) -> Result<Vec<String>> {
+    let config = Value::Object(parse(config)?);
+    let users = config["passwd"]["users"].as_array().into_iter().flatten();
+    Ok(users.filter_map(|user| user["name"].as_str()).map(String::from).collect())
+}
+
+fn parse(bytes: &[u8]) -> Result<Map<String, Value>> {
+    let value: Value = serde_json::from_slice(bytes).map_err(|e| {
+        let text = String::from_utf8_lossy(bytes);
+        if text.lines().any(|line| line.starts_with("variant:")) {
+            Error::new(WHAT, "a Butane configuration, which is YAML").hint("translate it: butane --strict FILE")
+        } else {
+            Error::new(WHAT, format!("not JSON: {e}"))
+        }
+    })?;
+    let version = value["ignition"]["version"].as_str().unwrap_or_default();
+    if !VERSIONS.contains(&version) {
+        let why = format!("ignition.version is {version:?}");
+        return Err(Error::new(WHAT, why).hint(format!("known are {}", VERSIONS.join(", "))));
+    }
+    match value {
+        Value::Object(map) => Ok(map),
+        _ => Err(shape("the configuration")),
+    }
+}
+
+fn shape(name: &str) -> Error {
+    Error::new(WHAT, format!("{name} is not what the specification says"))
+}
+
+/// The object of this name, made where it is not there.
+fn object<'a>(map: &'a mut Map<String, Value>, name: &str) -> Result<&'a mut Map<String, Value>> {
+    let value = map.entry(name).or_insert_with(|| json!({}));
+    value.as_object_mut().ok_or_else(|| shape(name))
+}
+
+/// The list of this name, made where it is not there.
+fn list<'a>(map: &'a mut Map<String, Value>, name: &str) -> Result<&'a mut Vec<Value>> {
+    let value = map.entry(name).or_insert_with(|| json!([]));
+    value.as_array_mut().ok_or_else(|| shape(name))
+}
+
+/// The entry of a list whose `key` is `name`, made where it is not there.
+fn named<'a>(list: &'a mut Vec<Value>, key: &str, name: &str) -> Result<&'a mut Map<String, Value>> {
+    let i = list.iter().position(|entry| entry[key] == name).unwrap_or_else(|| {
+        list.push(json!({ key: name }));
+        list.len() - 1
+    });
+    list[i].as_object_mut().ok_or_else(|| shape(name))
+}
+
+/// For a data URL: all but letters, digits, `-` and `.`.
+fn percent(text: &str) -> String {
+    let byte = |b: u8| match b {
+        b'-' | b'.' => char::from(b).to_string(),
+        b if b.is_ascii_alphanumeric() => char::from(b).to_string(),
+        b => format!("%{b:02X}"),
+    };
+    text.bytes().map(byte).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_sides_items_are_there() {
+        let identity = Identity {
+            hostname: "web".into(),
+            public_keys: vec!["ours".into()],
+            password_hash: Some("$6$x".into()),
+            ..Identity::default()
+        };
+        let user =
+            br#"{"ignition":{"version":"3.3.0"},"passwd":{"users":[{"name":"core","sshAuthorizedKeys":["theirs"]},{"name":"al"}]}}"#;
+        assert_eq!(
+            config(&identity, "core", Some(user)).unwrap(),
+            concat!(
+                r#"{"ignition":{"version":"3.3.0"},"passwd":{"users":[{"name":"core","passwordHash":"$6$x","#,
+                r#""sshAuthorizedKeys":["theirs","ours"]},{"name":"al","sshAuthorizedKeys":["ours"]},{"name":"root","sshAuthorizedKeys":["ours"]}]},"#,
+                r#""storage":{"files":[{"contents":{"source":"data:,web%0A"},"mode":420,"overwrite":true,"#,
+                r#""path":"/etc/hostname"}]}}"#
+            )
+        );
+        assert_eq!(users(user).unwrap(), ["core", "al"]);
+    }
+
+    #[test]
+    fn what_is_no_configuration_is_refused() {
+        for (bad, why) in [
+            ("variant: fcos\nversion: 1.5.0\n", "Butane"),
+            ("hello", "not JSON"),
+            ("[]", "ignition.version is \"\""),
+            (r#"{"ignition":{"version":"2.2.0"}}"#, "ignition.version is \"2.2.0\""),
+            (r#"{"ignition":{"version":"3.0.0"},"passwd":[]}"#, "passwd is not what"),
+            (r#"{"ignition":{"version":"3.0.0"},"passwd":{"users":{}}}"#, "users is not what"),
+        ] {
+            let e = config(&Identity::default(), "core", Some(bad.as_bytes())).unwrap_err().to_string();
+            assert!(e.contains(why), "{e}");
+        }
+    }
+}

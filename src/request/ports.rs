@@ -1,0 +1,100 @@
+//! What `--port` takes.
+
+use std::fmt;
+
+use crate::error::{Error, Result};
+
+/// A port of the guest's that is to be reached by the container's addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Port {
+    /// 1 to 65535.
+    pub number: u16,
+    /// One protocol alone; `None` for TCP and UDP.
+    pub protocol: Option<Protocol>,
+}
+
+/// A protocol that has ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Protocol {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Tcp, Self::Udp];
+
+    /// As `--port`, podman and QEMU call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.number)?;
+        self.protocol.map_or(Ok(()), |protocol| write!(f, "/{}", protocol.name()))
+    }
+}
+
+/// Reads a list such as `80/tcp,53`.
+///
+/// # Errors
+/// A port that is none, or one that is given twice, as nobody can listen there twice.
+pub fn parse(list: &str) -> Result<Vec<Port>> {
+    let mut ports: Vec<Port> = Vec::new();
+    for text in list.split(',') {
+        let port = port(text).ok_or_else(|| {
+            Error::new("--port", format!("\"{text}\" is not a port")).hint("a list such as 80/tcp,53/udp,8080")
+        })?;
+        let taken = |other: &Port| {
+            other.number == port.number
+                && (other.protocol == port.protocol || [other.protocol, port.protocol].contains(&None))
+        };
+        if ports.iter().any(taken) {
+            return Err(Error::new("--port", format!("{} is there twice", port.number)));
+        }
+        ports.push(port);
+    }
+    Ok(ports)
+}
+
+fn port(text: &str) -> Option<Port> {
+    let (number, protocol) = match text.split_once('/') {
+        Some((number, name)) => (number, Some(Protocol::ALL.into_iter().find(|p| p.name() == name)?)),
+        None => (text, None),
+    };
+    // What parse takes besides digits is a plus.
+    let number = number.bytes().all(|b| b.is_ascii_digit()).then(|| number.parse().ok())??;
+    (number > 0).then_some(Port { number, protocol })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists() {
+        for (text, want) in [
+            ("80/tcp,53", Ok("80/tcp 53")),
+            ("53/udp,53/tcp,65535", Ok("53/udp 53/tcp 65535")),
+            ("", Err("qemu: --port: \"\" is not a port (a list such as 80/tcp,53/udp,8080)")),
+            ("80,", Err("qemu: --port: \"\" is not a port (a list such as 80/tcp,53/udp,8080)")),
+            ("0", Err("qemu: --port: \"0\" is not a port (a list such as 80/tcp,53/udp,8080)")),
+            ("+1", Err("qemu: --port: \"+1\" is not a port (a list such as 80/tcp,53/udp,8080)")),
+            ("65536", Err("qemu: --port: \"65536\" is not a port (a list such as 80/tcp,53/udp,8080)")),
+            ("8080:80", Err("qemu: --port: \"8080:80\" is not a port (a list such as 80/tcp,53/udp,8080)")),
+            ("80/sctp", Err("qemu: --port: \"80/sctp\" is not a port (a list such as 80/tcp,53/udp,8080)")),
+            ("80/tcp,80", Err("qemu: --port: 80 is there twice")),
+            ("80,80/udp", Err("qemu: --port: 80 is there twice")),
+        ] {
+            let got = parse(text).map(|ports| ports.iter().map(Port::to_string).collect::<Vec<_>>().join(" "));
+            assert_eq!(got.map_err(|e| e.to_string()), want.map(str::to_string).map_err(str::to_string), "{text}");
+        }
+    }
+}
