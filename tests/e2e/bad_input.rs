@@ -79,7 +79,7 @@ fn podman(run: &Run, name: &str, hidden: Option<&str>) -> Output {
 
 /// Nothing of ours is there of a container that did not start.
 #[track_caller]
-fn nothing_left(vm: &Vm) {
+pub fn nothing_left(vm: &Vm) {
     let id = vm.inspect("{{.ID}}");
     let storage = vm.podman.ok(&["info", "--format", "{{.Store.GraphRoot}} {{.Store.GraphDriverName}}"]);
     let (graph, driver) = storage.split_once(' ').unwrap();

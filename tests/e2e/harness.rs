@@ -294,6 +294,6 @@ impl Drop for Vm {
             let lines: Vec<_> = logs.lines().collect();
             eprintln!("--- console of {}\n{}\n---", self.name, lines[lines.len().saturating_sub(60)..].join("\n"));
         }
-        self.podman.output(&["rm", "-f", "-i", "-t", "0", &self.name]);
+        self.podman.output(&["rm", "-f", "-i", "-v", "-t", "0", &self.name]);
     }
 }

@@ -12,6 +12,7 @@ mod exec;
 mod firmware;
 mod first_boot;
 mod harness;
+mod hostile;
 mod images;
 mod lifecycle;
 mod network;
