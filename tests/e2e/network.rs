@@ -246,14 +246,14 @@ fn one_warning(vm: &Vm, want: &str) {
 }
 
 /// Two VMs in one network that is not theirs, with and without ports of their own.
-fn shared(podman: Podman, network: &[&str], traces: impl Fn() -> String, address: &str) {
+fn shared(podman: Podman, network: &[&str], traces: impl Fn() -> String, address: &str, out: &str) {
     let before = traces();
     let (tcp, udp) = (free_port(), free_port());
     let ports = format!("{tcp}/tcp,{udp}/udp");
     let (open, _root1) = vm(podman, network, &["--port", &ports]);
     let (closed, _root2) = vm(podman, network, &[]);
     assert_eq!(closed.exec_ok(&["root", "echo", "in"]), "in");
-    gets_page(&closed, &format!("nc -w 20 10.0.2.2 {}", host_server()));
+    gets_page(&closed, out);
     serve(&open);
     open.exec_ok(&["root", "sh", "-c", &format!("httpd -p {tcp} -h /tmp/www; setsid /tmp/echo {udp} >&- 2>&- <&- &")]);
     let reaches = "the container shares one (the guest gets QEMU's user network: it reaches out, ";
@@ -269,7 +269,13 @@ fn shared(podman: Podman, network: &[&str], traces: impl Fn() -> String, address
 
 #[test]
 fn the_hosts_network() {
-    shared(Podman::Rootful, &["--network", "host"], our_traces, "127.0.0.1");
+    shared(
+        Podman::Rootful,
+        &["--network", "host"],
+        our_traces,
+        "127.0.0.1",
+        &format!("nc -w 20 10.0.99.2 {}", host_server()),
+    );
 }
 
 /// A pod; gone with this, with all its containers.
@@ -300,7 +306,7 @@ fn a_pods_network() {
     let enter = ["nsenter", "--net", "--target", &pid];
     let infra = podman.ok(&["pod", "inspect", "--format", "{{.InfraContainerID}}", &pod.1]);
     let address = podman.ok(&["inspect", "--format", "{{.NetworkSettings.IPAddress}}", &infra]);
-    shared(podman, &["--pod", &pod.1], || traces(&enter), &address);
+    shared(podman, &["--pod", &pod.1], || traces(&enter), &address, &wget("http://10.0.99.2:8080/page"));
 }
 
 #[test]
@@ -314,7 +320,7 @@ fn another_containers_network_rootless() {
     serve(&vm);
     published(tcp, udp);
     // QEMU's router is the container's loopback, too.
-    gets_page(&vm, &wget("http://10.0.2.2:8080/page"));
+    gets_page(&vm, &wget("http://10.0.99.2:8080/page"));
 }
 
 #[test]
