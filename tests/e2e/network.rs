@@ -144,7 +144,7 @@ fn gets_page(vm: &Vm, line: &str) {
 /// What a VM could leave in a network namespace: interfaces, nft tables, listeners. `enter` is a command that enters.
 fn traces(enter: &[&str]) -> String {
     let mut args = enter.to_vec();
-    args.extend(["sh", "-c", "ls -1 /sys/class/net; nft list tables; ss -lntuH"]);
+    args.extend(["sh", "-c", "cut -d: -f1 /proc/self/net/dev; nft list tables; ss -lntuH"]);
     run(args[0], &args[1..])
 }
 
