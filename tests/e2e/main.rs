@@ -11,3 +11,4 @@ mod firmware;
 mod harness;
 mod images;
 mod ordinary;
+mod utilities;
