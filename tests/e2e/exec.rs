@@ -1,15 +1,19 @@
 //! `podman exec`: commands in the guest as in a container.
 
+mod killed;
+
 use std::io::Write;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use killed::{killed, sleeps};
+
 use crate::console::Console;
-use crate::harness::{Form, PATIENCE, Podman, Run, Vm, rootfs, run, text, tiny};
+use crate::harness::{Form, PATIENCE, Podman, Run, Vm, rootfs, text, tiny};
 
 /// The end of an exec: status, stdout, stderr.
 #[track_caller]
@@ -144,43 +148,6 @@ fn terminal(vm: &Vm, user: &str) {
     assert!(said.contains("/dev/pts/"), "{said}");
     console.send("exit 5\n");
     assert_eq!(console.finish().0, Some(5), "a login shell's status");
-}
-
-/// The host's process ids of an exec whose command line has `mark`: the client's first, then its watcher's.
-fn clients(mark: &str) -> Vec<i32> {
-    let listed = Command::new("pgrep").args(["-f", &format!("crun-qemu-init exec .*{mark}")]).output().unwrap();
-    text(&listed.stdout).lines().map(|line| line.parse().unwrap()).collect()
-}
-
-/// Whether the guest sleeps for that long; busybox' pgrep cannot tell the command from the shell above it.
-fn sleeps(vm: &Vm, seconds: &str) -> bool {
-    let script =
-        format!("for f in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$f; echo; done | grep -qx 'sleep {seconds} '");
-    vm.exec(&["root", "sh", "-c", &script]).status.success()
-}
-
-/// When the exec is killed, the command in the guest ends, with a terminal and without.
-fn killed(vm: &Vm, user: &str) {
-    for (tty, seconds) in [(false, "98761"), (true, "98762")] {
-        let mut command = vm.exec_command(if tty { &["-it"] } else { &["-i"] }, &[user, "sleep", seconds]);
-        let (mut child, _terminal);
-        if tty {
-            _terminal = Some(Console::on_terminal(command));
-            child = None;
-        } else {
-            _terminal = None;
-            child = Some(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
-        }
-        let runs = || sleeps(vm, seconds);
-        until("the command did not begin", runs);
-        let pids = clients(&format!("sleep {seconds}"));
-        assert!(!pids.is_empty());
-        run("kill", &["-9", &pids[0].to_string()]);
-        until("the command lives on", || !runs());
-        if let Some(child) = &mut child {
-            let _ = child.wait();
-        }
-    }
 }
 
 /// With OpenSSH 20 are more at once than it takes sessions on a connection.
