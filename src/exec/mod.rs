@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::Uid;
 
 pub use command::Job;
-pub use master::Guest;
+pub use master::{Guest, forget};
 
 use crate::error::{Context, Error, Result};
 use crate::launch::Launch;

@@ -34,6 +34,10 @@ pub struct Console {
 impl Console {
     /// Its standard streams are pipes; stderr is passed on to the test's.
     pub fn on_pipes(mut command: Command) -> Self {
+        Self::spawn_on_pipes(&mut command)
+    }
+
+    fn spawn_on_pipes(command: &mut Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("spawn");
         let input = child.stdin.take().map(|pipe| File::from(OwnedFd::from(pipe)));
@@ -86,7 +90,11 @@ impl Console {
     /// Waits until `needle` has been said `times` times and returns everything said so far.
     #[track_caller]
     pub fn expect_times(&mut self, needle: &str, times: usize) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        self.try_expect(needle, times, Instant::now() + PATIENCE).unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// The same, but the command's end, or none of it by `deadline`, is the caller's affair.
+    pub fn try_expect(&mut self, needle: &str, times: usize, deadline: Instant) -> Result<String, String> {
         let (lock, news) = &*self.said;
         let mut said = lock.lock().unwrap_or_else(|e| e.into_inner());
         // Looked at once: what is said may be long.
@@ -98,14 +106,32 @@ impl Console {
             }
             seen = seen.max((said.bytes.len() + 1).saturating_sub(needle.len()));
             if found >= times {
-                return text(&said.bytes);
+                return Ok(text(&said.bytes));
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || said.ended {
                 let all = text(&said.bytes);
-                panic!("{needle:?} was said {found} times of {times} in {} bytes:\n{}", all.len(), tail(&all));
+                return Err(format!(
+                    "{needle:?} was said {found} times of {times} in {} bytes:\n{}",
+                    all.len(),
+                    tail(&all)
+                ));
             }
             said = news.wait_timeout(said, left).unwrap().0;
+        }
+    }
+
+    /// Waits for `needle` in what `podman logs -f` says while the VM `runs`: after a restart podman 4.3 may take the end
+    /// of the container's life before for its own, and has to be started again.
+    #[track_caller]
+    pub fn expect_again(mut command: Command, runs: impl Fn() -> bool, needle: &str, times: usize) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut console = Self::spawn_on_pipes(&mut command);
+            match console.try_expect(needle, times, deadline) {
+                Err(_) if Instant::now() < deadline && runs() => {}
+                said => return said.unwrap_or_else(|why| panic!("{why}")),
+            }
         }
     }
 

@@ -227,8 +227,7 @@ impl Vm {
     pub fn wait_for(&self, needle: &str, times: usize) -> String {
         let mut command = self.podman.command();
         command.args(["logs", "-f", &self.name]);
-        let mut console = Console::on_pipes(command);
-        console.expect_times(needle, times)
+        Console::expect_again(command, || self.inspect("{{.State.Running}}") == "true", needle, times)
     }
 
     /// `podman exec` with these arguments after the container's name.

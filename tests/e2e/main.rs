@@ -20,3 +20,4 @@ mod ordinary;
 mod podman_options;
 mod refused;
 mod sector;
+mod utilities;

@@ -15,7 +15,7 @@ fn busybox() -> TempDir {
         fs::create_dir(root.path().join(dir)).unwrap();
     }
     fs::copy("/bin/busybox", root.path().join("bin/busybox")).unwrap();
-    for name in ["sh", "id", "env", "cat", "grep", "awk", "pwd", "ls"] {
+    for name in ["sh", "echo", "id", "env", "cat", "grep", "awk", "pwd", "ls", "sort"] {
         symlink("busybox", root.path().join("bin").join(name)).unwrap();
     }
     root
@@ -41,13 +41,14 @@ fn ordinary_containers_are_as_without_the_plugin() {
     assert!(run("crun", &["--version"]).contains("+QEMU"), "the plugin is not installed");
     assert!(!run(without, &["--version"]).contains("+QEMU"));
 
-    let commands: [(&[&str], &[&str]); 6] = [
+    let commands: [(&[&str], &[&str]); 7] = [
         (&[], &["sh", "-c", "echo out; echo err >&2; exit 7"]),
         (&["-e", "A=b"], &["sh", "-c", "env | grep -v HOSTNAME; id; pwd; ls /"]),
         (&["--user", "1000:1000"], &["sh", "-c", "id; grep -E 'Cap|Seccomp|NoNewPrivs|Threads' /proc/self/status"]),
-        // Where things are mounted, by what and how, and what is open.
-        (&["--tmpfs", "/tmp"], &["sh", "-c", "awk '{ print $5, $6 }' /proc/self/mountinfo; ls /proc/self/fd"]),
+        // What is mounted and how, and what is open; podman's order of mounts differs from run to run.
+        (&["--tmpfs", "/tmp"], &["sh", "-c", "awk '{ print $5, $6 }' /proc/self/mountinfo | sort; ls /proc/self/fd"]),
         (&["--annotation", "run.oci.qemu.firmware=bios"], &["echo", "no handler was asked for"]),
+        (&[], &["no-such-command"]),
         (&[], &["sh", "-c", "kill -9 $$"]),
     ];
     for (options, command) in commands {
@@ -57,7 +58,8 @@ fn ordinary_containers_are_as_without_the_plugin() {
             args.extend(["--rootfs", root.path().to_str().unwrap()]);
             args.extend(command);
             let output = Podman::Rootful.output(&args);
-            (output.status.code(), text(&output.stdout), text(&output.stderr))
+            // podman calls a runtime by the name that it was given.
+            (output.status.code(), text(&output.stdout), text(&output.stderr).replace(crun, "crun"))
         };
         assert_eq!(with_runtime("crun"), with_runtime(without), "{options:?} {command:?}");
     }

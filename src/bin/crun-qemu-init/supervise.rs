@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use crun_qemu::error::{Context, Error, Result};
-use crun_qemu::exec::alive;
+use crun_qemu::exec::{self, alive};
 use crun_qemu::launch::Launch;
 use crun_qemu::network::dhcp;
 use crun_qemu::paths;
@@ -135,6 +135,9 @@ impl Supervisor {
         {
             if let News::OrderFailed(error) = &news {
                 say(&error.to_string());
+            }
+            if news == News::Rebooted {
+                exec::forget(Path::new(paths::SSH_DIR));
             }
             self.mark(&news);
             let order = self.life.news(news);
