@@ -70,11 +70,14 @@ pub fn refused(run: &Run, root: &Path, hidden: Option<&str>, line: &str) {
     nothing_left(&vm);
 }
 
-fn podman(run: &Run, name: &str, hidden: Option<&str>) -> Output {
-    let Some(file) = hidden else { return run.podman.output(&run.args(name)) };
+/// Detached, so that what starts all the same is a failure at once and not a VM that runs for ever.
+pub fn podman(run: &Run, name: &str, hidden: Option<&str>) -> Output {
+    let mut args = run.args(name);
+    args.insert(1, "-d".into());
+    let Some(file) = hidden else { return run.podman.output(&args) };
     let mut command = std::process::Command::new("unshare");
     command.args(["-m", "sh", "-c", r#"mount --bind /dev/null "$0" && exec podman "$@""#, file]);
-    command.args(run.args(name)).output().unwrap()
+    command.args(args).output().unwrap()
 }
 
 /// Nothing of ours is there of a container that did not start.
