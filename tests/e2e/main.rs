@@ -6,3 +6,4 @@ mod boot;
 mod console;
 mod harness;
 mod network;
+mod shared_network;
