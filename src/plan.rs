@@ -1,8 +1,9 @@
 //! Every decision about the VM. Pure: reads no file, starts no process.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 
-use oci_spec::runtime::Mount;
+use oci_spec::runtime::{Capability, Mount};
 
 use crate::error::{Error, Result};
 use crate::host::{Host, Uefi};
@@ -100,6 +101,7 @@ pub struct ImageFacts {
 /// # Errors
 /// Sizes that no VM can have, and firmware that the host lacks.
 pub fn plan(id: &str, request: &Request, host: &Host, image: ImageFacts) -> Result<Plan> {
+    own_processes(request)?;
     let digest = digest(id);
     let mut warnings = Vec::new();
     Ok(Plan {
@@ -118,6 +120,33 @@ pub fn plan(id: &str, request: &Request, host: &Host, image: ImageFacts) -> Resu
         warnings,
     })
 }
+
+/// What the processes around the VM need of the container.
+fn own_processes(request: &Request) -> Result<()> {
+    if !request.own_pids {
+        // Engines stop such a container by a signal to each of its processes, QEMU too, and kill but its first one.
+        let why = "the VM would be stopped without a shutdown of the guest, and a kill would leave QEMU running";
+        return Err(Error::new("--pid=host", why).hint("a VM has no use for the host's processes: leave it out"));
+    }
+    let Some(capabilities) = &request.capabilities else { return Ok(()) };
+    let missing = CAPABILITIES.iter().filter(|(capability, _)| !capabilities.contains(capability));
+    let missing: Vec<_> = missing.map(|(_, name)| *name).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let missing = missing.join(",");
+    Err(Error::new("capabilities", format!("the container lacks {missing}")).hint(format!("--cap-add {missing}")))
+}
+
+/// libvirt starts QEMU with a change of user, group and capabilities, even to what they are, and lets it override file
+/// modes when it asks what it can do; DHCP has a port below 1024.
+const CAPABILITIES: &[(Capability, &str)] = &[
+    (Capability::DacOverride, "dac_override"),
+    (Capability::NetBindService, "net_bind_service"),
+    (Capability::Setgid, "setgid"),
+    (Capability::Setpcap, "setpcap"),
+    (Capability::Setuid, "setuid"),
+];
 
 fn accelerator(request: &Request, host: &Host, warnings: &mut Vec<String>) -> Accelerator {
     if request.options.emulated {
@@ -214,13 +243,28 @@ fn kept_mounts(mounts: &[Mount]) -> Result<Vec<usize>> {
     for (index, mount) in mounts.iter().enumerate() {
         let destination = mount.destination();
         let name = destination.to_string_lossy();
-        if KEPT_FILES.contains(&&*name) || KEPT_DIRS.iter().any(|dir| destination.starts_with(dir)) {
+        let system = KEPT_DIRS.iter().any(|dir| destination.starts_with(dir));
+        if KEPT_FILES.contains(&&*name) || (system && is_the_kernels(mount)) {
             kept.push(index);
         } else if !DROPPED.contains(&&*name) && !is_engine_init(&name) {
             return Err(Error::new(format!("mount {name}"), "passing it to the guest is not supported yet"));
         }
     }
     Ok(kept)
+}
+
+/// Whether what is below `/dev`, `/proc` or `/sys` shows something of the kernel's or an empty directory. The rest is a
+/// directory of somebody's: an image's `VOLUME /proc` would be a forged one.
+fn is_the_kernels(mount: &Mount) -> bool {
+    let (destination, source) = (mount.destination(), mount.source().as_deref());
+    let options = mount.options().iter().flatten();
+    let bind = mount.typ().as_deref() == Some("bind") || options.into_iter().any(|o| o == "bind" || o == "rbind");
+    let from_kernel = source.is_some_and(|s| KEPT_DIRS.iter().any(|dir| s.starts_with(dir)));
+    match mount.typ().as_deref() {
+        _ if bind => from_kernel || destination == Path::new("/dev/shm"),
+        Some("tmpfs") => destination.starts_with("/dev"),
+        _ => true,
+    }
 }
 
 /// FNV-1a: identifiers derived from the container's have to be stable, not secret.

@@ -3,7 +3,7 @@ use super::*;
 pub(crate) fn request() -> Request {
     Request::parse(
         r#"{"ociVersion": "1.0.2", "process": {"cwd": "/", "args": [""], "user": {"uid": 0, "gid": 0}},
-            "root": {"path": "/r"}, "linux": {"namespaces": [{"type": "network"}]}}"#,
+            "root": {"path": "/r"}, "linux": {"namespaces": [{"type": "network"}, {"type": "pid"}]}}"#,
     )
     .unwrap()
 }
@@ -130,4 +130,53 @@ fn identity_is_stable_and_well_formed() {
     assert_eq!(plan.uuid.len(), 36);
     assert_eq!((&plan.uuid[14..15], &plan.mac[..9], &*plan.name), ("8", "52:54:00:", "a1b2c3d4e5f6"));
     assert_eq!(plan, decide(|_, _, _| {}).unwrap());
+}
+
+#[test]
+fn processes_need_their_own_namespace_and_some_capabilities() {
+    let all = [
+        Capability::DacOverride,
+        Capability::NetBindService,
+        Capability::Setgid,
+        Capability::Setpcap,
+        Capability::Setuid,
+    ];
+    for (own_pids, have, want) in [
+        (true, None, Ok(())),
+        (true, Some(&all[..]), Ok(())),
+        (
+            true,
+            Some(&all[..3]),
+            Err("qemu: capabilities: the container lacks setpcap,setuid (--cap-add setpcap,setuid)".to_string()),
+        ),
+        (
+            false,
+            None,
+            Err("qemu: --pid=host: the VM would be stopped without a shutdown of the guest, and a kill would leave \
+                 QEMU running (a VM has no use for the host's processes: leave it out)"
+                .to_string()),
+        ),
+    ] {
+        let capabilities = have.map(|have| have.iter().copied().collect());
+        let got = decide(|r, _, _| (r.own_pids, r.capabilities) = (own_pids, capabilities.clone()));
+        assert_eq!(got.map(drop).map_err(|e| e.to_string()), want, "{own_pids} {have:?}");
+    }
+}
+
+#[test]
+fn an_image_cannot_forge_what_is_the_kernels() {
+    for (mount, want) in [
+        (r#"{"destination": "/proc", "type": "proc", "source": "proc"}"#, true),
+        (r#"{"destination": "/proc", "type": "bind", "source": "/proc", "options": ["rbind"]}"#, true),
+        (r#"{"destination": "/dev/shm", "type": "bind", "source": "/s/userdata/shm", "options": ["bind"]}"#, true),
+        (r#"{"destination": "/dev/fuse", "type": "bind", "source": "/dev/fuse", "options": ["bind"]}"#, true),
+        (r#"{"destination": "/dev", "type": "tmpfs", "source": "tmpfs"}"#, true),
+        (r#"{"destination": "/proc", "type": "bind", "source": "/s/volumes/x", "options": ["rbind"]}"#, false),
+        (r#"{"destination": "/dev/net", "type": "bind", "source": "/s/volumes/x", "options": ["rbind"]}"#, false),
+        (r#"{"destination": "/sys/fs", "type": "none", "source": "/s/volumes/x", "options": ["rbind"]}"#, false),
+        (r#"{"destination": "/proc/1", "type": "tmpfs", "source": "tmpfs"}"#, false),
+    ] {
+        let mount: Mount = serde_json::from_str(mount).unwrap();
+        assert_eq!(kept_mounts(std::slice::from_ref(&mount)).is_ok(), want, "{mount:?}");
+    }
 }

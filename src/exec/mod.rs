@@ -19,8 +19,10 @@ use std::process::Command;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use nix::unistd::Uid;
+
 pub use command::Job;
-pub use master::Guest;
+pub use master::{Guest, forget};
 
 use crate::error::{Context, Error, Result};
 use crate::launch::Launch;
@@ -32,8 +34,8 @@ const FAILED: i32 = 255;
 const TIMEOUT: Duration = Duration::from_secs(300);
 /// An exec that takes longer to get in says what it waits for.
 const QUIET: Duration = Duration::from_secs(1);
-/// Where programs of the container around the VM are.
-const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where programs of the container around the VM are, our own among them (`crun-qemu-init status`).
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin:/crun-qemu";
 
 /// What an exec is asked for: `[--cwd DIR] [--] USER [CMD…]`.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,6 +56,7 @@ pub fn run(args: Vec<OsString>, guest: impl Fn(&str) -> Result<IpAddr>) -> i32 {
 
 fn enter(args: Vec<OsString>, guest: impl Fn(&str) -> Result<IpAddr>) -> Result<i32> {
     let wish = parse(args)?;
+    may_enter(Uid::effective())?;
     let launch = std::fs::read(paths::LAUNCH).context(paths::LAUNCH)?;
     let launch: Launch = serde_json::from_slice(&launch).context(paths::LAUNCH)?;
     let (env, term) = environment::asked(std::env::vars_os(), &launch.env);
@@ -96,6 +99,15 @@ pub fn in_guest(guest: &Guest, job: &Job, term: Option<Vec<u8>>) -> Result<i32> 
     let watch = watch::Watch::start(guest, &job.token)?;
     let notice = Notice::after(QUIET, format!("qemu: waiting for the guest's sshd at {}", guest.address));
     session::run(guest, job, term, watch, || drop(notice))
+}
+
+/// The key is root's alone, and crun runs an exec as the user that the container was started with.
+fn may_enter(user: Uid) -> Result<()> {
+    if user.is_root() {
+        return Ok(());
+    }
+    let why = format!("it runs as user {user} of the container, and the guest's key is root's");
+    Err(Error::new("exec", why).hint("podman exec --user 0"))
 }
 
 fn parse(args: Vec<OsString>) -> Result<Wish> {
@@ -151,5 +163,19 @@ impl Notice {
             }
         });
         Self { _drop: sender }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_root_of_the_container_enters() {
+        assert_eq!(may_enter(Uid::from_raw(0)), Ok(()));
+        assert_eq!(
+            may_enter(Uid::from_raw(1000)).unwrap_err().to_string(),
+            "qemu: exec: it runs as user 1000 of the container, and the guest's key is root's (podman exec --user 0)"
+        );
     }
 }

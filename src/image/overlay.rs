@@ -28,9 +28,9 @@ const REFCOUNT_TABLE: u64 = CLUSTER;
 const REFCOUNT_BLOCK: u64 = 2 * CLUSTER;
 const L1_TABLE: u64 = 3 * CLUSTER;
 
-/// Makes the file `path` (mode 0600, which must not exist) and [`write`]s an empty overlay to it.
+/// Makes the file `path` (mode 0600, which must not exist) and [`write()`]s an empty overlay to it.
 ///
-/// For paths that the caller trusts; below an untrusted root make the file through [`crate::rootfs`] and use [`write`].
+/// For paths that the caller trusts; below an untrusted root make the file through [`crate::rootfs`] and use [`write()`].
 pub fn create(path: &Path, backing: &str, format: Format, virtual_size: u64) -> Result<()> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).context(path.display())?;
     write(path, &file, backing, format, virtual_size).inspect_err(|_| {
@@ -63,7 +63,7 @@ pub fn write(name: &Path, file: &File, backing: &str, format: Format, virtual_si
     file.write_all_at(&header, 0).context(name.display())
 }
 
-/// Judges an overlay that was made earlier: sound, and over just the `backing` that [`write`] was given.
+/// Judges an overlay that was made earlier: sound, and over just the `backing` that [`write()`] was given.
 ///
 /// # Errors
 /// As [`super::inspect`], and when the overlay is over another file or declares another format for it.

@@ -2,7 +2,7 @@
 //!
 //! [`Network`] is decided at create, [`set_up`] applies it in the container's network namespace, and the supervisor
 //! runs a [`dhcp::Server`] on the tap. Addresses are chosen in the namespace and read back from the tap with
-//! [`addresses`], so that nothing has to be carried from one step to the next.
+//! [`addresses()`], so that nothing has to be carried from one step to the next.
 
 mod addresses;
 pub mod dhcp;

@@ -127,11 +127,11 @@ fn choose(root: &Root, storage: &PrivateDir, declared: Option<Format>) -> Result
 /// Makes the overlay unless the container has it already.
 fn keep_disk(dir: &PrivateDir, record: &Record, virtual_size: u64) -> Result<()> {
     let path = dir.join(OVERLAY);
-    if let Some(file) = dir.open_file(OVERLAY)? {
-        // An image may bring a file of this name.
-        return overlay::inspect(&path, &file, paths::IMAGE, record.format).map(drop);
+    match dir.open_file(OVERLAY)? {
+        // An image may bring a file of this name: one that was committed does.
+        Some(file) => overlay::inspect(&path, &file, paths::IMAGE, record.format).map(drop)?,
+        None => overlay::create(&path, paths::IMAGE, record.format, virtual_size)?,
     }
-    overlay::create(&path, paths::IMAGE, record.format, virtual_size)?;
     dir.give(&path)?;
     dir.write(RECORD, 0o600, &serde_json::to_vec(record).context(RECORD)?)?;
     Ok(())

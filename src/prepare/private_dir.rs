@@ -66,14 +66,18 @@ impl PrivateDir {
         DirBuilder::new().mode(0o755).recursive(true).create(self.join(name)).context(self.join(name).display())
     }
 
-    /// Opens a file of ours for reading if it is there; never through a link.
+    /// Opens a file of ours for reading if it is there: a regular one, for an image may bring anything of this name,
+    /// and devices do things when they are opened.
     pub fn open_file(&self, name: &str) -> Result<Option<File>> {
         let path = self.join(name);
-        match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path) {
-            Ok(file) => Ok(Some(file)),
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e).context(path.display()),
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_file() => {}
+            Ok(_) => return Err(Error::new(path.display().to_string(), "not a regular file")),
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e).context(path.display()),
         }
+        let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path);
+        opened.map(Some).context(path.display())
     }
 
     /// Reads a file of ours if it is there.
@@ -134,6 +138,20 @@ mod tests {
     }
 
     #[test]
+    fn only_regular_files_are_opened() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = PrivateDir::open(parent.path().join("d"), None).unwrap();
+        fs::create_dir(dir.join("dir")).unwrap();
+        nix::unistd::mkfifo(&dir.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        symlink("/etc/passwd", dir.join("link")).unwrap();
+        for name in ["dir", "fifo", "link"] {
+            let message = dir.open_file(name).unwrap_err().to_string();
+            assert_eq!(message, format!("qemu: {}: not a regular file", dir.join(name).display()));
+        }
+        assert!(dir.open_file("nothing").unwrap().is_none());
+    }
+
+    #[test]
     fn links_that_an_image_brings_are_not_followed() {
         let parent = tempfile::tempdir().unwrap();
         let victim = parent.path().join("victim");
@@ -145,6 +163,8 @@ mod tests {
             symlink(&victim, dir.join(name)).unwrap();
         }
         assert!(dir.read("f").is_err());
+        nix::unistd::mkfifo(&dir.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(dir.open_file("fifo").unwrap_err().to_string().ends_with("/fifo: not a regular file"));
         dir.write("f", 0o600, b"new").unwrap();
         assert_eq!(
             (fs::read_to_string(&victim).unwrap().as_str(), dir.read("f").unwrap().unwrap().as_slice()),

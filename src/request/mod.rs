@@ -3,10 +3,10 @@
 pub mod options;
 pub mod ports;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Mount, Spec};
+use oci_spec::runtime::{Capability, LinuxNamespace, LinuxNamespaceType, Mount, Spec};
 
 use crate::error::{Context, Error, Result};
 use options::Options;
@@ -34,6 +34,10 @@ pub struct Request {
     pub mapped_root: Option<(u32, u32)>,
     /// Whether the container has a network namespace to itself.
     pub own_network: bool,
+    /// Whether the container has a PID namespace that is not the host's.
+    pub own_pids: bool,
+    /// What root in the container can have; `None` where the configuration does not say.
+    pub capabilities: Option<HashSet<Capability>>,
     /// The environment configured for the container, the image's own included.
     pub env: Vec<String>,
     /// The engine calls itself so (`io.container.manager`).
@@ -71,6 +75,8 @@ impl Request {
             cpuset: cpu.and_then(|c| c.cpus().clone()),
             mapped_root: mapped_root(linux),
             own_network: own_network(&namespaces, &annotations),
+            own_pids: namespaces.iter().any(|n| n.typ() == LinuxNamespaceType::Pid),
+            capabilities: process.capabilities().as_ref().map(|c| c.bounding().clone().unwrap_or_default()),
             env: process.env().clone().unwrap_or_default(),
             engine: annotations.get("io.container.manager").cloned(),
         })

@@ -141,6 +141,9 @@ pub const TABLE: &[OptionSpec] = &[
     },
 ];
 
+/// Where all options are listed.
+const SEE: &str = "crun-qemu options lists all";
+
 fn switch(name: &str, value: &str) -> Result<bool> {
     match value {
         "true" | "" => Ok(true),
@@ -168,9 +171,7 @@ impl Options {
         let mut options = Self::default();
         for (key, value) in annotations {
             let Some(name) = key.strip_prefix(ANNOTATION_PREFIX) else { continue };
-            let spec = find(name).ok_or_else(|| {
-                Error::new(format!("annotation {key}"), "unknown").hint(format!("known are {}", names("")))
-            })?;
+            let spec = find(name).ok_or_else(|| Error::new(format!("annotation {key}"), "unknown").hint(SEE))?;
             (spec.set)(&mut options, value)?;
         }
         let mut seen = Vec::new();
@@ -212,26 +213,18 @@ fn of_args(args: &[String]) -> Result<&[String]> {
 
 fn recognize(arg: &str) -> Result<(&'static OptionSpec, Option<&str>)> {
     let Some(long) = arg.strip_prefix("--") else {
-        return Err(
-            Error::new(format!("argument \"{arg}\""), "not an option").hint(format!("options are {}", names("--")))
-        );
+        return Err(Error::new(format!("argument \"{arg}\""), "not an option").hint(SEE));
     };
     let (name, inline) = match long.split_once('=') {
         Some((name, value)) => (name, Some(value)),
         None => (long, None),
     };
-    let spec = find(name).ok_or_else(|| {
-        Error::new(format!("--{name}"), "unknown option").hint(format!("options are {}", names("--")))
-    })?;
+    let spec = find(name).ok_or_else(|| Error::new(format!("--{name}"), "unknown option").hint(SEE))?;
     Ok((spec, inline))
 }
 
 fn find(name: &str) -> Option<&'static OptionSpec> {
     TABLE.iter().find(|spec| spec.name == name)
-}
-
-fn names(prefix: &str) -> String {
-    TABLE.iter().map(|spec| format!("{prefix}{}", spec.name)).collect::<Vec<_>>().join(", ")
 }
 
 /// The table as `--help` prints it.
@@ -245,53 +238,5 @@ pub fn help() -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(args: &[&str], annotations: &[(&str, &str)]) -> std::result::Result<Options, String> {
-        let args: Vec<_> = args.iter().map(ToString::to_string).collect();
-        Options::parse(&args, annotations.iter().copied()).map_err(|e| e.to_string())
-    }
-
-    #[test]
-    fn arguments_win_over_annotations_and_what_precedes_the_empty_one_is_ignored() {
-        let base = Options::default();
-        for (args, annotations, want) in [
-            (&[""][..], &[][..], base.clone()),
-            (&["--emulated"], &[], Options { emulated: true, ..base.clone() }),
-            (&["/bin/sh", "-c", "", "--emulated"], &[], Options { emulated: true, ..base.clone() }),
-            (&["", "--emulated=false"], &[("run.oci.qemu.emulated", "true")], base.clone()),
-            (
-                &["", "--firmware", "uefi"],
-                &[("run.oci.qemu.firmware", "bios"), ("run.oci.qemu.format", "raw"), ("other", "x")],
-                Options { firmware: Firmware::Uefi, format: Some(Format::Raw), ..base.clone() },
-            ),
-        ] {
-            assert_eq!(parse(args, annotations), Ok(want), "{args:?} {annotations:?}");
-        }
-    }
-
-    #[test]
-    fn each_mistake_has_its_line() {
-        let (dashed, plain) = (names("--"), names(""));
-        let unknown_option = format!("qemu: --bogus: unknown option (options are {dashed})");
-        let no_option = format!(r#"qemu: argument "x": not an option (options are {dashed})"#);
-        let unknown_annotation = format!("qemu: annotation run.oci.qemu.x: unknown (known are {plain})");
-        for (args, annotations, want) in [
-            (
-                &["/sbin/init"][..],
-                &[][..],
-                r#"qemu: command "/sbin/init": a VM image runs none (put "" after the image, and options after that)"#,
-            ),
-            (&["", "--bogus"], &[], &unknown_option),
-            (&["", "x"], &[], &no_option),
-            (&["", "--format"], &[], "qemu: --format: its value is missing (--format qcow2|raw)"),
-            (&["", "--emulated=1"], &[], r#"qemu: --emulated: "1" is neither true nor false"#),
-            (&["", "--emulated", "--emulated"], &[], "qemu: --emulated: given twice"),
-            (&["", "--firmware", "efi"], &[], r#"qemu: --firmware: "efi" is unknown (auto, bios or uefi)"#),
-            (&[""], &[("run.oci.qemu.x", "")], &unknown_annotation),
-        ] {
-            assert_eq!(parse(args, annotations), Err(want.to_string()), "{args:?}");
-        }
-    }
-}
+#[path = "options_tests.rs"]
+mod tests;

@@ -53,14 +53,27 @@ impl Form {
 impl Podman {
     /// A command of podman's, complete but for its arguments.
     pub fn command(self) -> Command {
+        self.tool("podman")
+    }
+
+    /// A command of the one who runs podman.
+    pub fn tool(self, program: impl AsRef<OsStr>) -> Command {
         if self == Self::Rootful {
-            return Command::new("podman");
+            return Command::new(program);
         }
         let home = rootless_home();
         let mut command = Command::new("runuser");
-        command.args(["-u", USER, "--", "podman"]).current_dir(&home);
+        command.args(["-u", USER, "--"]).arg(program).current_dir(&home);
         command.env("HOME", &home).env("XDG_RUNTIME_DIR", home.join("run")).env_remove("XDG_CACHE_HOME");
         command
+    }
+
+    /// Makes everything below `dir` the property of the user that runs podman.
+    pub fn own(self, dir: &Path) {
+        if self == Self::Rootless {
+            rootless_home();
+            run("chown", &["-hR", USER, dir.to_str().unwrap()]);
+        }
     }
 
     /// Runs podman to its end.
@@ -126,19 +139,11 @@ pub fn directory() -> TempDir {
 /// A root that holds one guest's disk and nothing else. podman makes `/etc` in it, so it has to be its user's own.
 pub fn rootfs(podman: Podman, guest_name: &str) -> TempDir {
     let (dir, disk) = (directory(), guest(guest_name));
-    own(podman, dir.path());
+    podman.own(dir.path());
     std::fs::hard_link(&disk, dir.path().join("disk.qcow2"))
         .or_else(|_| std::fs::copy(&disk, dir.path().join("disk.qcow2")).map(drop))
         .unwrap();
     dir
-}
-
-/// Gives a directory to whoever runs podman.
-pub fn own(podman: Podman, dir: &Path) {
-    if podman == Podman::Rootless {
-        rootless_home();
-        run("chown", &[USER, dir.to_str().unwrap()]);
-    }
 }
 
 /// A name that no other container of this run has.
@@ -222,8 +227,7 @@ impl Vm {
     pub fn wait_for(&self, needle: &str, times: usize) -> String {
         let mut command = self.podman.command();
         command.args(["logs", "-f", &self.name]);
-        let mut console = Console::on_pipes(command);
-        console.expect_times(needle, times)
+        Console::expect_again(command, || self.inspect("{{.State.Running}}") == "true", needle, times)
     }
 
     /// `podman exec` with these arguments after the container's name.
@@ -231,6 +235,13 @@ impl Vm {
         let mut all = vec!["exec", &self.name];
         all.extend(args);
         self.podman.output(&all)
+    }
+
+    /// `podman exec` with options of podman's own, to be run as the test likes.
+    pub fn exec_command(&self, options: &[&str], args: &[&str]) -> Command {
+        let mut command = self.podman.command();
+        command.arg("exec").args(options).arg(&self.name).args(args).stdin(Stdio::null());
+        command
     }
 
     /// `podman exec` that has to succeed: what it printed, trimmed.
@@ -283,6 +294,6 @@ impl Drop for Vm {
             let lines: Vec<_> = logs.lines().collect();
             eprintln!("--- console of {}\n{}\n---", self.name, lines[lines.len().saturating_sub(60)..].join("\n"));
         }
-        self.podman.output(&["rm", "-f", "-i", "-t", "0", &self.name]);
+        self.podman.output(&["rm", "-f", "-i", "-v", "-t", "0", &self.name]);
     }
 }

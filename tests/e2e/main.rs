@@ -2,8 +2,23 @@
 //!
 //! They need root, what `make install` installs, and on some hosts `util/host-quirks.sh`: `make test` sees to all.
 
+mod bad_input;
+mod bad_roots;
 mod boot;
 mod console;
+mod consoles;
+mod crun_versions;
+mod exec;
+mod firmware;
+mod first_boot;
 mod harness;
+mod hostile;
+mod images;
+mod lifecycle;
 mod network;
+mod ordinary;
+mod podman_options;
+mod refused;
+mod sector;
 mod shared_network;
+mod utilities;

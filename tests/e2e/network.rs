@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::harness::{Form, LABEL, Podman, Vm, directory, own, rootfs, run, source, text, tiny, unique};
+use crate::harness::{Form, LABEL, Podman, Vm, directory, rootfs, run, source, text, tiny, unique};
 
 /// What a server says that only the right one says.
 pub const PAGE: &str = "the right page";
@@ -36,7 +36,7 @@ pub fn plain(podman: Podman, options: &[&str]) -> (Vm, TempDir) {
     let busybox = run("sh", &["-c", "command -v busybox"]);
     std::fs::copy(busybox, root.path().join("busybox")).unwrap();
     std::fs::write(root.path().join("page"), PAGE).unwrap();
-    own(podman, root.path());
+    podman.own(root.path());
     let container = Vm { podman, name: unique(LABEL) };
     let mut args = vec!["run", "-d", "--runtime", "crun", "--name", &container.name, "--label", LABEL];
     args.extend(options);

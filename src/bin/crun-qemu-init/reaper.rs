@@ -75,8 +75,6 @@ fn killed_by(status: &WaitStatus, pid: Pid) -> Option<Killed> {
 mod tests {
     use std::process::{Child, Command};
 
-    use nix::sys::wait::Id;
-
     use super::*;
 
     /// A child that is dead and not yet waited for, run as `sh -c SCRIPT`.
@@ -90,8 +88,8 @@ mod tests {
     /// One test: children are the whole process' business.
     #[test]
     fn orphans_after_a_grace_and_daemons_at_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut reaper = Reaper::new(dir.path());
+        nix::sys::prctl::set_child_subreaper(true).unwrap();
+        let mut reaper = Reaper::default();
         let now = Instant::now();
         let mut child = dead_child("exit 3");
         assert_eq!(reaper.sweep(now), []);
@@ -106,10 +104,10 @@ mod tests {
         reaper.sweep(now + GRACE);
         assert!(orphan.wait().is_err(), "left behind");
 
-        let mut daemon = dead_child("kill -KILL $$");
-        std::fs::create_dir_all(&reaper.pid_files).unwrap();
-        std::fs::write(reaper.pid_files.join("vm.pid"), daemon.id().to_string()).unwrap();
+        let script = "setsid sh -c 'sh -c \"sleep 0.3; kill -KILL \\$\\$\" & exit'";
+        assert!(Command::new("/bin/sh").args(["-c", script]).status().unwrap().success());
+        waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
         assert_eq!(reaper.sweep(now), [Killed { program: "sh".into(), signal: Signal::SIGKILL }]);
-        assert!(daemon.wait().is_err(), "left behind");
+        assert!(waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG).is_err(), "left behind");
     }
 }

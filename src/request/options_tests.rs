@@ -1,0 +1,69 @@
+use super::*;
+
+/// The table as the man page has it.
+fn man() -> String {
+    let roff = |text: &str| text.replace('-', "\\-");
+    TABLE.iter().fold(String::new(), |text, spec| {
+        let argument = spec.argument.map(|a| format!(" \\fI{}\\fR", roff(a))).unwrap_or_default();
+        let (name, meaning, default) = (roff(spec.name), roff(spec.meaning), roff(spec.default));
+        text + &format!(".TP\n\\fB\\-\\-{name}\\fR{argument}\n{meaning}\nDefault: {default}.\n")
+    })
+}
+
+/// `BLESS=1 cargo test` writes the man page's part anew.
+#[test]
+fn the_man_page_has_every_option() {
+    let (begin, end) = (".\\\" options: begin\n", ".\\\" options: end\n");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/crun-qemu.1");
+    let page = std::fs::read_to_string(path).unwrap();
+    let (head, rest) = page.split_once(begin).unwrap();
+    let (listed, tail) = rest.split_once(end).unwrap();
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(path, format!("{head}{begin}{}{end}{tail}", man())).unwrap();
+    } else {
+        assert_eq!(listed, man());
+    }
+}
+
+fn parse(args: &[&str], annotations: &[(&str, &str)]) -> std::result::Result<Options, String> {
+    let args: Vec<_> = args.iter().map(ToString::to_string).collect();
+    Options::parse(&args, annotations.iter().copied()).map_err(|e| e.to_string())
+}
+
+#[test]
+fn arguments_win_over_annotations_and_what_precedes_the_empty_one_is_ignored() {
+    let base = Options::default();
+    for (args, annotations, want) in [
+        (&[""][..], &[][..], base.clone()),
+        (&["--emulated"], &[], Options { emulated: true, ..base.clone() }),
+        (&["/bin/sh", "-c", "", "--emulated"], &[], Options { emulated: true, ..base.clone() }),
+        (&["", "--emulated=false"], &[("run.oci.qemu.emulated", "true")], base.clone()),
+        (
+            &["", "--firmware", "uefi"],
+            &[("run.oci.qemu.firmware", "bios"), ("run.oci.qemu.format", "raw"), ("other", "x")],
+            Options { firmware: Firmware::Uefi, format: Some(Format::Raw), ..base.clone() },
+        ),
+    ] {
+        assert_eq!(parse(args, annotations), Ok(want), "{args:?} {annotations:?}");
+    }
+}
+
+#[test]
+fn each_mistake_has_its_line() {
+    for (args, annotations, want) in [
+        (
+            &["/sbin/init"][..],
+            &[][..],
+            r#"qemu: command "/sbin/init": a VM image runs none (put "" after the image, and options after that)"#,
+        ),
+        (&["", "--bogus"], &[], "qemu: --bogus: unknown option (crun-qemu options lists all)"),
+        (&["", "x"], &[], r#"qemu: argument "x": not an option (crun-qemu options lists all)"#),
+        (&["", "--format"], &[], "qemu: --format: its value is missing (--format qcow2|raw)"),
+        (&["", "--emulated=1"], &[], r#"qemu: --emulated: "1" is neither true nor false"#),
+        (&["", "--emulated", "--emulated"], &[], "qemu: --emulated: given twice"),
+        (&["", "--firmware", "efi"], &[], r#"qemu: --firmware: "efi" is unknown (auto, bios or uefi)"#),
+        (&[""], &[("run.oci.qemu.x", "")], "qemu: annotation run.oci.qemu.x: unknown (crun-qemu options lists all)"),
+    ] {
+        assert_eq!(parse(args, annotations), Err(want.to_string()), "{args:?}");
+    }
+}

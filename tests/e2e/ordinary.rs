@@ -1,0 +1,83 @@
+//! Containers that are no VMs, with the plugin in crun: it loads with every one of them and must not show.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::harness::{LABEL, Podman, directory, run, source, text};
+
+/// A root with busybox and nothing else.
+fn busybox() -> TempDir {
+    let root = directory();
+    for dir in ["bin", "proc", "dev", "sys", "tmp"] {
+        fs::create_dir(root.path().join(dir)).unwrap();
+    }
+    fs::copy("/bin/busybox", root.path().join("bin/busybox")).unwrap();
+    for name in ["sh", "echo", "id", "env", "cat", "grep", "awk", "pwd", "ls", "sort"] {
+        symlink("busybox", root.path().join("bin").join(name)).unwrap();
+    }
+    root
+}
+
+/// The host's crun with another handlers directory, one that is not there: crun without the plugin.
+fn crun_without_plugin(dir: &Path) -> PathBuf {
+    let (from, to) = (b"/crun/handlers\0", b"/crun/no-plugs\0");
+    let mut crun = fs::read(run("sh", &["-c", "command -v crun"])).unwrap();
+    let at = crun.windows(from.len()).position(|window| window == from).expect("crun has a handlers directory");
+    crun[at..at + to.len()].copy_from_slice(to);
+    let path = dir.join("crun");
+    fs::write(&path, crun).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn ordinary_containers_are_as_without_the_plugin() {
+    let (root, dir) = (busybox(), directory());
+    let without = crun_without_plugin(dir.path());
+    let without = without.to_str().unwrap();
+    assert!(run("crun", &["--version"]).contains("+QEMU"), "the plugin is not installed");
+    assert!(!run(without, &["--version"]).contains("+QEMU"));
+
+    let commands: [(&[&str], &[&str]); 7] = [
+        (&[], &["sh", "-c", "echo out; echo err >&2; exit 7"]),
+        (&["-e", "A=b"], &["sh", "-c", "env | grep -v HOSTNAME; id; pwd; ls /"]),
+        (&["--user", "1000:1000"], &["sh", "-c", "id; grep -E 'Cap|Seccomp|NoNewPrivs|Threads' /proc/self/status"]),
+        // What is mounted and how, and what is open; podman's order of mounts differs from run to run.
+        (&["--tmpfs", "/tmp"], &["sh", "-c", "awk '{ print $5, $6 }' /proc/self/mountinfo | sort; ls /proc/self/fd"]),
+        (&["--annotation", "run.oci.qemu.firmware=bios"], &["echo", "no handler was asked for"]),
+        (&[], &["no-such-command"]),
+        (&[], &["sh", "-c", "kill -9 $$"]),
+    ];
+    for (options, command) in commands {
+        let with_runtime = |crun: &str| {
+            let mut args = vec!["run", "--rm", "--label", LABEL, "--hostname", "h", "--runtime", crun];
+            args.extend(options);
+            args.extend(["--rootfs", root.path().to_str().unwrap()]);
+            args.extend(command);
+            let output = Podman::Rootful.output(&args);
+            // podman calls a runtime by the name that it was given.
+            (output.status.code(), text(&output.stdout), text(&output.stderr).replace(crun, "crun"))
+        };
+        assert_eq!(with_runtime("crun"), with_runtime(without), "{options:?} {command:?}");
+    }
+}
+
+#[test]
+fn the_plugin_needs_libc_alone() {
+    let plugin = source("build/crun-qemu.so");
+    let plugin = plugin.to_str().unwrap();
+    let needed = run("sh", &["-c", &format!("ldd {plugin} | awk '{{ print $1 }}' | sort")]);
+    assert_eq!(needed, "/lib64/ld-linux-x86-64.so.2\nlibc.so.6\nlinux-vdso.so.1");
+    let undefined = run("nm", &["-D", "--undefined-only", plugin]);
+    let foreign: Vec<_> = undefined
+        .lines()
+        .filter(|line| !line.contains("@GLIBC_"))
+        // Weak ones are asked for and can do without an answer.
+        .filter(|line| !line.trim_start().starts_with("w "))
+        .collect();
+    assert!(foreign.is_empty(), "{foreign:?}");
+    assert!(undefined.lines().count() > 10, "nm said nothing:\n{undefined}");
+}
