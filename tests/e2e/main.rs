@@ -20,4 +20,5 @@ mod ordinary;
 mod podman_options;
 mod refused;
 mod sector;
+mod shared_network;
 mod utilities;
