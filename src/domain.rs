@@ -140,7 +140,8 @@ fn interface(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
 /// QEMU's user network by QEMU's own options: libvirt's `<interface type='user'>` cannot forward ports.
 fn user_network(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
     let Network::User { ssh, ports } = &plan.network else { return Ok(()) };
-    let mut backend = format!("user,id=user,hostfwd=tcp:{ssh}-:22");
+    // QEMU's default is slirp4netns' too: a caller from there would seem to the guest to be on its own link.
+    let mut backend = format!("user,id=user,net=10.0.99.0/24,hostfwd=tcp:{ssh}-:22");
     for port in ports {
         let all = Protocol::ALL.into_iter().filter(|protocol| port.protocol.is_none_or(|only| only == *protocol));
         backend.extend(all.map(|protocol| format!(",hostfwd={}::{n}-:{n}", protocol.name(), n = port.number)));

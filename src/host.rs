@@ -36,16 +36,61 @@ pub struct Uefi {
     pub vars: String,
 }
 
-/// Where distributions put QEMU.
-const EMULATORS: &[&str] = &["/usr/bin/qemu-system-x86_64", "/usr/libexec/qemu-kvm"];
-/// Where distributions put libvirt's drivers.
-const DRIVERS: &[&str] = &[
-    "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so",
-    "/usr/lib64/libvirt/connection-driver/libvirt_driver_qemu.so",
-    "/usr/lib/libvirt/connection-driver/libvirt_driver_qemu.so",
-];
-/// Where distributions put nft.
-const NFT: &[&str] = &["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"];
+/// Something without which no VM runs.
+pub struct Requirement {
+    /// What it is.
+    pub what: &'static str,
+    /// Where distributions put it.
+    candidates: &'static [&'static str],
+    test: fn(&Path) -> bool,
+    /// The package that has it.
+    package: &'static str,
+}
+
+const QEMU: Requirement = Requirement {
+    what: "QEMU",
+    candidates: &["/usr/bin/qemu-system-x86_64", "/usr/libexec/qemu-kvm"],
+    test: is_executable,
+    package: "qemu-system-x86 (Debian) or qemu-kvm (Fedora)",
+};
+const DRIVER: Requirement = Requirement {
+    what: "libvirt's QEMU driver",
+    candidates: &[
+        "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so",
+        "/usr/lib64/libvirt/connection-driver/libvirt_driver_qemu.so",
+        "/usr/lib/libvirt/connection-driver/libvirt_driver_qemu.so",
+    ],
+    test: Path::is_file,
+    package: "libvirt-daemon-driver-qemu",
+};
+const NFT: Requirement = Requirement {
+    what: "nft",
+    candidates: &["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"],
+    test: is_executable,
+    package: "nftables",
+};
+const SSH: Requirement = Requirement {
+    what: "ssh",
+    candidates: &["/usr/bin/ssh"],
+    test: is_executable,
+    package: "openssh-client (Debian) or openssh-clients (Fedora)",
+};
+
+/// Everything that a VM needs; ssh is for `podman exec` alone.
+pub const REQUIREMENTS: &[Requirement] = &[QEMU, DRIVER, NFT, SSH];
+
+impl Requirement {
+    /// Where it is.
+    ///
+    /// # Errors
+    /// It is not there; the error names the package.
+    pub fn find(&self) -> Result<&'static str> {
+        let found = self.candidates.iter().find(|path| (self.test)(Path::new(path))).copied();
+        found
+            .ok_or_else(|| Error::new(self.what, "not installed").hint(format!("install the package {}", self.package)))
+    }
+}
+
 /// Descriptions of the firmware builds that are installed, as QEMU's interoperability documents define them.
 const FIRMWARE_DESCRIPTIONS: &str = "/usr/share/qemu/firmware";
 
@@ -58,9 +103,9 @@ impl Host {
         if !is_executable(init) {
             return Err(Error::new(init.display().to_string(), "not an executable").hint("run make install again"));
         }
-        let emulator = installed("QEMU", EMULATORS, is_executable, "qemu-system-x86 (Debian) or qemu-kvm (Fedora)")?;
-        installed("libvirt's QEMU driver", DRIVERS, Path::is_file, "libvirt-daemon-driver-qemu")?;
-        installed("nft", NFT, is_executable, "nftables")?;
+        let emulator = QEMU.find()?;
+        DRIVER.find()?;
+        NFT.find()?;
         Ok(Self {
             init: init.to_path_buf(),
             emulator: emulator.to_string(),
@@ -71,14 +116,6 @@ impl Host {
             cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
         })
     }
-}
-
-fn installed(what: &str, candidates: &[&'static str], test: fn(&Path) -> bool, package: &str) -> Result<&'static str> {
-    candidates
-        .iter()
-        .find(|path| test(Path::new(path)))
-        .copied()
-        .ok_or_else(|| Error::new(what, "not installed").hint(format!("install the package {package}")))
 }
 
 fn is_executable(path: &Path) -> bool {
@@ -163,7 +200,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_names_its_package() {
-        let error = installed("QEMU", &["/nowhere/qemu"], is_executable, "qemu-system-x86 (Debian)").unwrap_err();
+        let qemu = Requirement { candidates: &["/nowhere/qemu"], package: "qemu-system-x86 (Debian)", ..QEMU };
+        let error = qemu.find().unwrap_err();
         assert_eq!(error.to_string(), "qemu: QEMU: not installed (install the package qemu-system-x86 (Debian))");
     }
 }

@@ -35,3 +35,5 @@ pub mod crun;
 pub mod ffi;
 
 pub mod exec;
+
+pub mod status;

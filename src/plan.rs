@@ -138,9 +138,10 @@ fn own_processes(request: &Request) -> Result<()> {
     Err(Error::new("capabilities", format!("the container lacks {missing}")).hint(format!("--cap-add {missing}")))
 }
 
-/// libvirt starts QEMU with a change of user, group and capabilities, even to what they are; DHCP has a port below
-/// 1024. QEMU itself has none of these to use.
+/// libvirt starts QEMU with a change of user, group and capabilities, even to what they are, and lets it override file
+/// modes when it asks what it can do; DHCP has a port below 1024.
 const CAPABILITIES: &[(Capability, &str)] = &[
+    (Capability::DacOverride, "dac_override"),
     (Capability::NetBindService, "net_bind_service"),
     (Capability::Setgid, "setgid"),
     (Capability::Setpcap, "setpcap"),

@@ -134,13 +134,19 @@ fn identity_is_stable_and_well_formed() {
 
 #[test]
 fn processes_need_their_own_namespace_and_some_capabilities() {
-    let all = [Capability::NetBindService, Capability::Setgid, Capability::Setpcap, Capability::Setuid];
+    let all = [
+        Capability::DacOverride,
+        Capability::NetBindService,
+        Capability::Setgid,
+        Capability::Setpcap,
+        Capability::Setuid,
+    ];
     for (own_pids, have, want) in [
         (true, None, Ok(())),
         (true, Some(&all[..]), Ok(())),
         (
             true,
-            Some(&all[..2]),
+            Some(&all[..3]),
             Err("qemu: capabilities: the container lacks setpcap,setuid (--cap-add setpcap,setuid)".to_string()),
         ),
         (

@@ -162,6 +162,17 @@ impl Guest {
     }
 }
 
+/// The guest boots anew: its host key may be another, and no connection to it is one any more. Locks and logs stay, as
+/// an exec may be at work with them.
+pub fn forget(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if !name.as_encoded_bytes().ends_with(b".lock") && !name.as_encoded_bytes().ends_with(b".log") {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Nothing of the user's or the host's configuration, nothing forwarded, nothing asked.
 const OPTIONS: [&str; 23] = [
     "BatchMode=yes",

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::Uid;
 
 pub use command::Job;
-pub use master::Guest;
+pub use master::{Guest, forget};
 
 use crate::error::{Context, Error, Result};
 use crate::launch::Launch;
@@ -34,8 +34,8 @@ const FAILED: i32 = 255;
 const TIMEOUT: Duration = Duration::from_secs(300);
 /// An exec that takes longer to get in says what it waits for.
 const QUIET: Duration = Duration::from_secs(1);
-/// Where programs of the container around the VM are.
-const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where programs of the container around the VM are, our own among them (`crun-qemu-init status`).
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin:/crun-qemu";
 
 /// What an exec is asked for: `[--cwd DIR] [--] USER [CMD…]`.
 #[derive(Debug, PartialEq, Eq)]

@@ -14,6 +14,9 @@ use super::mux::Event;
 use super::watch::Watch;
 use crate::error::{Context, Error, Result};
 
+/// RFC 4253: every sshd takes packets of this many bytes.
+const PACKET: usize = 32_768;
+
 /// Runs the job to its end and returns its status. With a terminal as stdin the job gets one in the guest. `begun` is
 /// called when the guest has taken the job.
 ///
@@ -60,10 +63,19 @@ pub fn run(guest: &Guest, job: &Job, term: Option<Vec<u8>>, mut watch: Watch, be
                 return Ok(status as i32);
             }
             Event::Ended(None) => {
-                return Err(Error::new("exec", "the connection to the guest was lost"));
+                return Err(lost(command.len()));
             }
         }
     }
+}
+
+/// `length` is the command's: dropbear hangs up at one that is longer than a packet.
+fn lost(length: usize) -> Error {
+    let error = Error::new("exec", "the connection to the guest was lost");
+    if length < PACKET {
+        return error;
+    }
+    error.hint(format!("not every sshd takes a command of {length} bytes: pass the data on stdin"))
 }
 
 /// Signals of this kind come by a descriptor from now on.

@@ -9,7 +9,8 @@ const WHAT: &str = "--ignition";
 /// Versions of the specification that are known; what we add is in all of them.
 const VERSIONS: [&str; 7] = ["3.0.0", "3.1.0", "3.2.0", "3.3.0", "3.4.0", "3.5.0", "3.6.0"];
 
-/// Ours alone without `user`. Keys and password go to `user_name`, the image's default user; keys to root as well.
+/// Ours alone without `user`. The password goes to `user_name`, the image's default user; keys to it, to root
+/// and to every user that the configuration names.
 ///
 /// # Errors
 /// When the user's is not JSON, of an unknown version, or not shaped as a configuration.
@@ -19,7 +20,12 @@ pub fn config(identity: &Identity, user_name: &str, user: Option<&[u8]>) -> Resu
         None => Map::from_iter([("ignition".into(), json!({ "version": VERSIONS[0] }))]),
     };
     let users = list(object(&mut config, "passwd")?, "users")?;
-    for name in [user_name, "root"] {
+    // All that the user names: an exec as one of them is what they are named for.
+    let mut names = vec![user_name.to_owned(), "root".into()];
+    names.extend(users.iter().filter_map(|user| user["name"].as_str()).map(String::from));
+    names.sort();
+    names.dedup();
+    for name in &names {
         let keys = list(named(users, "name", name)?, "sshAuthorizedKeys")?;
         keys.extend(identity.public_keys.iter().map(|key| Value::from(key.as_str())));
     }
@@ -111,17 +117,17 @@ mod tests {
             ..Identity::default()
         };
         let user =
-            br#"{"ignition":{"version":"3.3.0"},"passwd":{"users":[{"name":"core","sshAuthorizedKeys":["theirs"]}]}}"#;
+            br#"{"ignition":{"version":"3.3.0"},"passwd":{"users":[{"name":"core","sshAuthorizedKeys":["theirs"]},{"name":"al"}]}}"#;
         assert_eq!(
             config(&identity, "core", Some(user)).unwrap(),
             concat!(
                 r#"{"ignition":{"version":"3.3.0"},"passwd":{"users":[{"name":"core","passwordHash":"$6$x","#,
-                r#""sshAuthorizedKeys":["theirs","ours"]},{"name":"root","sshAuthorizedKeys":["ours"]}]},"#,
+                r#""sshAuthorizedKeys":["theirs","ours"]},{"name":"al","sshAuthorizedKeys":["ours"]},{"name":"root","sshAuthorizedKeys":["ours"]}]},"#,
                 r#""storage":{"files":[{"contents":{"source":"data:,web%0A"},"mode":420,"overwrite":true,"#,
                 r#""path":"/etc/hostname"}]}}"#
             )
         );
-        assert_eq!(users(user).unwrap(), ["core"]);
+        assert_eq!(users(user).unwrap(), ["core", "al"]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the user's options name on the host, read as the caller could and no further.
 
 use std::fs::{File, OpenOptions};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -29,8 +29,13 @@ pub struct CloudInit {
 /// When it is relative, neither `user-data` nor `meta-data` is there, or one of the files cannot be read.
 pub fn cloud_init(dir: &Path) -> Result<CloudInit> {
     absolute("--cloud-init", dir)?;
-    if !dir.metadata().context(format!("--cloud-init {}", dir.display()))?.is_dir() {
-        return Err(Error::new(format!("--cloud-init {}", dir.display()), "not a directory"));
+    let what = format!("--cloud-init {}", dir.display());
+    match dir.metadata() {
+        Ok(metadata) if metadata.is_dir() => {}
+        Ok(_) => return Err(Error::new(what, "not a directory")),
+        // podman takes the system's words for it as "a command that was not found" and says so.
+        Err(e) if e.kind() == ErrorKind::NotFound => return Err(Error::new(what, "no such directory")),
+        Err(e) => return Err(Error::new(what, e.to_string())),
     }
     let read = |name: &str| optional("--cloud-init", &dir.join(name));
     let files = CloudInit {
@@ -40,7 +45,7 @@ pub fn cloud_init(dir: &Path) -> Result<CloudInit> {
         network_config: read("network-config")?,
     };
     if files.user_data.is_none() && files.meta_data.is_none() {
-        return Err(Error::new(format!("--cloud-init {}", dir.display()), "neither user-data nor meta-data is there"));
+        return Err(Error::new(what, "neither user-data nor meta-data is there"));
     }
     Ok(files)
 }
@@ -69,7 +74,8 @@ fn optional(option: &str, path: &Path) -> Result<Option<Vec<u8>>> {
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
     let file: File = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound && path.symlink_metadata().is_err() => return Ok(None),
+        Err(e) if e.kind() == ErrorKind::NotFound && path.symlink_metadata().is_err() => return Ok(None),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Err(Error::new(what(), "a symbolic link to nothing")),
         Err(e) => return Err(Error::new(what(), e.to_string())),
     };
     if !file.metadata().context(what())?.is_file() {

@@ -66,18 +66,18 @@ impl PrivateDir {
         DirBuilder::new().mode(0o755).recursive(true).create(self.join(name)).context(self.join(name).display())
     }
 
-    /// Opens a file of ours for reading if it is there; never through a link, and never something else: an image may
-    /// bring a device of this name, and opening some of those does something.
+    /// Opens a file of ours for reading if it is there: a regular one, for an image may bring anything of this name,
+    /// and devices do things when they are opened.
     pub fn open_file(&self, name: &str) -> Result<Option<File>> {
         let path = self.join(name);
-        if fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
-            return Err(Error::new(path.display().to_string(), "not a regular file"));
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_file() => {}
+            Ok(_) => return Err(Error::new(path.display().to_string(), "not a regular file")),
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e).context(path.display()),
         }
-        match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path) {
-            Ok(file) => Ok(Some(file)),
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e).context(path.display()),
-        }
+        let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path);
+        opened.map(Some).context(path.display())
     }
 
     /// Reads a file of ours if it is there.

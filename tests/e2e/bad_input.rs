@@ -55,7 +55,7 @@ fn listing(root: &Path) -> String {
 /// Runs what has to be refused with `line`, and looks for what is left behind. `hidden` is a file that is not there
 /// meanwhile. The container itself stays, as podman has it, so that its bundle can be looked into.
 #[track_caller]
-fn refused(run: &Run, root: &Path, hidden: Option<&str>, line: &str) {
+pub fn refused(run: &Run, root: &Path, hidden: Option<&str>, line: &str) {
     let before = listing(root);
     let vm = Vm { podman: run.podman, name: unique(LABEL) };
     let output = podman(run, &vm.name, hidden);
@@ -79,7 +79,7 @@ fn podman(run: &Run, name: &str, hidden: Option<&str>) -> Output {
 
 /// Nothing of ours is there of a container that did not start.
 #[track_caller]
-fn nothing_left(vm: &Vm) {
+pub fn nothing_left(vm: &Vm) {
     let id = vm.inspect("{{.ID}}");
     let storage = vm.podman.ok(&["info", "--format", "{{.Store.GraphRoot}} {{.Store.GraphDriverName}}"]);
     let (graph, driver) = storage.split_once(' ').unwrap();

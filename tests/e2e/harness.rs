@@ -227,8 +227,7 @@ impl Vm {
     pub fn wait_for(&self, needle: &str, times: usize) -> String {
         let mut command = self.podman.command();
         command.args(["logs", "-f", &self.name]);
-        let mut console = Console::on_pipes(command);
-        console.expect_times(needle, times)
+        Console::expect_again(command, || self.inspect("{{.State.Running}}") == "true", needle, times)
     }
 
     /// `podman exec` with these arguments after the container's name.
@@ -236,6 +235,13 @@ impl Vm {
         let mut all = vec!["exec", &self.name];
         all.extend(args);
         self.podman.output(&all)
+    }
+
+    /// `podman exec` with options of podman's own, to be run as the test likes.
+    pub fn exec_command(&self, options: &[&str], args: &[&str]) -> Command {
+        let mut command = self.podman.command();
+        command.arg("exec").args(options).arg(&self.name).args(args).stdin(Stdio::null());
+        command
     }
 
     /// `podman exec` that has to succeed: what it printed, trimmed.
@@ -288,6 +294,6 @@ impl Drop for Vm {
             let lines: Vec<_> = logs.lines().collect();
             eprintln!("--- console of {}\n{}\n---", self.name, lines[lines.len().saturating_sub(60)..].join("\n"));
         }
-        self.podman.output(&["rm", "-f", "-i", "-t", "0", &self.name]);
+        self.podman.output(&["rm", "-f", "-i", "-v", "-t", "0", &self.name]);
     }
 }

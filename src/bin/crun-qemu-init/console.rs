@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write, stdin, stdout};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::Duration;
 
 use crun_qemu::error::{Context, Result};
 use crun_qemu::paths;
@@ -13,6 +14,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 const CHUNK: usize = 64 << 10;
 /// Typed ahead on a terminal, in bytes, while the guest takes nothing; more is dropped, as `ctrl-]` must be heard.
 const TYPED_AHEAD: usize = 1 << 20;
+/// Output is gathered for so long before it is passed on: too short to be seen, and QEMU's socket, which is full after
+/// some 250 writes of a byte, holds what a fast guest prints meanwhile.
+const GATHER: Duration = Duration::from_micros(200);
 /// `ctrl-]`.
 const ESCAPE: u8 = 0x1d;
 
@@ -117,7 +121,12 @@ impl Console {
             }
             let Some(serial) = self.serial.as_mut().filter(|_| !self.ended) else { return };
             match self.output.read_from(|buffer| serial.read(buffer)) {
-                Flow::Moved => {}
+                Flow::Moved => {
+                    // QEMU sends byte by byte, and each costs everybody up to the user's terminal a wake-up.
+                    std::thread::sleep(GATHER);
+                    // If the guest is gone by now, the next read says so too.
+                    let _ = self.output.read_from(|buffer| serial.read(buffer));
+                }
                 Flow::Wait => return,
                 Flow::Closed => self.ended = true,
             }
@@ -211,12 +220,12 @@ impl Queue {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Fills the queue, which has to be empty, with one read.
+    /// Adds what one read brings.
     fn read_from(&mut self, read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> Flow {
-        self.bytes.resize(CHUNK, 0);
-        self.gone = 0;
-        let result = read(&mut self.bytes);
-        self.bytes.truncate(*result.as_ref().unwrap_or(&0));
+        let old = self.bytes.len();
+        self.bytes.resize(old + CHUNK, 0);
+        let result = read(&mut self.bytes[old..]);
+        self.bytes.truncate(old + *result.as_ref().unwrap_or(&0));
         flow(result)
     }
 
@@ -245,54 +254,4 @@ fn flow(result: io::Result<usize>) -> Flow {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_byte_once_through_short_writes() {
-        let sent: Vec<u8> = (0..CHUNK as u32 * 3).map(|n| (n % 251) as u8).collect();
-        let (mut source, mut got, mut calls) = (sent.as_slice(), Vec::new(), 0);
-        let mut queue = Queue::default();
-        loop {
-            while !queue.is_empty() {
-                queue.write_to(|bytes| {
-                    calls += 1;
-                    if calls % 3 == 0 {
-                        return Err(io::ErrorKind::WouldBlock.into());
-                    }
-                    let n = bytes.len().min(1000);
-                    got.extend_from_slice(&bytes[..n]);
-                    Ok(n)
-                });
-            }
-            if let Flow::Closed = queue.read_from(|buffer| source.read(buffer)) {
-                break;
-            }
-        }
-        assert!(got == sent, "{} bytes of {}", got.len(), sent.len());
-    }
-
-    #[test]
-    fn a_write_that_would_wait_keeps_the_rest() {
-        let mut queue = Queue::default();
-        queue.push(b"abc");
-        let mut answers = vec![Err(io::ErrorKind::WouldBlock.into()), Ok(1)];
-        assert!(matches!(queue.write_to(|_| answers.pop().expect("two calls")), Flow::Wait));
-        queue.push(b"d");
-        assert_eq!(&queue.bytes[queue.gone..], b"bcd");
-        assert!(matches!(queue.write_to(|_| Err(io::ErrorKind::BrokenPipe.into())), Flow::Closed));
-    }
-
-    #[test]
-    fn escape_only_on_a_terminal() {
-        for (tty, typed, want) in [
-            (true, &b"\x1d"[..], true),
-            (true, b"ab\x1dc", true),
-            (true, b"a]\x1b[\x1c", false),
-            (true, b"", false),
-            (false, b"ab\x1dc", false),
-        ] {
-            assert_eq!(is_escape(tty, typed), want, "{tty} {typed:?}");
-        }
-    }
-}
+mod tests;

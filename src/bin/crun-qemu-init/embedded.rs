@@ -74,25 +74,34 @@ pub fn error(e: virt::error::Error) -> Error {
 pub fn watch(connection: &Connect, tell: impl Fn(News) + 'static) -> Result<()> {
     // A plain function pointer's worth of data: the boxed closure's own address is handed through C.
     let tell: Box<Box<dyn Fn(News)>> = Box::new(Box::new(tell));
+    let tell = Box::into_raw(tell).cast();
     // SAFETY: for the lifecycle event libvirt calls back with the arguments of `lifecycle_event`; the generic type is
     // what its interface asks to cast to.
-    let callback = unsafe {
+    let lifecycle = unsafe {
         std::mem::transmute::<sys::virConnectDomainEventCallback, sys::virConnectDomainEventGenericCallback>(Some(
             lifecycle_event,
         ))
     };
-    // SAFETY: the connection is alive, a null domain stands for all, and the closure is never freed.
-    let id = unsafe {
-        sys::virConnectDomainEventRegisterAny(
-            connection.as_ptr(),
-            std::ptr::null_mut(),
-            sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE as c_int,
-            callback,
-            Box::into_raw(tell).cast(),
-            None,
-        )
-    };
-    if id < 0 { Err(error(virt::error::Error::last_error())) } else { Ok(()) }
+    for (event, callback) in
+        [(sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE, lifecycle), (sys::VIR_DOMAIN_EVENT_ID_REBOOT, Some(reboot_event as _))]
+    {
+        // SAFETY: the connection is alive, a null domain stands for all, the callback is of the event's kind, and the
+        // closure is never freed.
+        let id = unsafe {
+            let all = std::ptr::null_mut();
+            sys::virConnectDomainEventRegisterAny(connection.as_ptr(), all, event as c_int, callback, tell, None)
+        };
+        if id < 0 {
+            return Err(error(virt::error::Error::last_error()));
+        }
+    }
+    Ok(())
+}
+
+unsafe extern "C" fn reboot_event(_: sys::virConnectPtr, _: sys::virDomainPtr, tell: *mut c_void) {
+    // SAFETY: `tell` is the closure that `watch` registered, which is never freed.
+    let tell = unsafe { &*tell.cast::<Box<dyn Fn(News)>>() };
+    tell(News::Rebooted);
 }
 
 unsafe extern "C" fn lifecycle_event(

@@ -45,6 +45,8 @@ pub enum News {
         /// Whether the guest asked for it.
         by_guest: bool,
     },
+    /// The guest, or its firmware, starts over.
+    Rebooted,
     /// An order could not be carried out.
     OrderFailed(Error),
     /// QEMU is gone.
@@ -107,7 +109,7 @@ impl Lifecycle {
             }
             News::StartFailed(error) => self.end(Exit::Failed(error)),
             News::ShuttingDown { by_guest } => self.killed_from_outside = !by_guest,
-            News::OrderFailed(_) => {}
+            News::OrderFailed(_) | News::Rebooted => {}
             News::Stopped(stop) => self.end(self.verdict(stop)),
             News::Lost => self.end(failed("the thread that talks to libvirt is gone")),
         }
@@ -179,6 +181,7 @@ mod tests {
         let cases = [
             ("runs", vec![started()], None),
             ("guest power-off", vec![started(), by_guest(true), stopped(Stop::Shutdown)], Some(0)),
+            ("reboot", vec![started(), Told(N::Rebooted, None)], None),
             ("QEMU got SIGTERM", vec![started(), by_guest(false), stopped(Stop::Shutdown)], Some(1)),
             ("QEMU got SIGKILL", vec![started(), stopped(Stop::Failed)], Some(1)),
             ("panic", vec![started(), stopped(Stop::Crashed)], Some(1)),

@@ -10,6 +10,7 @@ mod probe;
 mod qemu_log;
 mod reaper;
 mod signals;
+mod status;
 mod supervise;
 mod terminal;
 
@@ -33,10 +34,12 @@ fn dispatch(args: &[OsString]) -> i32 {
         [] => supervise::run(),
         ["probe", dir] => status(probe::run(&PathBuf::from(dir), false)),
         ["probe", dir, "--emulated"] => status(probe::run(&PathBuf::from(dir), true)),
+        ["status"] => status(status::print(false)),
+        ["status", "--json"] => status(status::print(true)),
         ["exec", ..] => exec::run(args[1..].to_vec(), |tap| Ok(network::addresses(tap)?.guest.into())),
         _ => status(Err(Error::new(
             "crun-qemu-init",
-            "usage: crun-qemu-init [probe DIR [--emulated] | exec [--cwd DIR] -- USER [CMD…]]",
+            "usage: crun-qemu-init [probe DIR [--emulated] | exec [--cwd DIR] -- USER [CMD…] | status [--json]]",
         ))),
     }
 }

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use crun_qemu::paths;
+
 /// As much of a log's end as is looked at, in bytes; QEMU's last words are a few lines.
 const TAIL: usize = 8 << 10;
 /// As many of QEMU's lines as go into one message.
@@ -17,9 +19,12 @@ pub fn last_words(root: &Path) -> Option<String> {
     essence(&tail)
 }
 
-/// The last of QEMU's own lines in a log; libvirt's, and those that QEMU was started with, are left out.
+/// The last of QEMU's own lines in a log; libvirt's, and those that QEMU was started with, are left out, and so is that
+/// it was us who ended it: that is never the reason.
 fn essence(log: &str) -> Option<String> {
-    let lines: Vec<&str> = log.lines().filter_map(qemu_line).collect();
+    let ours = format!("({})", paths::INIT);
+    let is_news = |line: &&str| !(line.contains("terminating on signal") && line.ends_with(&ours));
+    let lines: Vec<&str> = log.lines().filter_map(qemu_line).filter(is_news).collect();
     let last = &lines[lines.len().saturating_sub(LINES)..];
     (!last.is_empty()).then(|| last.join("; "))
 }
@@ -62,6 +67,14 @@ mod tests {
         let want = "qemu-system-x86_64: warning: old; qemu-system-x86_64: -device x: no such device";
         assert_eq!(essence(log).as_deref(), Some(want));
         assert_eq!(essence("2026-01-02 03:04:07.000+0000: shutting down, reason=failed\n"), None);
+    }
+
+    #[test]
+    fn who_ended_it() {
+        let line = "2026-01-02T03:04:06.000000Z qemu-system-x86_64: terminating on signal 15 from pid";
+        assert_eq!(essence(&format!("{line} 1 (/crun-qemu/crun-qemu-init)\n")), None);
+        let want = "qemu-system-x86_64: terminating on signal 15 from pid 7 (kill)";
+        assert_eq!(essence(&format!("{line} 7 (kill)\n")).as_deref(), Some(want));
     }
 
     #[test]

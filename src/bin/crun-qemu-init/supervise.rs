@@ -6,10 +6,11 @@ use std::path::Path;
 use std::time::Instant;
 
 use crun_qemu::error::{Context, Error, Result};
-use crun_qemu::exec::alive;
+use crun_qemu::exec::{self, alive};
 use crun_qemu::launch::Launch;
 use crun_qemu::network::dhcp;
 use crun_qemu::paths;
+use crun_qemu::status::{Mark, State};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::getpid;
@@ -49,10 +50,11 @@ fn supervise() -> Result<Exit> {
     let _alive = alive::hold(Path::new(paths::ALIVE))?;
     let machine = Machine::start(launch.domain)?;
     let (reaper, life) = (Reaper::default(), Lifecycle::new());
-    Supervisor { signals, console, dhcp, machine, reaper, life, killed: Vec::new() }.run()
+    Supervisor { signals, console, dhcp, machine, reaper, life, killed: Vec::new(), mark: None }.run()
 }
 
-fn read_launch() -> Result<Launch> {
+/// What `create` handed over.
+pub fn read_launch() -> Result<Launch> {
     let text = fs::read_to_string(paths::LAUNCH).context(paths::LAUNCH)?;
     serde_json::from_str(&text).context(paths::LAUNCH)
 }
@@ -71,6 +73,8 @@ struct Supervisor {
     life: Lifecycle,
     /// Daemons of libvirt's that were killed, by whomsoever.
     killed: Vec<Killed>,
+    /// How far the VM is.
+    mark: Option<Mark>,
 }
 
 impl Supervisor {
@@ -132,8 +136,24 @@ impl Supervisor {
             if let News::OrderFailed(error) = &news {
                 say(&error.to_string());
             }
+            if news == News::Rebooted {
+                exec::forget(Path::new(paths::SSH_DIR));
+            }
+            self.mark(&news);
             let order = self.life.news(news);
             self.obey(order);
+        }
+    }
+
+    /// Leaves for others how far the VM is; that it cannot be left does not matter to the VM.
+    fn mark(&mut self, news: &News) {
+        match (news, &mut self.mark) {
+            (News::Started, mark) => *mark = Some(Mark::running()),
+            (News::ShuttingDown { .. }, Some(mark)) => mark.state = State::ShuttingDown,
+            _ => return,
+        }
+        if let Some(mark) = self.mark {
+            let _ = mark.leave(Path::new(paths::STATUS));
         }
     }
 

@@ -1,6 +1,7 @@
 //! The OCI runtime executable: crun's command line, with a VM in place of the container's process.
 
 mod command_line;
+mod doctor;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, OpenOptions};
@@ -29,6 +30,9 @@ fn main() -> ExitCode {
     let command = line.command.map(|index| words[index].to_string_lossy().into_owned());
     let done = match command.as_deref() {
         Some("network") if words.len() == 1 => network_hook(),
+        Some("doctor") if words.len() == 1 => {
+            std::env::current_exe().context("/proc/self/exe").and_then(|exe| doctor::run(crun(), &supervisor(&exe)))
+        }
         Some("options") if words.len() == 1 => {
             print!("{}", options::help());
             Ok(())
@@ -118,7 +122,11 @@ fn network_hook() -> Result<()> {
 }
 
 fn hand_over(words: impl Iterator<Item = impl AsRef<OsStr>>) -> Result<()> {
-    let crun = CRUN.iter().find(|path| Path::new(path).exists()).copied().unwrap_or("crun");
+    let crun = crun();
     let error = Command::new(crun).args(words).exec();
     Err(Error::new(crun, error.to_string()).hint("install the package crun"))
+}
+
+fn crun() -> &'static str {
+    CRUN.iter().find(|path| Path::new(path).exists()).copied().unwrap_or("crun")
 }

@@ -6,7 +6,7 @@ PACKAGES="busybox-static dropbear-bin openssh-sftp-server libtomcrypt1 libtommat
 LIBRARIES="libtomcrypt.so.1 libtommath.so.1 libgmp.so.10 libcrypt.so.1 libz.so.1 libc.so.6"
 MODULES="virtio_pci virtio_blk virtio_net virtio_console virtio-rng virtio_scsi virtio_balloon virtiofs button evdev
     qemu_fw_cfg isofs vfat nls_ascii nls_cp437 nls_utf8 sd_mod sr_mod ata_piix overlay loop squashfs
-    vmw_vsock_virtio_transport vsock crc32c_generic"
+    vmw_vsock_virtio_transport vsock crc32c_generic pvpanic-mmio"
 CMDLINE="console=ttyS0,115200 quiet mitigations=off apparmor=0 audit=0 nokaslr norandmaps tsc=reliable
     cryptomgr.notests random.trust_cpu=on net.ifnames=0 panic=-1"
 

@@ -1,0 +1,34 @@
+//! Prints the VM's status.
+
+use std::path::Path;
+
+use crun_qemu::error::{Context, Result};
+use crun_qemu::status::Status;
+use crun_qemu::{network, paths};
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::InterfaceFlags;
+
+use crate::supervise::read_launch;
+
+/// As a table, or as JSON.
+pub fn print(json: bool) -> Result<()> {
+    let launch = read_launch()?;
+    let mut status = Status::new(&launch.domain, Path::new(paths::STATUS))?;
+    if let Some(tap) = &launch.tap {
+        status.guest_addresses.push(network::addresses(tap)?.guest.to_string());
+    }
+    for interface in getifaddrs().context("network")? {
+        let foreign = interface.flags.contains(InterfaceFlags::IFF_LOOPBACK)
+            || Some(&interface.interface_name) == launch.tap.as_ref();
+        let Some(address) = interface.address.filter(|_| !foreign) else { continue };
+        let v4 = address.as_sockaddr_in().map(|a| a.ip().to_string());
+        let v6 = address.as_sockaddr_in6().map(|a| a.ip()).filter(|ip| !ip.is_unicast_link_local());
+        status.container_addresses.extend(v4.or_else(|| v6.map(|ip| ip.to_string())));
+    }
+    if json {
+        println!("{}", serde_json::to_string(&status).context("status")?);
+    } else {
+        print!("{}", status.table());
+    }
+    Ok(())
+}

@@ -1,0 +1,293 @@
+//! `crun-qemu-init status`: what there is to know of the VM, for `podman exec CONTAINER - crun-qemu-init status`.
+//!
+//! libvirt is embedded in the supervisor and answers nobody else. So the supervisor leaves a mark of how far the VM is,
+//! and the rest is in the domain that it was handed.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use quick_xml::events::{BytesStart, Event};
+use quick_xml::{Reader, XmlVersion};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Result};
+
+/// How far the VM is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Not yet, or not any more: the supervisor has left no mark.
+    Starting,
+    /// The virtual CPUs run.
+    Running,
+    /// The guest or QEMU shuts down.
+    ShuttingDown,
+}
+
+/// The supervisor's mark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// How far the VM is.
+    pub state: State,
+    /// When its virtual CPUs began to run, in seconds since 1970.
+    pub started: u64,
+}
+
+impl Mark {
+    /// The VM runs from now on.
+    pub fn running() -> Self {
+        Self { state: State::Running, started: now() }
+    }
+
+    /// Leaves the mark, in one step.
+    ///
+    /// # Errors
+    /// When `path` cannot be written.
+    pub fn leave(self, path: &Path) -> Result<()> {
+        let new = path.with_extension("new");
+        let text = serde_json::to_vec(&self).context("status")?;
+        std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, path)).context(path.display())
+    }
+
+    fn read(path: &Path) -> Option<Self> {
+        serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+    }
+}
+
+/// A disk of the VM.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Disk {
+    /// Its name in the domain, which is the guest's for it most of the time.
+    pub name: String,
+    /// File or device, in the container.
+    pub source: String,
+    /// `qcow2` or `raw`.
+    pub format: String,
+    /// The guest cannot write.
+    pub read_only: bool,
+    /// Bytes that it takes on the host, where it is a file.
+    pub allocated: Option<u64>,
+}
+
+/// All that is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// The domain's name.
+    pub name: String,
+    /// How far the VM is.
+    pub state: State,
+    /// Seconds that its virtual CPUs have run.
+    pub uptime: Option<u64>,
+    /// `kvm` or `tcg`.
+    pub accelerator: String,
+    /// Virtual CPUs.
+    pub vcpus: u64,
+    /// The guest's memory in bytes.
+    pub memory: u64,
+    /// Disks.
+    pub disks: Vec<Disk>,
+    /// Where the guest is, seen from the container.
+    pub guest_addresses: Vec<String>,
+    /// Where the container is, seen from outside: the way to the guest.
+    pub container_addresses: Vec<String>,
+}
+
+impl Status {
+    /// Puts it together from the domain's XML and the supervisor's mark at `mark`.
+    ///
+    /// # Errors
+    /// When the domain is not XML.
+    pub fn new(domain: &str, mark: &Path) -> Result<Self> {
+        let mut status = parse(domain)?;
+        if let Some(mark) = Mark::read(mark) {
+            status.state = mark.state;
+            status.uptime = Some(now().saturating_sub(mark.started));
+        }
+        for disk in &mut status.disks {
+            use std::os::unix::fs::MetadataExt;
+            disk.allocated = Path::new(&disk.source).metadata().ok().filter(|m| m.is_file()).map(|m| m.blocks() * 512);
+        }
+        Ok(status)
+    }
+
+    /// For people.
+    pub fn table(&self) -> String {
+        let state = serde_json::to_value(self.state).ok();
+        let mut rows = vec![
+            ("name", self.name.clone()),
+            ("state", state.as_ref().and_then(|s| s.as_str()).unwrap_or_default().to_owned()),
+            ("uptime", self.uptime.map_or_else(|| "-".into(), time)),
+            ("accelerator", self.accelerator.clone()),
+            ("vcpus", self.vcpus.to_string()),
+            ("memory", size(self.memory)),
+        ];
+        for disk in &self.disks {
+            let mode = if disk.read_only { "read-only" } else { "writable" };
+            let allocated = disk.allocated.map(|n| format!(" {} allocated", size(n))).unwrap_or_default();
+            rows.push(("disk", format!("{} {} {mode} {}{allocated}", disk.name, disk.format, disk.source)));
+        }
+        rows.extend(self.guest_addresses.iter().map(|address| ("guest", address.clone())));
+        rows.extend(self.container_addresses.iter().map(|address| ("container", address.clone())));
+        rows.iter().fold(String::new(), |mut text, (name, value)| {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{name:<12} {value}");
+            text
+        })
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+/// `1d 02:03:04`.
+fn time(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    let clock = format!("{:02}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60);
+    if days > 0 { format!("{days}d {clock}") } else { clock }
+}
+
+fn size(bytes: u64) -> String {
+    let mut size = bytes as f64;
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if size < 1024.0 {
+            return format!("{} {unit}", (size * 10.0).round() / 10.0);
+        }
+        size /= 1024.0;
+    }
+    format!("{} TiB", (size * 10.0).round() / 10.0)
+}
+
+/// What the domain's XML says; not all that libvirt would take, but all that is in ours.
+fn parse(domain: &str) -> Result<Status> {
+    let mut status = Status {
+        name: String::new(),
+        state: State::Starting,
+        uptime: None,
+        accelerator: String::new(),
+        vcpus: 0,
+        memory: 0,
+        disks: Vec::new(),
+        guest_addresses: Vec::new(),
+        container_addresses: Vec::new(),
+    };
+    let mut reader = Reader::from_str(domain);
+    let mut path: Vec<String> = Vec::new();
+    let mut unit = 1;
+    loop {
+        let event = reader.read_event().context("domain")?;
+        match &event {
+            Event::Start(element) | Event::Empty(element) => {
+                path.push(element.name().as_ref().to_owned());
+                match path.join("/").as_str() {
+                    "domain" => status.accelerator = accelerator(&attribute(element, "type")),
+                    "domain/memory" => unit = bytes_of(&attribute(element, "unit")),
+                    "domain/devices/disk" => status.disks.push(Disk::default()),
+                    place => {
+                        if let (Some(part), Some(disk)) =
+                            (place.strip_prefix("domain/devices/disk/"), status.disks.last_mut())
+                        {
+                            part_of_disk(disk, part, element);
+                        }
+                    }
+                }
+                if matches!(event, Event::Empty(_)) {
+                    path.pop();
+                }
+            }
+            Event::Text(text) => {
+                let text = text.xml10_content();
+                match path.join("/").as_str() {
+                    "domain/name" => status.name.push_str(&text),
+                    "domain/vcpu" => status.vcpus = text.trim().parse().unwrap_or(0),
+                    "domain/memory" => status.memory = text.trim().parse::<u64>().unwrap_or(0).saturating_mul(unit),
+                    _ => {}
+                }
+            }
+            Event::End(_) => drop(path.pop()),
+            Event::Eof => return Ok(status),
+            _ => {}
+        }
+    }
+}
+
+/// `part` is the element's path below the disk: a backing file has a source too.
+fn part_of_disk(disk: &mut Disk, part: &str, element: &BytesStart) {
+    match part {
+        "driver" => disk.format = attribute(element, "type"),
+        "source" => {
+            let names = ["file", "dev"].map(|name| attribute(element, name));
+            disk.source = names.into_iter().find(|name| !name.is_empty()).unwrap_or_default();
+        }
+        "target" => disk.name = attribute(element, "dev"),
+        "readonly" => disk.read_only = true,
+        _ => {}
+    }
+}
+
+fn attribute(element: &BytesStart, name: &str) -> String {
+    let attribute = element.try_get_attribute(name).ok().flatten();
+    attribute
+        .and_then(|a| a.normalized_value(XmlVersion::Implicit1_0).ok())
+        .map(|value| value.into_owned())
+        .unwrap_or_default()
+}
+
+fn accelerator(kind: &str) -> String {
+    if kind == "qemu" { "tcg".into() } else { kind.into() }
+}
+
+/// libvirt's units; without one it means KiB.
+fn bytes_of(unit: &str) -> u64 {
+    match unit {
+        "b" | "bytes" => 1,
+        "MiB" | "M" => 1 << 20,
+        "GiB" | "G" => 1 << 30,
+        _ => 1 << 10,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOMAIN: &str = r#"<domain type="qemu"><name>ab</name><memory unit="b">805306368</memory><vcpu>2</vcpu>
+        <devices><disk type="file" device="disk"><driver name="qemu" type="qcow2"/><source file="/nowhere/x&amp;y"/>
+        <backingStore type="file"><format type="raw"/><source file="/image"/><backingStore/></backingStore>
+        <target dev="vda" bus="virtio"/></disk><disk><driver type="raw"/><source dev="/dev/y"/><target dev="vdb"/>
+        <readonly/></disk></devices></domain>"#;
+
+    #[test]
+    fn as_a_table_and_as_json() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("status");
+        assert_eq!(Status::new(DOMAIN, &path).unwrap().state, State::Starting);
+        Mark { state: State::ShuttingDown, started: now() - 90_061 }.leave(&path).unwrap();
+        let mut status = Status::new(DOMAIN, &path).unwrap();
+        assert!((90_061..90_100).contains(&status.uptime.unwrap()));
+        status.uptime = Some(90_061);
+        status.disks[0].allocated = Some(1536);
+        status.guest_addresses.push("10.0.99.2".into());
+        status.container_addresses.push("10.88.0.2".into());
+        let table = "name         ab
+state        shutting-down
+uptime       1d 01:01:01
+accelerator  tcg
+vcpus        2
+memory       768 MiB
+disk         vda qcow2 writable /nowhere/x&y 1.5 KiB allocated
+disk         vdb raw read-only /dev/y
+guest        10.0.99.2
+container    10.88.0.2
+";
+        assert_eq!(status.table(), table);
+        let json = concat!(
+            r#"{"name":"ab","state":"shutting-down","uptime":90061,"accelerator":"tcg","vcpus":2,"#,
+            r#""memory":805306368,"disks":[{"name":"vda","source":"/nowhere/x&y","format":"qcow2","read_only":false,"#,
+            r#""allocated":1536},{"name":"vdb","source":"/dev/y","format":"raw","read_only":true,"allocated":null}],"#,
+            r#""guest_addresses":["10.0.99.2"],"container_addresses":["10.88.0.2"]}"#
+        );
+        assert_eq!(serde_json::to_string(&status).unwrap(), json);
+    }
+}

@@ -1,0 +1,108 @@
+//! First-boot options that are wrong: each is refused by `podman run` itself, with one line.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use crate::harness::{Form, Podman, Run, directory, rootfs, run};
+
+/// Files to name, right ones and wrong ones.
+fn files(dir: &Path) {
+    let dirs = ["empty", "fifo", "socket", "device", "dangling", "loop", "kind", "gzip", "meta", "long", "good"];
+    dirs.iter().for_each(|name| fs::create_dir(dir.join(name)).unwrap());
+    run("mkfifo", &[dir.join("fifo/user-data").to_str().unwrap()]);
+    drop(UnixListener::bind(dir.join("socket/user-data")).unwrap());
+    symlink("/dev/zero", dir.join("device/user-data")).unwrap();
+    symlink("nothing", dir.join("dangling/user-data")).unwrap();
+    symlink("user-data", dir.join("loop/user-data")).unwrap();
+    let long = vec![b'#'; (16 << 20) + 1];
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOu5lPAOd2WEWCGcrKkN5uL8ug5xgE9jaRjXIUdta+MW me\n";
+    for (name, content) in [
+        ("kind/user-data", &b"users: []\n"[..]),
+        ("gzip/user-data", b"\x1f\x8b\x08nonsense"),
+        ("meta/meta-data", b"- a\n- list\n"),
+        ("long/user-data", &long),
+        ("good/user-data", b"#cloud-config\n{}\n"),
+        ("butane.yaml", b"variant: fcos\nversion: 1.5.0\n"),
+        ("not.ign", b"hello\n"),
+        ("old.ign", br#"{"ignition":{"version":"2.2.0"}}"#),
+        ("shape.ign", br#"{"ignition":{"version":"3.4.0"},"passwd":[]}"#),
+        ("long.ign", &long),
+        ("id", b"-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA\n"),
+        ("id.ppk", b"PuTTY-User-Key-File-3: ssh-ed25519\n"),
+        ("empty.pub", b"# nothing\n"),
+        ("id.pub", key.as_bytes()),
+        ("bad.pub", b"ssh-ed25519 xyz\n"),
+    ] {
+        fs::write(dir.join(name), content).unwrap();
+    }
+}
+
+#[test]
+fn each_wrong_input_has_its_line() {
+    let dir = directory();
+    files(dir.path());
+    let root = rootfs(Podman::Rootful, "tiny");
+    let what = ["--rootfs", root.path().to_str().unwrap()];
+    let relative = "a relative path, and the engine does not tell from which directory (give an absolute path)";
+    let versions = "known are 3.0.0, 3.1.0, 3.2.0, 3.3.0, 3.4.0, 3.5.0, 3.6.0";
+    let private = "this is a PRIVATE key, which must never reach a guest (give the file that ends in .pub)";
+    let kinds = "it begins with #cloud-config, #!, ## template: jinja, #include, or a MIME header";
+    let password = "empty, or with a newline or another control character";
+    // An option, its value with @ for the directory, and the line after `qemu: OPTION`.
+    let table: &[(&str, &str, String)] = &[
+        ("--cloud-init", "rel/dir", format!(" rel/dir: {relative}")),
+        ("--cloud-init", "", format!(" : {relative}")),
+        ("--cloud-init", "@/absent", " @/absent: no such directory".into()),
+        ("--cloud-init", "@/id.pub", " @/id.pub: not a directory".into()),
+        ("--cloud-init", "@/empty", " @/empty: neither user-data nor meta-data is there".into()),
+        ("--cloud-init", "@/fifo", " @/fifo/user-data: not a regular file".into()),
+        ("--cloud-init", "@/socket", " @/socket/user-data: No such device or address (os error 6)".into()),
+        ("--cloud-init", "@/device", " @/device/user-data: not a regular file".into()),
+        ("--cloud-init", "@/dangling", " @/dangling/user-data: a symbolic link to nothing".into()),
+        ("--cloud-init", "@/loop", " @/loop/user-data: Too many levels of symbolic links (os error 40)".into()),
+        ("--cloud-init", "@/kind", format!(" user-data: of no kind that cloud-init knows ({kinds})")),
+        ("--cloud-init", "@/gzip", " user-data: gzip data that cannot be unpacked, or is larger than 16 MiB".into()),
+        ("--cloud-init", "@/meta", " meta-data: not a mapping of names to plain values".into()),
+        ("--cloud-init", "@/long", " @/long/user-data: larger than 16 MiB".into()),
+        ("--ignition", "a.ign", format!(" a.ign: {relative}")),
+        ("--ignition", "@/absent", " @/absent: no such file".into()),
+        ("--ignition", "@/empty", " @/empty: not a regular file".into()),
+        ("--ignition", "@/fifo/user-data", " @/fifo/user-data: not a regular file".into()),
+        ("--ignition", "@/long.ign", " @/long.ign: larger than 16 MiB".into()),
+        (
+            "--ignition",
+            "@/butane.yaml",
+            ": a Butane configuration, which is YAML (translate it: butane --strict FILE)".into(),
+        ),
+        ("--ignition", "@/not.ign", ": not JSON: expected value at line 1 column 1".into()),
+        ("--ignition", "@/old.ign", format!(": ignition.version is \"2.2.0\" ({versions})")),
+        ("--ignition", "@/shape.ign", ": passwd is not what the specification says".into()),
+        ("--ssh-key", "id.pub", format!(" id.pub: {relative}")),
+        ("--ssh-key", "@/absent", " @/absent: no such file".into()),
+        ("--ssh-key", "@/id", format!(": {private}")),
+        ("--ssh-key", "@/id.ppk", format!(": {private}")),
+        ("--ssh-key", "@/empty.pub", ": no public key in it".into()),
+        ("--password", "a\nb", format!(": {password}")),
+        ("--password", "", format!(": {password}")),
+    ];
+    let dir = dir.path().to_str().unwrap();
+    let mut wrong = Vec::new();
+    for (option, value, want) in table {
+        let value = value.replace('@', dir);
+        let run = Run {
+            podman: Podman::Rootful,
+            form: Form::BuildTree,
+            podman_options: &[],
+            what: &what,
+            options: &[option, &value],
+        };
+        let (status, said) = run.refused();
+        let want = format!(": qemu: {option}{}\n", want.replace('@', dir));
+        if !matches!(status, Some(125..=127)) || !said.ends_with(&want) || said.lines().count() != 1 {
+            wrong.push(format!("{option} {value:?}: {status:?}\n  said {said:?}\n  want {want:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
