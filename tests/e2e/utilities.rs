@@ -35,7 +35,7 @@ const EXTRACT: &str = "extract-vm-image.sh";
 struct Tags(Vec<String>);
 
 impl Tags {
-    fn new(&mut self) -> String {
+    fn another(&mut self) -> String {
         self.0.push(format!("localhost/{}:x", unique("crun-qemu-test")));
         self.0.last().unwrap().clone()
     }
@@ -69,7 +69,7 @@ fn what_was_packaged_comes_out_again() {
     fs::write(at("raw.img"), [1; 4096]).unwrap();
     fs::File::options().append(true).open(at("raw.img")).unwrap().set_len(64 << 20).unwrap();
     for (image, inside) in [("a b.qcow2", "disk/disk.qcow2"), ("raw.img", "disk/disk.raw")] {
-        let tag = tags.new();
+        let tag = tags.another();
         let before = names(dir.path());
         works(PACKAGE, &[&at(image), &tag]);
         assert_eq!(names(dir.path()), before, "something was left beside the image");
@@ -99,7 +99,7 @@ fn what_was_packaged_comes_out_again() {
         fs::remove_file(at("out")).unwrap();
     }
     // A sparse file does not become a full one.
-    let tag = tags.new();
+    let tag = tags.another();
     works(PACKAGE, &[&at("raw.img"), &tag]);
     works(EXTRACT, &[&tag, &at("sparse")]);
     let blocks = std::os::unix::fs::MetadataExt::blocks(&fs::metadata(at("sparse")).unwrap());
@@ -141,7 +141,7 @@ fn what_is_no_vm_image_is_not_packaged() {
     ];
     let before = names(dir.path());
     for (name, why) in cases {
-        let tag = tags.new();
+        let tag = tags.another();
         refuses(PACKAGE, &[&at(name), &tag], &format!("{}: {why}", at(name)));
         assert!(!Podman::Rootful.output(&["image", "exists", &tag]).status.success(), "{name}");
     }
@@ -161,7 +161,7 @@ fn what_holds_no_single_vm_image_is_not_extracted() {
         ("mkfifo x", "/x is not a regular file"),
     ];
     for (make, why) in cases {
-        let (root, tag) = (directory(), tags.new());
+        let (root, tag) = (directory(), tags.another());
         let make = format!("cd {} && {make} && tar -c . | podman import -q - {tag}", root.path().display());
         run("sh", &["-c", &make]);
         let (success, message) = script(EXTRACT, &[&tag, &out]);
