@@ -1,7 +1,7 @@
 #!/bin/bash
 # Usage: test.sh [NAME...]
 # Runs all tests, or those whose names contain one of NAME, everything being installed (make test sees to that), and
-# ends with a summary: passed, failed, skipped. End-to-end tests take one guest at a time; TEST_THREADS=N makes it N.
+# ends with a summary: passed, failed, skipped. End-to-end tests run two at a time; TEST_THREADS=N makes it N.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 case ${1-} in -h | --help) usage; exit ;; esac
@@ -38,7 +38,7 @@ tests --lib --bins -- "$@"
 tests --doc -- "$@"
 if compgen -G 'tests/*.rs' >/dev/null || compgen -G 'tests/*/main.rs' >/dev/null; then
     say "end-to-end tests"
-    tests --test '*' -- --test-threads="${TEST_THREADS:-1}" "$@"
+    tests --test '*' -- --test-threads="${TEST_THREADS:-2}" "$@"
 fi
 
 # A test that cannot run here says "SKIP: name: why" and returns: to the test harness it has passed.
