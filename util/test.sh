@@ -20,6 +20,7 @@ sweep() {
     podman network ls -q --filter $label | xargs -r podman network rm -f
     podman volume ls -q --filter $label | xargs -r podman volume rm -f
     podman images -q --filter $label | xargs -r podman rmi -f
+    podman images -q --filter 'reference=localhost/crun-qemu-test-*' | xargs -r podman rmi -f
 }
 sweep >/dev/null || say "what an earlier run left behind could not all be removed"
 
