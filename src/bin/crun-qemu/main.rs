@@ -37,6 +37,15 @@ fn main() -> ExitCode {
             print!("{}", options::help());
             Ok(())
         }
+        None if words == ["--help"] => {
+            println!("crun-qemu: an OCI runtime that runs VM disk images; see crun-qemu(1).\n");
+            println!("  crun-qemu options    lists the options that follow an image in podman run");
+            println!("  crun-qemu doctor     says what this host has and lacks\n");
+            println!("Options that follow an image and the empty argument after it:\n{}", options::help());
+            println!("All other commands and options are crun's own:\n");
+            // crun adds its part to the same stream.
+            std::io::stdout().flush().context("stdout").and_then(|()| hand_over(words.iter()))
+        }
         Some("create" | "run") => create(&words, &line),
         Some("exec") => exec(&words, &line),
         _ => hand_over(words.iter()),
