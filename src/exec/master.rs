@@ -21,6 +21,8 @@ use super::{alive, reach};
 use crate::error::{Context, Error, Result};
 
 const SSH: &str = "/usr/bin/ssh";
+/// The mark of a guest that has let somebody in.
+const ENTERED: &str = "entered";
 /// Masters of one user: with ten sessions on each this is far beyond what a guest is asked for.
 const ROW: usize = 64;
 /// A guest that has just begun to answer may not have its users yet, or keep them out until it has booted
@@ -78,6 +80,11 @@ impl Guest {
         Err(Error::new("exec", "the guest's sshd takes no more sessions"))
     }
 
+    /// Whether this guest has let somebody in since it booted: then a refusal is one.
+    pub fn was_entered(&self) -> bool {
+        self.dir.join(ENTERED).exists()
+    }
+
     /// Path of a control socket: short, whatever the user's name (108 bytes at most, 17 of them ssh's own suffix).
     fn socket(&self, i: usize) -> PathBuf {
         let digest = Sha256::digest(self.user.as_bytes());
@@ -92,17 +99,15 @@ impl Guest {
         if let Ok(client) = Client::connect(&socket) {
             return Ok(client);
         }
-        // Its presence says that this guest has let somebody in before: then a refusal is one.
-        let entered = self.dir.join("entered");
         let mut settling = None;
-        if !entered.exists() {
+        if !self.was_entered() {
             reach::wait(self.address, &self.alive, self.deadline)?;
             settling = Some(Instant::now() + SETTLING);
         }
         loop {
             let why = match self.start(&socket, &socket.with_extension(format!("{i}.log")), i > 0) {
                 Ok(client) => {
-                    let _ = File::create(&entered);
+                    let _ = File::create(self.dir.join(ENTERED));
                     return Ok(client);
                 }
                 Err(Refusal::Other(e)) => return Err(e),

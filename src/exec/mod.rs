@@ -32,8 +32,9 @@ use crate::paths;
 const FAILED: i32 = 255;
 /// How long an exec waits for the guest's sshd: an emulated guest with slow disks boots in a few minutes.
 const TIMEOUT: Duration = Duration::from_secs(300);
-/// An exec that takes longer to get in says what it waits for.
-const QUIET: Duration = Duration::from_secs(1);
+/// An exec that takes longer to get in says what it waits for: into a guest that may still boot, and into one that has
+/// let somebody in before, of which a handshake under load takes seconds.
+const QUIET: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 /// Where programs of the container around the VM are, our own among them (`crun-qemu-init status`).
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin:/crun-qemu";
 
@@ -105,7 +106,8 @@ pub fn in_guest(guest: &Guest, job: &Job, term: Option<Vec<u8>>) -> Result<i32> 
     }
     // The watcher first: it is forked, which wants a single thread.
     let watch = watch::Watch::start(guest, &job.token)?;
-    let notice = Notice::after(QUIET, format!("qemu: waiting for the guest's sshd at {}", guest.address));
+    let quiet = if guest.was_entered() { QUIET.1 } else { QUIET.0 };
+    let notice = Notice::after(quiet, format!("qemu: waiting for the guest's sshd at {}", guest.address));
     session::run(guest, job, term, watch, || drop(notice))
 }
 

@@ -141,15 +141,20 @@ fn ends_of_a_vm_by_itself() {
 
     vm.podman.ok(&["start", &vm.name]);
     vm.wait_for(READY.trim(), 3);
+    let _console = tell(&vm, OFF);
+    assert_eq!(vm.wait(), 0);
+}
+
+#[test]
+fn qemu_is_killed() {
+    let root = rootfs(Podman::Rootful, "tiny");
+    let what = ["--rootfs", root.path().to_str().unwrap()];
+    let vm = tiny(Podman::Rootful, Form::BuildTree, &what, &[]).detached();
+    vm.wait_for("TINY READY", 1);
     kill(Pid::from_raw(qemu(&vm)), Signal::SIGKILL).unwrap();
     assert_eq!(vm.wait(), 1);
     let logs = vm.logs();
     assert!(logs.contains("qemu: the VM: QEMU ended unexpectedly") && logs.contains("killed by SIGKILL"), "{logs}");
-
-    vm.podman.ok(&["start", &vm.name]);
-    vm.wait_for(READY.trim(), 4);
-    let _console = tell(&vm, OFF);
-    assert_eq!(vm.wait(), 0);
 }
 
 /// Before the guest listens to the button, as in the firmware, a stop takes no longer than podman grants.
