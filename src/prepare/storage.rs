@@ -5,13 +5,11 @@ use std::path::{Path, PathBuf};
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
 
 use crate::request::Request;
-
-/// Our directory in a writable layer.
-const LAYER_DIR: &str = ".crun-qemu";
+use crate::rootfs::PRIVATE;
 
 /// The directory for overlay and record in the container's own layer; `None` where the bundle is the place.
 pub fn layer(bundle: &Path, root: &Path, request: &Request) -> Option<PathBuf> {
-    (!request.root_readonly && is_layer(bundle, root, request)).then(|| root.join(LAYER_DIR))
+    (!request.root_readonly && is_layer(bundle, root, request)).then(|| root.join(PRIVATE))
 }
 
 /// Whether `root` is a layer that the engine made for this container, rather than a directory of the user's.
