@@ -1,54 +1,24 @@
 //! The libvirt domain of a plan. Pure; every path is one inside the container.
 
-use std::io;
+mod xml;
 
-use quick_xml::Writer;
-use quick_xml::events::{BytesEnd, BytesStart, BytesText, Event};
+use std::io;
 
 use crate::paths;
 use crate::plan::{Accelerator, Firmware, Network, Plan};
 use crate::request::ports::Protocol;
+use xml::Xml;
 
 /// The XML document. `oem_strings` go into the SMBIOS tables, where systemd looks for credentials.
 pub fn xml(plan: &Plan, oem_strings: &[String]) -> String {
-    let mut xml = Xml(Writer::new_with_indent(Vec::new(), b' ', 2));
+    let mut xml = Xml::new();
     // Writing into a Vec cannot fail.
     let _ = domain(&mut xml, plan, oem_strings);
-    String::from_utf8_lossy(&xml.0.into_inner()).into_owned() + "\n"
+    xml.finish()
 }
 
 /// Of the elements that hold QEMU's own options.
 const QEMU_NAMESPACE: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
-
-type Attributes<'a> = &'a [(&'a str, &'a str)];
-
-/// Elements by name, attributes and content; escaping is quick-xml's.
-struct Xml(Writer<Vec<u8>>);
-
-impl Xml {
-    fn empty(&mut self, name: &str, attributes: Attributes) -> io::Result<()> {
-        self.0.write_event(Event::Empty(BytesStart::new(name).with_attributes(attributes.iter().copied())))
-    }
-
-    fn text(&mut self, name: &str, attributes: Attributes, text: &str) -> io::Result<()> {
-        let start = BytesStart::new(name).with_attributes(attributes.iter().copied());
-        self.0.write_event(Event::Start(start))?;
-        self.0.write_event(Event::Text(BytesText::new(text)))?;
-        self.0.write_event(Event::End(BytesEnd::new(name)))
-    }
-
-    fn parent(
-        &mut self,
-        name: &str,
-        attributes: Attributes,
-        children: impl FnOnce(&mut Self) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let start = BytesStart::new(name).with_attributes(attributes.iter().copied());
-        self.0.write_event(Event::Start(start))?;
-        children(self)?;
-        self.0.write_event(Event::End(BytesEnd::new(name)))
-    }
-}
 
 fn domain(xml: &mut Xml, plan: &Plan, oem_strings: &[String]) -> io::Result<()> {
     let (kind, cpu) = match plan.accelerator {

@@ -1,0 +1,180 @@
+//! Every decision about the VM. Pure: reads no file, starts no process.
+
+mod identity;
+mod mounts;
+mod network;
+mod size;
+
+use std::net::SocketAddr;
+
+use oci_spec::runtime::Capability;
+
+use crate::error::{Error, Result};
+use crate::host::{Host, Uefi};
+use crate::image::Format;
+use crate::request::Request;
+use crate::request::options::Firmware as Wanted;
+use crate::request::ports::Port;
+
+pub use size::DEFAULT_MEMORY;
+
+/// The VM as it will be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// libvirt's name for the domain.
+    pub name: String,
+    /// Stable for the container's life: the guest sees it as the machine's serial number.
+    pub uuid: String,
+    /// The guest's host name.
+    pub hostname: String,
+    /// What runs the guest's code.
+    pub accelerator: Accelerator,
+    /// QEMU's executable.
+    pub emulator: String,
+    /// Virtual CPUs.
+    pub vcpus: u32,
+    /// Guest memory, bytes.
+    pub memory: u64,
+    /// What boots the disk.
+    pub firmware: Firmware,
+    /// Format of the image below the overlay.
+    pub image_format: Format,
+    /// How the guest reaches the network.
+    pub network: Network,
+    /// Hardware address of the guest's network card.
+    pub mac: String,
+    /// The engine's mounts that the container keeps, as indices.
+    pub kept_mounts: Vec<usize>,
+    /// What the user should know, one line each.
+    pub warnings: Vec<String>,
+}
+
+/// What runs the guest's code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accelerator {
+    /// The host's CPU.
+    Kvm,
+    /// QEMU's translator.
+    Tcg,
+}
+
+/// What boots the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Firmware {
+    /// SeaBIOS, QEMU's default.
+    Bios,
+    /// OVMF and the container's own copy of its variables.
+    Uefi(Uefi),
+}
+
+/// How the guest reaches the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Network {
+    /// A tap in the container's own network namespace.
+    Tap {
+        /// Its name.
+        name: String,
+        /// Whether the kernel moves the packets.
+        vhost: bool,
+    },
+    /// QEMU's user network: QEMU is the guest's router and talks to the world as any process of the container does, so
+    /// that nothing of it is left in the network namespace when it is gone.
+    User {
+        /// Where QEMU listens for the guest's sshd.
+        ssh: SocketAddr,
+        /// Where QEMU listens besides, for the guest's ports of the same numbers.
+        ports: Vec<Port>,
+    },
+}
+
+/// What the image itself says, found by looking at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageFacts {
+    /// Its format.
+    pub format: Format,
+    /// Whether its boot sector can be booted by a BIOS; not looked at where `--firmware` decides.
+    pub bios_bootable: bool,
+}
+
+/// Decides. `id` is the container's.
+///
+/// # Errors
+/// Sizes that no VM can have, and firmware that the host lacks.
+pub fn plan(id: &str, request: &Request, host: &Host, image: ImageFacts) -> Result<Plan> {
+    own_processes(request)?;
+    let digest = identity::digest(id);
+    let mut warnings = Vec::new();
+    Ok(Plan {
+        name: id.chars().take(12).collect(),
+        uuid: identity::uuid(digest),
+        hostname: request.hostname.clone().unwrap_or_else(|| id.chars().take(12).collect()),
+        accelerator: accelerator(request, host, &mut warnings),
+        emulator: host.emulator.clone(),
+        vcpus: size::vcpus(request, host)?,
+        memory: size::memory(request)?,
+        firmware: firmware(request.options.firmware, host, image)?,
+        image_format: image.format,
+        network: network::network(request, host, id, digest, &mut warnings),
+        mac: identity::mac(digest),
+        kept_mounts: mounts::kept(&request.mounts)?,
+        warnings,
+    })
+}
+
+/// What the processes around the VM need of the container.
+fn own_processes(request: &Request) -> Result<()> {
+    if !request.own_pids {
+        // Engines stop such a container by a signal to each of its processes, QEMU too, and kill but its first one.
+        let why = "the VM would be stopped without a shutdown of the guest, and a kill would leave QEMU running";
+        return Err(Error::new("--pid=host", why).hint("a VM has no use for the host's processes: leave it out"));
+    }
+    let Some(capabilities) = &request.capabilities else { return Ok(()) };
+    let missing = CAPABILITIES.iter().filter(|(capability, _)| !capabilities.contains(capability));
+    let missing: Vec<_> = missing.map(|(_, name)| *name).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let missing = missing.join(",");
+    Err(Error::new("capabilities", format!("the container lacks {missing}")).hint(format!("--cap-add {missing}")))
+}
+
+/// libvirt starts QEMU with a change of user, group and capabilities, even to what they are, and lets it override file
+/// modes when it asks what it can do; DHCP has a port below 1024.
+const CAPABILITIES: &[(Capability, &str)] = &[
+    (Capability::DacOverride, "dac_override"),
+    (Capability::NetBindService, "net_bind_service"),
+    (Capability::Setgid, "setgid"),
+    (Capability::Setpcap, "setpcap"),
+    (Capability::Setuid, "setuid"),
+];
+
+fn accelerator(request: &Request, host: &Host, warnings: &mut Vec<String>) -> Accelerator {
+    if request.options.emulated {
+        return Accelerator::Tcg;
+    }
+    match &host.kvm {
+        Ok(()) => Accelerator::Kvm,
+        Err(why) => {
+            let line = Error::new("/dev/kvm", why)
+                .hint("the CPU is emulated, which is slow; --emulated says that this is meant");
+            warnings.push(line.to_string());
+            Accelerator::Tcg
+        }
+    }
+}
+
+fn firmware(wanted: Wanted, host: &Host, image: ImageFacts) -> Result<Firmware> {
+    match wanted {
+        Wanted::Bios => return Ok(Firmware::Bios),
+        Wanted::Auto if image.bios_bootable => return Ok(Firmware::Bios),
+        Wanted::Auto | Wanted::Uefi => {}
+    }
+    match &host.uefi {
+        Some(uefi) => Ok(Firmware::Uefi(uefi.clone())),
+        None => Err(Error::new("UEFI firmware", "this host has none")
+            .hint("install the package ovmf (Debian) or edk2-ovmf (Fedora), or use --firmware bios")),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

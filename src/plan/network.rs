@@ -1,0 +1,34 @@
+//! How the guest reaches the network.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use super::Network;
+use crate::error::Error;
+use crate::host::Host;
+use crate::paths;
+use crate::request::Request;
+use crate::request::ports::Port;
+
+pub(super) fn network(request: &Request, host: &Host, id: &str, digest: u128, warnings: &mut Vec<String>) -> Network {
+    let why = match (request.own_network, &host.tun) {
+        (true, Ok(())) => return Network::Tap { name: crate::network::tap_name(id), vhost: host.vhost_net },
+        (true, Err(why)) => format!("/dev/net/tun: {why}"),
+        (false, _) => "the container shares one".to_string(),
+    };
+    let ports = request.options.ports.clone();
+    let reached = match &*ports {
+        [] => "nothing reaches it, unless --port names ports".to_string(),
+        ports => format!("only port {} reaches it", ports.iter().map(Port::to_string).collect::<Vec<_>>().join(", ")),
+    };
+    let line =
+        Error::new("network", why).hint(format!("the guest gets QEMU's user network: it reaches out, {reached}"));
+    warnings.push(line.to_string());
+    Network::User { ssh: ssh_forward(digest), ports }
+}
+
+/// VMs may share a network, the host's even, so each has a loopback address of its own: one of 16 million, none of
+/// which anybody else uses by custom.
+pub(super) fn ssh_forward(digest: u128) -> SocketAddr {
+    let octet = |n: u32| 1 + (digest >> (8 * n) & 0xff) as u8 % 254;
+    SocketAddr::new(Ipv4Addr::new(127, octet(2), octet(1), octet(0)).into(), paths::SSH_PORT)
+}
