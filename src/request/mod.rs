@@ -1,6 +1,7 @@
 //! What was asked: the OCI configuration and the options in it, read and checked, nothing decided. Pure.
 
 pub mod options;
+mod parse;
 pub mod ports;
 
 use std::collections::{HashMap, HashSet};
