@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 /// Written by the host's side, read once by the supervisor, never read back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launch {
     /// The libvirt domain, complete.
     pub domain: String,
@@ -40,4 +40,6 @@ pub struct Virtiofs {
     pub socket: PathBuf,
     /// What the user calls it: the path in the guest.
     pub target: String,
+    /// The host takes no writes.
+    pub read_only: bool,
 }

@@ -13,12 +13,12 @@ secret() { files && mkdir -p -m 700 $d/secrets && (umask 077 && cat "$d/files/$w
     chmod 400 "$d/secrets/$what" && chown "$(stat -c %u:%g "$d/files/$what")" "$d/secrets/$what" && over "$d/secrets/$what"; }
 tmpfs() {
     mkdir -p "$path" || return
-    if [ $how = empty ]; then mount -t tmpfs -o "${what:-defaults}" tmpfs "$path"; return; fi
-    mkdir -p $d/below && mount --bind "$path" $d/below || return
-    case ,$what, in *,ro,*) rest=,ro;; *) rest=;; esac
-    mount -t tmpfs -o "${what:-defaults},rw" tmpfs "$path" && cp -a $d/below/. "$path" &&
-        { [ -z "$rest" ] || mount -o remount,ro "$path"; }
-    s=$?; umount $d/below; return $s
+    [ $how = copy ] && [ -n "$(ls -A "$path")" ] || { mount -t tmpfs -o "${what:-defaults}" tmpfs "$path"; return; }
+    mkdir -p $d/below && mount --bind "$path" $d/below && mount --make-private $d/below || return
+    mount -t tmpfs -o "${what:-defaults},rw" tmpfs "$path" && cp -a $d/below/. "$path"
+    s=$?; umount $d/below
+    case ,$what, in *,ro,*) mount -o remount,ro "$path";; esac
+    return $s
 }
 disk() {
     if [ -e "$path" ] && [ ! -L "$path" ]; then failed "something else is there"; return; fi

@@ -21,7 +21,7 @@ use crate::image::{self, Format, overlay};
 use crate::launch::{Launch, Virtiofs};
 use crate::network;
 use crate::paths;
-use crate::plan::passed::{Passed, SharedFile};
+use crate::plan::passed::{Passed, Share, SharedFile};
 use crate::plan::{Firmware, ImageFacts, Network, Plan, plan};
 use crate::request::Request;
 use crate::request::options::Firmware as WantedFirmware;
@@ -187,12 +187,17 @@ fn write_launch(dir: &PrivateDir, domain: String, plan: &Plan, request: &Request
 
 /// What has to be served.
 fn virtiofs(passed: &Passed) -> Vec<Virtiofs> {
-    let shares = passed.shares.iter();
-    let shares = shares.map(|s| Virtiofs { dir: s.path().into(), socket: s.socket().into(), target: s.target.clone() });
-    let files = passed.files.first().map(|first| Virtiofs {
+    let share = |s: &Share| Virtiofs {
+        dir: s.path().into(),
+        socket: s.socket().into(),
+        target: s.target.clone(),
+        read_only: s.read_only,
+    };
+    let files = (!passed.files.is_empty()).then(|| Virtiofs {
         dir: SharedFile::DIR.into(),
         socket: SharedFile::socket().into(),
-        target: first.target.clone(),
+        target: format!("({} single files)", passed.files.len()),
+        read_only: passed.files.iter().all(|file| file.read_only),
     });
-    shares.chain(files).collect()
+    passed.shares.iter().map(share).chain(files).collect()
 }
