@@ -22,4 +22,5 @@ mod podman_options;
 mod refused;
 mod sector;
 mod shared_network;
+mod shares;
 mod utilities;

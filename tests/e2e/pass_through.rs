@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::harness::{Form, LABEL, Podman, Run, Vm, directory, rootfs, run, text, unique};
+use crate::harness::{Form, LABEL, Podman, Run, Vm, directory, rootfs, run, unique};
 
 const MEBIBYTE: u64 = 1 << 20;
 
@@ -90,7 +90,9 @@ impl Things {
     /// podman's options for all of it.
     fn options(&self) -> Vec<String> {
         let v = |source: &str, rest: &str| ["-v".to_owned(), format!("{}:{rest}", self.host(source))];
-        let mut all: Vec<String> = ["--memory", "768m", "--ulimit", "nofile=8192:8192"].map(String::from).into();
+        let mut all: Vec<String> = ["--memory", "768m", "--ulimit", "nofile=8192:8192", "--ulimit", "nproc=1024:1024"]
+            .map(String::from)
+            .into();
         all.extend(v("shared", ODD));
         all.extend(v("shared", "/srv/ro:ro"));
         all.extend(v("other", "/srv/ro/inner"));
