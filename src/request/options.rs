@@ -25,10 +25,14 @@ pub struct Options {
     pub ignition: Option<PathBuf>,
     /// `--password`: the default user's.
     pub password: Option<String>,
+    /// `--password-file`: a file of the host's with it.
+    pub password_file: Option<PathBuf>,
     /// `--port`.
     pub ports: Vec<Port>,
     /// `--ssh-key`: a file of the host's with public keys.
     pub ssh_key: Option<PathBuf>,
+    /// `--timeout`: seconds.
+    pub timeout: Option<u64>,
 }
 
 /// What `--firmware` takes.
@@ -120,6 +124,16 @@ pub const TABLE: &[OptionSpec] = &[
         },
     },
     OptionSpec {
+        name: "password-file",
+        argument: Some("FILE"),
+        meaning: "File (absolute) whose first line is that password; a policy has to allow it, see FILES.",
+        default: "none",
+        set: |o, v| {
+            o.password_file = Some(v.into());
+            Ok(())
+        },
+    },
+    OptionSpec {
         name: "port",
         argument: Some("N[/tcp|/udp],…"),
         meaning: "Ports that lead to the guest where the container shares its network (--network host, pods).",
@@ -136,6 +150,16 @@ pub const TABLE: &[OptionSpec] = &[
         default: "none",
         set: |o, v| {
             o.ssh_key = Some(v.into());
+            Ok(())
+        },
+    },
+    OptionSpec {
+        name: "timeout",
+        argument: Some("SECONDS"),
+        meaning: "How long podman exec waits for the guest's sshd, 1 to 86400.",
+        default: "300",
+        set: |o, v| {
+            o.timeout = Some(timeout(v)?);
             Ok(())
         },
     },
@@ -161,12 +185,17 @@ fn firmware(value: &str) -> Result<Firmware> {
     }
 }
 
+fn timeout(value: &str) -> Result<u64> {
+    let seconds = value.parse().ok().filter(|seconds| (1..=86_400).contains(seconds));
+    seconds.ok_or_else(|| Error::new("--timeout", format!("\"{value}\" is no number of seconds from 1 to 86400")))
+}
+
 impl Options {
     /// Reads `annotations`, then the container's `args`, which win.
     ///
     /// # Errors
-    /// An unknown option or annotation, a value that is missing, not wanted or not understood, an option given twice,
-    /// or arguments that are no options.
+    /// An unknown option or annotation, a value that is missing, not wanted or not understood, an option given twice or
+    /// beside one that it contradicts, or arguments that are no options.
     pub fn parse<'a>(args: &[String], annotations: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self> {
         let mut options = Self::default();
         for (key, value) in annotations {
@@ -191,6 +220,9 @@ impl Options {
                 })?,
             };
             (spec.set)(&mut options, value)?;
+        }
+        if options.password.is_some() && options.password_file.is_some() {
+            return Err(Error::new("--password-file", "given beside --password").hint("one of the two"));
         }
         Ok(options)
     }
