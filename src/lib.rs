@@ -20,6 +20,8 @@ pub mod domain;
 
 pub mod first_boot;
 
+pub mod policy;
+
 pub mod launch;
 
 pub mod network;

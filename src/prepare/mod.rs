@@ -171,7 +171,7 @@ fn write_launch(dir: &PrivateDir, domain: String, plan: &Plan, request: &Request
         Network::User { ssh, .. } => (None, Some(*ssh)),
     };
     let (warnings, env, cwd) = (plan.warnings.clone(), request.env.clone(), request.cwd.clone());
-    let launch = Launch { domain, warnings, tap, ssh, env, cwd, exec_timeout: None };
+    let launch = Launch { domain, warnings, tap, ssh, env, cwd, exec_timeout: request.options.timeout };
     let name = format!("{}{}", skeleton::ROOT, paths::LAUNCH);
     dir.write(&name, 0o600, &serde_json::to_vec(&launch).context("launch.json")?)?;
     Ok(())

@@ -25,10 +25,14 @@ pub struct Options {
     pub ignition: Option<PathBuf>,
     /// `--password`: the default user's.
     pub password: Option<String>,
+    /// `--password-file`: a file of the host's with it.
+    pub password_file: Option<PathBuf>,
     /// `--port`.
     pub ports: Vec<Port>,
     /// `--ssh-key`: a file of the host's with public keys.
     pub ssh_key: Option<PathBuf>,
+    /// `--timeout`: seconds.
+    pub timeout: Option<u64>,
     /// `--vfio-pci`: whole PCI devices, as paths below /sys.
     pub vfio_pci: Vec<PathBuf>,
     /// `--vfio-pci-mdev`: mediated devices, as paths below /sys.
@@ -140,6 +144,17 @@ pub const TABLE: &[OptionSpec] = &[
         },
     },
     OptionSpec {
+        name: "password-file",
+        argument: Some("FILE"),
+        meaning: "File (absolute) whose first line is that password; a policy has to allow it, see FILES.",
+        default: "none",
+        repeat: false,
+        set: |o, v| {
+            o.password_file = Some(v.into());
+            Ok(())
+        },
+    },
+    OptionSpec {
         name: "port",
         argument: Some("N[/tcp|/udp],…"),
         meaning: "Ports that lead to the guest where the container shares its network (--network host, pods).",
@@ -158,6 +173,17 @@ pub const TABLE: &[OptionSpec] = &[
         repeat: false,
         set: |o, v| {
             o.ssh_key = Some(v.into());
+            Ok(())
+        },
+    },
+    OptionSpec {
+        name: "timeout",
+        argument: Some("SECONDS"),
+        meaning: "How long podman exec waits for the guest's sshd, 1 to 86400.",
+        default: "300",
+        repeat: false,
+        set: |o, v| {
+            o.timeout = Some(timeout(v)?);
             Ok(())
         },
     },
@@ -200,6 +226,11 @@ fn firmware(value: &str) -> Result<Firmware> {
         "uefi" => Ok(Firmware::Uefi),
         _ => Err(Error::new("--firmware", format!("\"{value}\" is unknown")).hint("auto, bios or uefi")),
     }
+}
+
+fn timeout(value: &str) -> Result<u64> {
+    let seconds = value.parse().ok().filter(|seconds| (1..=86_400).contains(seconds));
+    seconds.ok_or_else(|| Error::new("--timeout", format!("\"{value}\" is no number of seconds from 1 to 86400")))
 }
 
 /// The table as `--help` prints it.
