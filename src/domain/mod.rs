@@ -1,5 +1,6 @@
 //! The libvirt domain of a plan. Pure; every path is one inside the container.
 
+mod hostdev;
 mod xml;
 
 use std::io;
@@ -86,6 +87,7 @@ fn devices(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
         xml.empty("readonly", &[])
     })?;
     interface(xml, plan)?;
+    hostdev::hostdevs(xml, plan)?;
     xml.parent("serial", &[("type", "unix")], |xml| {
         xml.empty("source", &[("mode", "connect"), ("path", paths::CONSOLE)])?;
         xml.empty("target", &[("type", "isa-serial"), ("port", "0")])
@@ -154,6 +156,14 @@ mod tests {
             "tcg-uefi-user",
             &xml(&plan(ID, &emulated, &host(), image).unwrap(), &["io.systemd.credential:x=y".into()]),
         );
+    }
+
+    #[test]
+    fn golden_passthrough() {
+        let mut host = host();
+        host.memlock = u64::MAX;
+        host.pci = crate::pci::tests::devices();
+        compare("kvm-hostdevs", &xml(&plan(ID, &request(), &host, BIOS_IMAGE).unwrap(), &[]));
     }
 
     #[test]

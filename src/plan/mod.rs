@@ -3,6 +3,7 @@
 mod identity;
 mod mounts;
 mod network;
+mod passthrough;
 mod size;
 
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use oci_spec::runtime::Capability;
 use crate::error::{Error, Result};
 use crate::host::{Host, Uefi};
 use crate::image::Format;
+use crate::pci;
 use crate::request::Request;
 use crate::request::options::Firmware as Wanted;
 use crate::request::ports::Port;
@@ -43,6 +45,8 @@ pub struct Plan {
     pub network: Network,
     /// Hardware address of the guest's network card.
     pub mac: String,
+    /// PCI devices of the host's that the guest gets.
+    pub hostdevs: Vec<pci::Device>,
     /// The engine's mounts that the container keeps, as indices.
     pub kept_mounts: Vec<usize>,
     /// What the user should know, one line each.
@@ -116,6 +120,7 @@ pub fn plan(id: &str, request: &Request, host: &Host, image: ImageFacts) -> Resu
         image_format: image.format,
         network: network::network(request, host, id, digest, &mut warnings),
         mac: identity::mac(digest),
+        hostdevs: passthrough::hostdevs(request, host)?,
         kept_mounts: mounts::kept(&request.mounts)?,
         warnings,
     })

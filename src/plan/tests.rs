@@ -21,6 +21,8 @@ pub(crate) fn host() -> Host {
         vhost_net: true,
         uefi: Some(Uefi { code: "/usr/share/OVMF/OVMF_CODE.fd".into(), vars: "/usr/share/OVMF/OVMF_VARS.fd".into() }),
         cpus: 4,
+        memlock: 8 << 20,
+        pci: Vec::new(),
     }
 }
 
@@ -183,4 +185,26 @@ fn an_image_cannot_forge_what_is_the_kernels() {
         let mount: Mount = serde_json::from_str(mount).unwrap();
         assert_eq!(mounts::kept(std::slice::from_ref(&mount)).is_ok(), want, "{mount:?}");
     }
+}
+
+#[test]
+fn passed_devices_are_different_ones_and_want_memory_locked() {
+    let devices = crate::pci::tests::devices();
+    let with = |limit, own, list: &[crate::pci::Device]| {
+        let got = decide(|r, h, _| (r.memlock, h.memlock, h.pci) = (limit, own, list.to_vec()));
+        got.map(|plan| plan.hostdevs).map_err(|e| e.to_string())
+    };
+    let little = "qemu: locked memory: a PCI device wants the guest's memory locked, 3072 MiB with what belongs to it, \
+                  and 8192 KiB may be (--ulimit memlock=-1)";
+    for (limit, own, want) in [
+        (None, 8 << 20, Err(little.to_string())),
+        (Some(8 << 20), u64::MAX, Err(little.to_string())),
+        (Some(u64::MAX), 8 << 20, Ok(devices.clone())),
+        (None, 3 << 30, Ok(devices.clone())),
+    ] {
+        assert_eq!(with(limit, own, &devices), want, "{limit:?} {own}");
+    }
+    assert_eq!(with(None, 8 << 20, &[]), Ok(vec![]));
+    let twice = [devices[0].clone(), devices[2].clone(), devices[0].clone()];
+    assert_eq!(with(None, u64::MAX, &twice), Err("qemu: PCI device 0000:01:1f.0: given twice".into()));
 }

@@ -20,6 +20,7 @@ use crate::image::{self, Format, overlay};
 use crate::launch::Launch;
 use crate::network;
 use crate::paths;
+use crate::pci;
 use crate::plan::{Firmware, ImageFacts, Network, Plan, plan};
 use crate::request::Request;
 use crate::request::options::Firmware as WantedFirmware;
@@ -55,7 +56,7 @@ struct Record {
 pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     let config = bundle.join("config.json");
     let request = Request::parse(&fs::read_to_string(&config).context(config.display())?)?;
-    let host = Host::detect(init)?;
+    let host = Host { pci: pci::find(&request.options)?, ..Host::detect(init)? };
     let wishes = Wishes::read(&request.options)?;
     let rootfs = bundle.join(&request.root);
     let root = Root::open(&rootfs)?;

@@ -7,7 +7,7 @@ pub mod ports;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
-use oci_spec::runtime::{Capability, LinuxNamespace, LinuxNamespaceType, Mount, Spec};
+use oci_spec::runtime::{Capability, LinuxNamespace, LinuxNamespaceType, Mount, PosixRlimitType, Spec};
 
 use crate::error::{Context, Error, Result};
 use options::Options;
@@ -27,6 +27,8 @@ pub struct Request {
     pub mounts: Vec<Mount>,
     /// `--memory`, bytes.
     pub memory: Option<u64>,
+    /// `--ulimit memlock`, the hard limit in bytes; `u64::MAX` is none.
+    pub memlock: Option<u64>,
     /// `--cpus`: CPU time per wall-clock time.
     pub cpus: Option<f64>,
     /// `--cpuset-cpus`.
@@ -74,6 +76,12 @@ impl Request {
             hostname: spec.hostname().clone(),
             mounts: spec.mounts().clone().unwrap_or_default(),
             memory: resources.and_then(|r| positive(r.memory().as_ref()?.limit()?)),
+            memlock: process
+                .rlimits()
+                .iter()
+                .flatten()
+                .find(|r| r.typ() == PosixRlimitType::RlimitMemlock)
+                .map(|r| r.hard()),
             cpus: cpus.map(|(quota, period)| quota / period),
             cpuset: cpu.and_then(|c| c.cpus().clone()),
             mapped_root: mapped_root(linux),

@@ -23,12 +23,16 @@ pub struct Options {
     pub format: Option<Format>,
     /// `--ignition`: a configuration file of the host's.
     pub ignition: Option<PathBuf>,
+    /// `--merge-libvirt-xml`: a file of the host's.
+    pub merge_libvirt_xml: Option<PathBuf>,
     /// `--password`: the default user's.
     pub password: Option<String>,
     /// `--password-file`: a file of the host's with it.
     pub password_file: Option<PathBuf>,
     /// `--port`.
     pub ports: Vec<Port>,
+    /// `--print-libvirt-xml`.
+    pub print_libvirt_xml: bool,
     /// `--ssh-key`: a file of the host's with public keys.
     pub ssh_key: Option<PathBuf>,
     /// `--timeout`: seconds.
@@ -133,6 +137,17 @@ pub const TABLE: &[OptionSpec] = &[
         },
     },
     OptionSpec {
+        name: "merge-libvirt-xml",
+        argument: Some("FILE"),
+        meaning: "libvirt domain document (absolute) laid over ours; the policy file has to allow host paths.",
+        default: "none",
+        repeat: false,
+        set: |o, v| {
+            o.merge_libvirt_xml = Some(v.into());
+            Ok(())
+        },
+    },
+    OptionSpec {
         name: "password",
         argument: Some("PASSWORD"),
         meaning: "Password of the image's default user, by cloud-init or Ignition; podman inspect shows it.",
@@ -162,6 +177,17 @@ pub const TABLE: &[OptionSpec] = &[
         repeat: false,
         set: |o, v| {
             o.ports = ports::parse(v)?;
+            Ok(())
+        },
+    },
+    OptionSpec {
+        name: "print-libvirt-xml",
+        argument: None,
+        meaning: "Print the libvirt domain and end, without a VM.",
+        default: "the VM runs",
+        repeat: false,
+        set: |o, v| {
+            o.print_libvirt_xml = switch("print-libvirt-xml", v)?;
             Ok(())
         },
     },
