@@ -91,7 +91,8 @@ impl Places<'_> {
             return Err(error("not a path below /sys".into()).hint(format!("a device is named as {form}")));
         }
         let device = path.canonicalize().map_err(|e| {
-            error(reason(&e)).hint(format!("/sys/bus/{list}/devices has what there is, if there is any"))
+            error(reason(&e, "no such device"))
+                .hint(format!("/sys/bus/{list}/devices has what there is, if there is any"))
         })?;
         if !device.starts_with(self.sys.join("devices")) {
             return Err(
@@ -124,7 +125,7 @@ impl Places<'_> {
                 Some(libc::EACCES | libc::EPERM) => "the user that runs the VM has to be its owner or in its group",
                 _ => "modprobe vfio-pci",
             };
-            (format!("/dev/vfio/{name}: {}", reason(&e)), hint.to_string())
+            (format!("/dev/vfio/{name}: {}", reason(&e, "not there")), hint.to_string())
         };
         let metadata = fs::metadata(&path).map_err(fails)?;
         if !metadata.file_type().is_char_device() {
@@ -227,9 +228,13 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The error's text without its number.
-fn reason(error: &std::io::Error) -> String {
-    error.to_string().split(" (os error").next().unwrap_or_default().to_string()
+/// The error's text, but for what is not there: podman takes the system's words for it as "a command that was not
+/// found" and says so.
+fn reason(error: &std::io::Error, missing: &str) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => missing.to_string(),
+        _ => error.to_string(),
+    }
 }
 
 impl Address {

@@ -136,7 +136,7 @@ fn a_path_has_to_lead_to_a_device() {
     let path = "sys/bus/../../etc/passwd";
     assert_eq!(fake.find(WHOLE, path), failure(&format!("/{path}"), &format!("not a path below /sys {form}")));
     let path = "sys/bus/pci/devices/0000:09:00.0";
-    let nothing = "No such file or directory (/sys/bus/pci/devices has what there is, if there is any)";
+    let nothing = "no such device (/sys/bus/pci/devices has what there is, if there is any)";
     assert_eq!(fake.find(WHOLE, path), failure(&format!("/{path}"), nothing));
     fake.link(path, "/etc");
     let elsewhere = format!("it leads to no device of /sys/devices {form}");
@@ -181,11 +181,11 @@ fn what_the_kernel_has_to_offer() {
         )
     );
     fs::remove_file(fake.at("dev/vfio/7")).unwrap();
-    assert_eq!(fake.whole(), refused("/dev/vfio/7: No such file or directory (modprobe vfio-pci)"));
+    assert_eq!(fake.whole(), refused("/dev/vfio/7: not there (modprobe vfio-pci)"));
     fake.write("dev/vfio/7", "");
     assert_eq!(fake.whole(), refused("/dev/vfio/7: not a device (modprobe vfio-pci)"));
     fs::remove_file(fake.at("dev/vfio/vfio")).unwrap();
-    assert_eq!(fake.whole(), refused("/dev/vfio/vfio: No such file or directory (modprobe vfio-pci)"));
+    assert_eq!(fake.whole(), refused("/dev/vfio/vfio: not there (modprobe vfio-pci)"));
 }
 
 #[test]
