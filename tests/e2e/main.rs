@@ -9,6 +9,7 @@ mod console;
 mod consoles;
 mod crun_versions;
 mod domain_xml;
+mod examples;
 mod exec;
 mod firmware;
 mod first_boot;
