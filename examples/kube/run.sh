@@ -11,7 +11,8 @@ trap 'podman pod rm -f -i -t 0 $name >/dev/null; podman rmi -f -i localhost/$nam
 # Options of the VM are arguments of the container.
 args='""'
 for option; do args+=", \"$option\""; done
-sed "s|args: .*|args: [$args]|" "$here/pod.yaml" >"$pod"
+text=$(<"$here/pod.yaml")
+echo "${text/'args: [""]'/"args: [$args]"}" >"$pod"
 set -x
 "$here/../../util/package-vm-image.sh" --replace "$disk" localhost/$name
 podman --runtime "$runtime" play kube "$pod"
