@@ -12,6 +12,8 @@ pub mod host;
 
 pub mod pci;
 
+pub mod sources;
+
 pub mod rootfs;
 
 pub mod image;

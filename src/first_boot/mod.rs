@@ -9,6 +9,7 @@ pub mod keys;
 pub mod nocloud;
 pub mod read;
 pub mod seed;
+pub mod setup;
 pub mod user_data;
 mod yaml;
 

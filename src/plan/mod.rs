@@ -1,9 +1,10 @@
 //! Every decision about the VM. Pure: reads no file, starts no process.
 
+mod hostdevs;
 mod identity;
 mod mounts;
 mod network;
-mod passthrough;
+pub mod passed;
 mod size;
 
 use std::net::SocketAddr;
@@ -17,6 +18,9 @@ use crate::pci;
 use crate::request::Request;
 use crate::request::options::Firmware as Wanted;
 use crate::request::ports::Port;
+
+use crate::sources::Sources;
+use passed::Passed;
 
 pub use size::DEFAULT_MEMORY;
 
@@ -47,8 +51,8 @@ pub struct Plan {
     pub mac: String,
     /// PCI devices of the host's that the guest gets.
     pub hostdevs: Vec<pci::Device>,
-    /// The engine's mounts that the container keeps, as indices.
-    pub kept_mounts: Vec<usize>,
+    /// What of the container's mounts and devices is the guest's.
+    pub passed: Passed,
     /// What the user should know, one line each.
     pub warnings: Vec<String>,
 }
@@ -104,7 +108,7 @@ pub struct ImageFacts {
 ///
 /// # Errors
 /// Sizes that no VM can have, and firmware that the host lacks.
-pub fn plan(id: &str, request: &Request, host: &Host, image: ImageFacts) -> Result<Plan> {
+pub fn plan(id: &str, request: &Request, host: &Host, image: ImageFacts, sources: &Sources) -> Result<Plan> {
     own_processes(request)?;
     let digest = identity::digest(id);
     let mut warnings = Vec::new();
@@ -120,8 +124,8 @@ pub fn plan(id: &str, request: &Request, host: &Host, image: ImageFacts) -> Resu
         image_format: image.format,
         network: network::network(request, host, id, digest, &mut warnings),
         mac: identity::mac(digest),
-        hostdevs: passthrough::hostdevs(request, host)?,
-        kept_mounts: mounts::kept(&request.mounts)?,
+        hostdevs: hostdevs::hostdevs(request, host)?,
+        passed: mounts::sort(request, sources)?,
         warnings,
     })
 }

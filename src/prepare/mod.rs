@@ -1,5 +1,6 @@
 //! The steps with effects on the host's side: from the bundle to files on disk and edits.
 
+mod blockdevs;
 mod capabilities;
 mod first_boot;
 mod private_dir;
@@ -16,17 +17,19 @@ use crate::domain::{self, Overrides};
 use crate::edits::{Artifacts, Edits};
 use crate::error::{Context, Error, Result};
 use crate::first_boot::read;
-use crate::host::Host;
+use crate::host::{self, Host};
 use crate::image::{self, Format, overlay};
-use crate::launch::Launch;
+use crate::launch::{Launch, Virtiofs};
 use crate::network;
 use crate::paths;
 use crate::pci;
+use crate::plan::passed::{Passed, Share, SharedFile};
 use crate::plan::{Firmware, ImageFacts, Network, Plan, plan};
 use crate::policy::Policy;
 use crate::request::Request;
 use crate::request::options::{Firmware as WantedFirmware, Options};
 use crate::rootfs::Root;
+use crate::sources::Sources;
 use first_boot::Wishes;
 use private_dir::PrivateDir;
 
@@ -73,11 +76,14 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     let look = request.options.firmware == WantedFirmware::Auto;
     let facts =
         ImageFacts { format: disk.format, bios_bootable: look && image::bios_bootable(&record.image, &file, &disk)? };
-    let plan = plan(id, &request, &host, facts)?;
+    let plan = plan(id, &request, &host, facts, &Sources::look(&request))?;
+    let virtiofsd = plan.passed.has_virtiofs().then(host::virtiofsd).transpose()?.map(PathBuf::from);
+    blockdevs::check(&plan.passed, &request, storage.is_fresh())?;
 
     keep_disk(storage, &record, disk.virtual_size)?;
     let nvram = keep_nvram(&private, &plan.firmware)?;
     skeleton::make(&private, &wishes.users()?, &request.cwd)?;
+    skeleton::places(&private, &plan.passed)?;
     write_network(&private, id, &plan, &request)?;
     let oem_strings = first_boot::write(&private, &plan, wishes)?;
     let domain = domain::xml(&plan, &oem_strings);
@@ -89,6 +95,7 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
         image: rootfs.join(record.image.strip_prefix("/").unwrap_or(&record.image)),
         overlay: storage.join(OVERLAY),
         nvram,
+        virtiofsd,
         capabilities: capabilities::cached(&host, plan.accelerator),
     };
     layer.into_iter().chain([private]).for_each(PrivateDir::keep);
@@ -190,9 +197,27 @@ fn write_launch(dir: &PrivateDir, domain: String, plan: &Plan, request: &Request
         Network::User { ssh, .. } => (None, Some(*ssh)),
     };
     let (warnings, env, cwd) = (plan.warnings.clone(), request.env.clone(), request.cwd.clone());
-    let print = request.options.print_libvirt_xml;
-    let launch = Launch { domain, print, warnings, tap, ssh, env, cwd, exec_timeout: request.options.timeout };
+    let (print, virtiofs, exec_timeout) =
+        (request.options.print_libvirt_xml, virtiofs(&plan.passed), request.options.timeout);
+    let launch = Launch { domain, print, warnings, tap, ssh, virtiofs, env, cwd, exec_timeout };
     let name = format!("{}{}", skeleton::ROOT, paths::LAUNCH);
     dir.write(&name, 0o600, &serde_json::to_vec(&launch).context("launch.json")?)?;
     Ok(())
+}
+
+/// What has to be served.
+fn virtiofs(passed: &Passed) -> Vec<Virtiofs> {
+    let share = |s: &Share| Virtiofs {
+        dir: s.path().into(),
+        socket: s.socket().into(),
+        target: s.target.clone(),
+        read_only: s.read_only,
+    };
+    let files = (!passed.files.is_empty()).then(|| Virtiofs {
+        dir: SharedFile::DIR.into(),
+        socket: SharedFile::socket().into(),
+        target: format!("({} single files)", passed.files.len()),
+        read_only: passed.files.iter().all(|file| file.read_only),
+    });
+    passed.shares.iter().map(share).chain(files).collect()
 }

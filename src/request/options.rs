@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::image::Format;
+use crate::request::blockdev::{self, Blockdev};
 use crate::request::ports::{self, Port};
 
 /// Prefix of the annotations that carry options.
@@ -13,6 +14,8 @@ pub const ANNOTATION_PREFIX: &str = "run.oci.qemu.";
 /// What was asked with options and annotations.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Options {
+    /// `--blockdev`.
+    pub blockdevs: Vec<Blockdev>,
     /// `--cloud-init`: a NoCloud directory of the host's.
     pub cloud_init: Option<PathBuf>,
     /// `--emulated`: TCG even where KVM is usable.
@@ -81,6 +84,17 @@ impl OptionSpec {
 
 /// Every option there is, by name.
 pub const TABLE: &[OptionSpec] = &[
+    OptionSpec {
+        name: "blockdev",
+        argument: Some("source=PATH,target=PATH,format=raw|qcow2[,readonly=on]"),
+        meaning: "Disk image that -v FILE:PATH put at source, as a disk that the guest finds at target.",
+        default: "none",
+        repeat: true,
+        set: |o, v| {
+            o.blockdevs.push(blockdev::parse(v)?);
+            Ok(())
+        },
+    },
     OptionSpec {
         name: "cloud-init",
         argument: Some("DIR"),
