@@ -21,30 +21,38 @@ fn with_policy(policy: &str, args: &[String]) -> Output {
 
 #[test]
 fn the_domain_is_printed_and_no_vm_runs() {
-    for podman in [Podman::Rootful, Podman::Rootless] {
-        let root = rootfs(podman, "tiny");
-        let what = ["--rootfs", root.path().to_str().unwrap()];
-        let options = ["--print-libvirt-xml"];
-        let run = Run { podman, form: Form::BuildTree, podman_options: &[], what: &what, options: &options };
-        let vm = Vm { podman, name: unique(LABEL) };
-        let output = podman.output(&run.args(&vm.name));
-        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
-        let xml = text(&output.stdout);
-        assert!(Overrides::parse(&xml).is_ok() && xml.contains("<memory unit=\"b\">2147483648</memory>"), "{xml}");
-        // What libvirt would have been given.
-        let bundle = vm.inspect("{{.OCIConfigPath}}");
-        let launch = Path::new(&bundle).with_file_name("crun-qemu").join("root/crun-qemu/launch.json");
-        let launch: serde_json::Value = serde_json::from_slice(&fs::read(launch).unwrap()).unwrap();
-        assert_eq!(launch["domain"], xml);
-        // As people would ask for it; on a terminal too.
-        let (vm, console) = run.attached(true);
-        let (status, said) = console.finish();
-        let said = text(&said);
-        assert!(status == Some(0) && said.contains("<domain type=\"qemu\""), "{status:?} {said}");
-        drop(vm);
-        let (status, stderr) = run.refused();
-        assert_eq!((status, stderr.as_str()), (Some(0), ""));
-    }
+    printed(Podman::Rootful, Form::BuildTree);
+    printed(Podman::Rootless, Form::BuildTree);
+}
+
+#[test]
+fn the_domain_is_printed_with_the_plugin() {
+    printed(Podman::Rootful, Form::Plugin);
+}
+
+fn printed(podman: Podman, form: Form) {
+    let root = rootfs(podman, "tiny");
+    let what = ["--rootfs", root.path().to_str().unwrap()];
+    let options = ["--print-libvirt-xml"];
+    let run = Run { podman, form, podman_options: &[], what: &what, options: &options };
+    let vm = Vm { podman, name: unique(LABEL) };
+    let output = podman.output(&run.args(&vm.name));
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+    let xml = text(&output.stdout);
+    assert!(Overrides::parse(&xml).is_ok() && xml.contains("<memory unit=\"b\">2147483648</memory>"), "{xml}");
+    // What libvirt would have been given.
+    let bundle = vm.inspect("{{.OCIConfigPath}}");
+    let launch = Path::new(&bundle).with_file_name("crun-qemu").join("root/crun-qemu/launch.json");
+    let launch: serde_json::Value = serde_json::from_slice(&fs::read(launch).unwrap()).unwrap();
+    assert_eq!(launch["domain"], xml);
+    // As people would ask for it; on a terminal too.
+    let (vm, console) = run.attached(true);
+    let (status, said) = console.finish();
+    let said = text(&said);
+    assert!(status == Some(0) && said.contains("<domain type=\"qemu\""), "{status:?} {said}");
+    drop(vm);
+    let (status, stderr) = run.refused();
+    assert_eq!((status, stderr.as_str()), (Some(0), ""));
 }
 
 #[test]
