@@ -10,6 +10,8 @@ pub mod request;
 
 pub mod host;
 
+pub mod pci;
+
 pub mod sources;
 
 pub mod rootfs;
@@ -21,6 +23,8 @@ pub mod plan;
 pub mod domain;
 
 pub mod first_boot;
+
+pub mod policy;
 
 pub mod launch;
 

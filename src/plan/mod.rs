@@ -1,5 +1,6 @@
 //! Every decision about the VM. Pure: reads no file, starts no process.
 
+mod hostdevs;
 mod identity;
 mod mounts;
 mod network;
@@ -13,6 +14,7 @@ use oci_spec::runtime::Capability;
 use crate::error::{Error, Result};
 use crate::host::{Host, Uefi};
 use crate::image::Format;
+use crate::pci;
 use crate::request::Request;
 use crate::request::options::Firmware as Wanted;
 use crate::request::ports::Port;
@@ -47,6 +49,8 @@ pub struct Plan {
     pub network: Network,
     /// Hardware address of the guest's network card.
     pub mac: String,
+    /// PCI devices of the host's that the guest gets.
+    pub hostdevs: Vec<pci::Device>,
     /// What of the container's mounts and devices is the guest's.
     pub passed: Passed,
     /// What the user should know, one line each.
@@ -120,6 +124,7 @@ pub fn plan(id: &str, request: &Request, host: &Host, image: ImageFacts, sources
         image_format: image.format,
         network: network::network(request, host, id, digest, &mut warnings),
         mac: identity::mac(digest),
+        hostdevs: hostdevs::hostdevs(request, host)?,
         passed: mounts::sort(request, sources)?,
         warnings,
     })

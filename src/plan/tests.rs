@@ -19,6 +19,8 @@ pub(crate) fn host() -> Host {
         vhost_net: true,
         uefi: Some(Uefi { code: "/usr/share/OVMF/OVMF_CODE.fd".into(), vars: "/usr/share/OVMF/OVMF_VARS.fd".into() }),
         cpus: 4,
+        memlock: 8 << 20,
+        pci: Vec::new(),
     }
 }
 
@@ -163,4 +165,26 @@ fn processes_need_their_own_namespace_and_some_capabilities() {
         let got = decide(|r, _, _| (r.own_pids, r.capabilities) = (own_pids, capabilities.clone()));
         assert_eq!(got.map(drop).map_err(|e| e.to_string()), want, "{own_pids} {have:?}");
     }
+}
+
+#[test]
+fn passed_devices_are_different_ones_and_want_memory_locked() {
+    let devices = crate::pci::tests::devices();
+    let with = |limit, own, list: &[crate::pci::Device]| {
+        let got = decide(|r, h, _| (r.memlock, h.memlock, h.pci) = (limit, own, list.to_vec()));
+        got.map(|plan| plan.hostdevs).map_err(|e| e.to_string())
+    };
+    let little = "qemu: locked memory: a PCI device wants the guest's memory locked, 3072 MiB with what belongs to it, \
+                  and 8192 KiB may be (--ulimit memlock=-1)";
+    for (limit, own, want) in [
+        (None, 8 << 20, Err(little.to_string())),
+        (Some(8 << 20), u64::MAX, Err(little.to_string())),
+        (Some(u64::MAX), 8 << 20, Ok(devices.clone())),
+        (None, 3 << 30, Ok(devices.clone())),
+    ] {
+        assert_eq!(with(limit, own, &devices), want, "{limit:?} {own}");
+    }
+    assert_eq!(with(None, 8 << 20, &[]), Ok(vec![]));
+    let twice = [devices[0].clone(), devices[2].clone(), devices[0].clone()];
+    assert_eq!(with(None, u64::MAX, &twice), Err("qemu: PCI device 0000:01:1f.0: given twice".into()));
 }

@@ -13,18 +13,21 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain;
+use crate::domain::{self, Overrides};
 use crate::edits::{Artifacts, Edits};
 use crate::error::{Context, Error, Result};
+use crate::first_boot::read;
 use crate::host::{self, Host};
 use crate::image::{self, Format, overlay};
 use crate::launch::{Launch, Virtiofs};
 use crate::network;
 use crate::paths;
+use crate::pci;
 use crate::plan::passed::{Passed, Share, SharedFile};
 use crate::plan::{Firmware, ImageFacts, Network, Plan, plan};
+use crate::policy::Policy;
 use crate::request::Request;
-use crate::request::options::Firmware as WantedFirmware;
+use crate::request::options::{Firmware as WantedFirmware, Options};
 use crate::rootfs::Root;
 use crate::sources::Sources;
 use first_boot::Wishes;
@@ -58,8 +61,9 @@ struct Record {
 pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     let config = bundle.join("config.json");
     let request = Request::parse(&fs::read_to_string(&config).context(config.display())?)?;
-    let host = Host::detect(init)?;
+    let host = Host { pci: pci::find(&request.options)?, ..Host::detect(init)? };
     let wishes = Wishes::read(&request.options)?;
+    let overrides = overrides(&request.options)?;
     let rootfs = bundle.join(&request.root);
     let root = Root::open(&rootfs)?;
     let private = PrivateDir::open(bundle.join(PRIVATE_DIR), request.mapped_root)?;
@@ -82,7 +86,9 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     skeleton::places(&private, &plan.passed)?;
     write_network(&private, id, &plan, &request)?;
     let oem_strings = first_boot::write(&private, &plan, wishes)?;
-    write_launch(&private, domain::xml(&plan, &oem_strings), &plan, &request)?;
+    let domain = domain::xml(&plan, &oem_strings);
+    let domain = overrides.map_or(Ok(domain.clone()), |over| over.over(&domain)).context("domain")?;
+    write_launch(&private, domain, &plan, &request)?;
     let artifacts = Artifacts {
         root: private.join(skeleton::ROOT),
         init: host.init.clone(),
@@ -172,14 +178,28 @@ fn write_network(dir: &PrivateDir, id: &str, plan: &Plan, request: &Request) -> 
     Ok(())
 }
 
+/// `--merge-libvirt-xml`.
+fn overrides(options: &Options) -> Result<Option<Overrides>> {
+    const OPTION: &str = "--merge-libvirt-xml";
+    let Some(path) = &options.merge_libvirt_xml else { return Ok(None) };
+    Policy::read()?.allow_host_path(OPTION)?;
+    let bytes = read::file(OPTION, path)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| "it is not UTF-8".to_string());
+    let overrides = text.and_then(Overrides::parse);
+    overrides
+        .map(Some)
+        .map_err(|why| Error::new(format!("{OPTION} {}", path.display()), format!("not a libvirt domain: {why}")))
+}
+
 fn write_launch(dir: &PrivateDir, domain: String, plan: &Plan, request: &Request) -> Result<()> {
     let (tap, ssh) = match &plan.network {
         Network::Tap { name, .. } => (Some(name.clone()), None),
         Network::User { ssh, .. } => (None, Some(*ssh)),
     };
     let (warnings, env, cwd) = (plan.warnings.clone(), request.env.clone(), request.cwd.clone());
-    let virtiofs = virtiofs(&plan.passed);
-    let launch = Launch { domain, warnings, tap, ssh, virtiofs, env, cwd, exec_timeout: None };
+    let (print, virtiofs, exec_timeout) =
+        (request.options.print_libvirt_xml, virtiofs(&plan.passed), request.options.timeout);
+    let launch = Launch { domain, print, warnings, tap, ssh, virtiofs, env, cwd, exec_timeout };
     let name = format!("{}{}", skeleton::ROOT, paths::LAUNCH);
     dir.write(&name, 0o600, &serde_json::to_vec(&launch).context("launch.json")?)?;
     Ok(())

@@ -9,7 +9,8 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use oci_spec::runtime::{
-    Capability, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxNamespace, LinuxNamespaceType, Mount, Spec,
+    Capability, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxNamespace, LinuxNamespaceType, Mount,
+    PosixRlimitType, Spec,
 };
 
 use crate::error::{Context, Error, Result};
@@ -34,6 +35,8 @@ pub struct Request {
     pub all_devices: bool,
     /// `--memory`, bytes.
     pub memory: Option<u64>,
+    /// `--ulimit memlock`, the hard limit in bytes; `u64::MAX` is none.
+    pub memlock: Option<u64>,
     /// `--cpus`: CPU time per wall-clock time.
     pub cpus: Option<f64>,
     /// `--cpuset-cpus`.
@@ -100,6 +103,12 @@ impl Request {
             all_devices: rules.iter().any(|r| r.allow() && matches_all(r))
                 || annotations.get(PRIVILEGED).is_some_and(|value| value == "TRUE"),
             memory: resources.and_then(|r| positive(r.memory().as_ref()?.limit()?)),
+            memlock: process
+                .rlimits()
+                .iter()
+                .flatten()
+                .find(|r| r.typ() == PosixRlimitType::RlimitMemlock)
+                .map(|r| r.hard()),
             cpus: cpus.map(|(quota, period)| quota / period),
             cpuset: cpu.and_then(|c| c.cpus().clone()),
             mapped_root: mapped_root(linux),

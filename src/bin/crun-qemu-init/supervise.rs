@@ -1,6 +1,7 @@
 //! The container's process: one loop that waits for signals, the console and libvirt's thread.
 
 use std::fs;
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Instant;
@@ -43,6 +44,10 @@ fn supervise() -> Result<Exit> {
     for warning in &launch.warnings {
         say(warning);
     }
+    if launch.print {
+        print(&launch.domain)?;
+        return Ok(Exit::Clean);
+    }
     embedded::prepare(root, Some(Path::new(paths::CAPABILITIES)))?;
     let terminal = Terminal::take_over()?;
     let console = Console::listen(terminal.is_tty())?;
@@ -53,6 +58,12 @@ fn supervise() -> Result<Exit> {
     let machine = Machine::start(launch.domain)?;
     let (reaper, life) = (Reaper::of(daemons.pids()), Lifecycle::new());
     Supervisor { signals, console, dhcp, daemons, machine, reaper, life, reasons: Vec::new(), mark: None }.run()
+}
+
+/// Prints the domain in place of running it.
+fn print(domain: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(domain.as_bytes()).and_then(|()| stdout.flush()).context("standard output")
 }
 
 /// What `create` handed over.

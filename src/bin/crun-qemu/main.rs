@@ -2,6 +2,7 @@
 
 mod command_line;
 mod doctor;
+mod pause;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, OpenOptions};
@@ -79,7 +80,8 @@ fn create(words: &[OsString], line: &CommandLine) -> Result<()> {
     let original = bundle.join(line.config.as_deref().unwrap_or(Path::new("config.json")));
     let text = fs::read_to_string(&original).context(original.display())?;
     let mut config: Value = serde_json::from_str(&text).context(original.display())?;
-    if SANDBOX.iter().any(|key| config["annotations"][key] == "sandbox") {
+    let root = bundle.join(config["root"]["path"].as_str().unwrap_or_default());
+    if SANDBOX.iter().any(|key| config["annotations"][key] == "sandbox") || pause::is_pause(&config, &root) {
         return hand_over(words.iter());
     }
     if line.config.is_some() {
