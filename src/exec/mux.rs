@@ -3,11 +3,13 @@
 //! Spoken here rather than by one more `ssh` because only so it is known whether a session was refused (another
 //! master is needed), never opened (the command can be tried again) or lost.
 
+use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use nix::fcntl::Flock;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::unistd::Pid;
 
@@ -50,6 +52,7 @@ pub struct Session {
     /// The master's process: it wants SIGWINCH when the terminal's size changes.
     pub master: Pid,
     status: Option<u32>,
+    _holds: Option<Flock<File>>,
 }
 
 /// What happened to a session.
@@ -105,7 +108,9 @@ impl Client {
         }
         let (kind, _) = receive(&mut self.stream)?;
         match kind {
-            SESSION_OPENED => Ok(Opened::Session(Session { stream: self.stream, master: self.master, status: None })),
+            SESSION_OPENED => {
+                Ok(Opened::Session(Session { stream: self.stream, master: self.master, status: None, _holds: None }))
+            }
             FAILURE | PERMISSION_DENIED => Ok(Opened::Refused),
             _ => Err(io::Error::other("unexpected answer")),
         }
@@ -113,6 +118,11 @@ impl Client {
 }
 
 impl Session {
+    /// Keeps the lock for as long as the session is there.
+    pub fn holding(self, lock: Flock<File>) -> Self {
+        Self { _holds: Some(lock), ..self }
+    }
+
     /// Waits for what happens next. To be called when the descriptor is readable, or to block.
     pub fn next(&mut self) -> Event {
         loop {
