@@ -21,7 +21,7 @@ use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
 
 use super::mux::{Client, Opened, Session};
-use super::{alive, reach};
+use super::reach;
 use crate::error::{Context, Error, Result};
 
 const SSH: &str = "/usr/bin/ssh";
@@ -46,8 +46,6 @@ pub struct Guest {
     pub key: PathBuf,
     /// Directory of sockets and known hosts, private, on a tmpfs.
     pub dir: PathBuf,
-    /// See [`alive`].
-    pub alive: PathBuf,
     /// Until when to wait for sshd.
     pub deadline: Instant,
 }
@@ -126,7 +124,7 @@ impl Guest {
         }
         let (mut settling, mut version) = (None, None);
         if !self.was_entered() {
-            version = Some(reach::wait(self.address, &self.alive, self.deadline)?.version);
+            version = Some(reach::wait(self.address, self.deadline)?.version);
             settling = Some(Instant::now() + SETTLING);
         }
         loop {
@@ -138,7 +136,7 @@ impl Guest {
                 Err(Refusal::Other(e)) => return Err(e),
                 Err(Refusal::Ssh(why)) => why,
             };
-            let waited = reach::wait(self.address, &self.alive, self.deadline)?.waited;
+            let waited = reach::wait(self.address, self.deadline)?.waited;
             let now = Instant::now();
             if waited {
                 settling = Some(now + SETTLING);
@@ -146,9 +144,6 @@ impl Guest {
                 return Err(self.refused(&why));
             }
             sleep(if waited { Duration::ZERO } else { SETTLING_PAUSE });
-            if alive::ended(&self.alive) {
-                return Err(reach::not_running());
-            }
         }
     }
 

@@ -2,11 +2,9 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::alive;
 use crate::error::{Error, Result};
 
 /// One attempt to connect: an answer from a guest on the same link takes no second, whatever its load.
@@ -31,13 +29,10 @@ pub struct Greeting {
 /// Waits until the guest's sshd greets.
 ///
 /// # Errors
-/// When the VM has ended, or `deadline` passes: then with what was seen last.
-pub fn wait(address: SocketAddr, alive: &Path, deadline: Instant) -> Result<Greeting> {
+/// When `deadline` passes: with what was seen last.
+pub fn wait(address: SocketAddr, deadline: Instant) -> Result<Greeting> {
     let mut pause = PAUSES.0;
     loop {
-        if alive::ended(alive) {
-            return Err(not_running());
-        }
         let e = match greeting(address) {
             Ok(version) => return Ok(Greeting { waited: pause != PAUSES.0, version }),
             Err(e) => e,
@@ -48,11 +43,6 @@ pub fn wait(address: SocketAddr, alive: &Path, deadline: Instant) -> Result<Gree
         sleep(pause);
         pause = (pause * 3 / 2).min(PAUSES.1);
     }
-}
-
-/// The VM has ended.
-pub fn not_running() -> Error {
-    Error::new("exec", "the VM is not running")
 }
 
 /// RFC 4253: the server may send lines before its version.
@@ -91,29 +81,24 @@ mod tests {
     use std::io::Write;
     use std::net::TcpListener;
 
-    fn wait_briefly(address: SocketAddr, alive: &Path) -> Result<Greeting> {
-        wait(address, alive, Instant::now() + Duration::from_millis(300))
+    fn wait_briefly(address: SocketAddr) -> Result<Greeting> {
+        wait(address, Instant::now() + Duration::from_millis(300))
     }
 
     #[test]
     fn tells_apart_what_keeps_sshd_from_answering() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("alive");
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let server = std::thread::spawn(move || {
             listener.accept().unwrap().0.write_all(b"hello\r\nSSH-2.0-x\r\n").unwrap();
             listener.accept().unwrap().0.write_all(b"hello\r\n").unwrap();
         });
-        let held = alive::hold(&path).unwrap();
         let greeting = Greeting { waited: false, version: "SSH-2.0-x".into() };
-        assert_eq!(wait_briefly(address, &path), Ok(greeting));
-        let e = wait_briefly(address, &path).unwrap_err().to_string();
+        assert_eq!(wait_briefly(address), Ok(greeting));
+        let e = wait_briefly(address).unwrap_err().to_string();
         assert!(e.starts_with("qemu: exec: the guest has no sshd: "), "{e}");
         server.join().unwrap();
-        let e = wait_briefly(address, &path).unwrap_err().to_string();
+        let e = wait_briefly(address).unwrap_err().to_string();
         assert!(e.starts_with("qemu: exec: the guest has no sshd: "), "{e}");
-        drop(held);
-        assert_eq!(wait_briefly(address, &path), Err(not_running()));
     }
 }

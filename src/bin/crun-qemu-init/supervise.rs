@@ -46,11 +46,13 @@ fn supervise() -> Result<Exit> {
     let terminal = Terminal::take_over()?;
     let console = Console::listen(terminal.is_tty())?;
     let dhcp = launch.tap.as_deref().map(dhcp::Server::bind).transpose()?;
-    // Held to the end of this process: execs that wait for the guest end with it.
-    let _alive = alive::hold(Path::new(paths::ALIVE))?;
-    let machine = Machine::start(launch.domain)?;
+    let alive = alive::hold(Path::new(paths::ALIVE))?;
     let (reaper, life) = (Reaper::default(), Lifecycle::new());
-    Supervisor { signals, console, dhcp, machine, reaper, life, killed: Vec::new(), mark: None }.run()
+    let exit = Machine::start(launch.domain).and_then(|machine| {
+        Supervisor { signals, console, dhcp, machine, reaper, life, killed: Vec::new(), mark: None }.run()
+    });
+    alive::let_go(alive, Path::new(paths::EXECS));
+    exit
 }
 
 /// What `create` handed over.
