@@ -29,6 +29,8 @@ const SSH: &str = "/usr/bin/ssh";
 const ENTERED: &str = "entered";
 /// Masters of one user: with ten sessions on each this is far beyond what a guest is asked for.
 const ROW: usize = 64;
+/// One attempt of ssh's to connect and to greet.
+const CONNECT: Duration = Duration::from_secs(30);
 /// A guest that has just begun to answer may not have its users yet, or keep them out until it has booted
 /// (pam_nologin).
 const SETTLING: Duration = Duration::from_secs(30);
@@ -73,7 +75,7 @@ impl Guest {
                     Err(_) => self.make(i)?,
                 };
                 let Some(turn) = self.turn(&socket.with_extension(format!("{i}.turn.lock")))? else { break };
-                match client.open(command, term, stdio) {
+                match client.open(command, term, stdio, self.deadline) {
                     Ok(Opened::Session(session)) => return Ok(session.holding(turn)),
                     Ok(Opened::Refused) => break,
                     Err(_) => {}
@@ -159,7 +161,9 @@ impl Guest {
         ssh.arg("-S").arg(socket).arg("-i").arg(&self.key).args(["-l", &self.user]);
         ssh.args(["-p", &self.address.port().to_string()]);
         let known = format!("UserKnownHostsFile={}", self.dir.join("known_hosts").display());
-        for option in OPTIONS.into_iter().chain([persist, &known]) {
+        let left = self.deadline.saturating_duration_since(Instant::now()).min(CONNECT).as_secs().max(1);
+        let connect = format!("ConnectTimeout={left}");
+        for option in OPTIONS.into_iter().chain([persist, &known, &connect]) {
             ssh.args(["-o", option]);
         }
         ssh.arg("--").arg(self.address.ip().to_string());
@@ -199,12 +203,11 @@ pub fn forget(dir: &Path) {
 }
 
 /// Nothing of the user's or the host's configuration, nothing forwarded, nothing asked.
-const OPTIONS: [&str; 23] = [
+const OPTIONS: [&str; 22] = [
     "BatchMode=yes",
     "CanonicalizeHostname=no",
     "CheckHostIP=no",
     "ClearAllForwardings=yes",
-    "ConnectTimeout=30",
     "ControlMaster=yes",
     "EscapeChar=none",
     "ForwardAgent=no",

@@ -8,6 +8,7 @@ use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::Flock;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
@@ -88,8 +89,14 @@ impl Client {
     /// Runs `command` with `stdio`; with `term` on a terminal of that kind, whose modes and size are `stdio[0]`'s.
     ///
     /// # Errors
-    /// When the connection went before the session was opened: nothing was run.
-    pub fn open(mut self, command: &[u8], term: Option<&[u8]>, stdio: [BorrowedFd<'_>; 3]) -> io::Result<Opened> {
+    /// When the connection went before the session was opened, or `deadline` did: nothing was run.
+    pub fn open(
+        mut self,
+        command: &[u8],
+        term: Option<&[u8]>,
+        stdio: [BorrowedFd<'_>; 3],
+        deadline: Instant,
+    ) -> io::Result<Opened> {
         Packet::new(NEW_SESSION)
             .u32(1)
             .bytes(b"")
@@ -106,7 +113,10 @@ impl Client {
             let rights = [ControlMessage::ScmRights(&fds)];
             sendmsg::<()>(self.stream.as_raw_fd(), &[IoSlice::new(&[0])], &rights, MsgFlags::MSG_NOSIGNAL, None)?;
         }
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
         let (kind, _) = receive(&mut self.stream)?;
+        self.stream.set_read_timeout(None)?;
         match kind {
             SESSION_OPENED => {
                 Ok(Opened::Session(Session { stream: self.stream, master: self.master, status: None, _holds: None }))
