@@ -18,6 +18,7 @@ mod lifecycle;
 mod network;
 mod ordinary;
 mod podman_options;
+mod policy;
 mod refused;
 mod sector;
 mod shared_network;
