@@ -20,6 +20,11 @@ const OPTIONS: &[(&[&str], &[&str], &str)] = &[
     (&[], &["--firmware", "efi"], r#"--firmware: "efi" is unknown (auto, bios or uefi)"#),
     (&["--annotation", "run.oci.qemu.emulated=perhaps"], &[], r#"--emulated: "perhaps" is neither true nor false"#),
     (&[], &["--emulated"], "--emulated: given twice"),
+    (
+        &["--annotation", "run.oci.qemu.password=x"],
+        &["--password-file", "/x"],
+        "--password-file: given beside --password (one of the two)",
+    ),
     (&[], &["--bo\ngus\x1b[2J"], r"--bo\ngus\u{1b}[2J: unknown option (crun-qemu options lists all)"),
     (
         &["--annotation", "run.oci.qemu.bogus=1"],
@@ -149,7 +154,7 @@ fn roots_rootless() {
 #[test]
 fn options() {
     bad_options(Form::BuildTree, OPTIONS);
-    bad_options(Form::Plugin, &[OPTIONS[0], OPTIONS[2], OPTIONS[6], OPTIONS[7]]);
+    bad_options(Form::Plugin, &[OPTIONS[0], OPTIONS[2], OPTIONS[7], OPTIONS[8]]);
 }
 
 #[test]

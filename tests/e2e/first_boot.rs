@@ -39,7 +39,7 @@ fn ssh(vm: &Vm, private: &str, user: &str) {
 
 /// The user's entry in the shadow file is a hash of the password.
 #[track_caller]
-fn has_password(vm: &Vm, user: &str, password: &str) {
+pub fn has_password(vm: &Vm, user: &str, password: &str) {
     let entry = vm.exec_ok(&["root", "getent", "shadow", user]);
     let hash = entry.split(':').nth(1).unwrap();
     let salt = hash.split('$').nth(2).unwrap_or_else(|| panic!("{entry}"));

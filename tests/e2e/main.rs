@@ -22,6 +22,7 @@ mod ordinary;
 mod pass_through;
 mod pci;
 mod podman_options;
+mod policy;
 mod refused;
 mod sector;
 mod shared_network;

@@ -52,12 +52,14 @@ fn supervise() -> Result<Exit> {
     let terminal = Terminal::take_over()?;
     let console = Console::listen(terminal.is_tty())?;
     let dhcp = launch.tap.as_deref().map(dhcp::Server::bind).transpose()?;
-    // Held to the end of this process: execs that wait for the guest end with it.
-    let _alive = alive::hold(Path::new(paths::ALIVE))?;
     let daemons = Daemons::start(&launch.virtiofs)?;
-    let machine = Machine::start(launch.domain)?;
+    let alive = alive::hold(Path::new(paths::ALIVE))?;
     let (reaper, life) = (Reaper::of(daemons.pids()), Lifecycle::new());
-    Supervisor { signals, console, dhcp, daemons, machine, reaper, life, reasons: Vec::new(), mark: None }.run()
+    let exit = Machine::start(launch.domain).and_then(|machine| {
+        Supervisor { signals, console, dhcp, daemons, machine, reaper, life, reasons: Vec::new(), mark: None }.run()
+    });
+    alive::let_go(alive, Path::new(paths::EXECS));
+    exit
 }
 
 /// Prints the domain in place of running it.
