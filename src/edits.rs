@@ -18,6 +18,8 @@ pub struct Edits {
     pub mounts: Vec<MountEdit>,
     /// Character devices that the container may use besides those allowed already.
     pub devices: Vec<CharDevice>,
+    /// Bytes by which the limits of the container's memory are raised: the VM's own need beside the guest's memory.
+    pub memory: u64,
 }
 
 /// One entry of the new list of mounts.
@@ -108,6 +110,7 @@ impl Edits {
             args: vec![paths::INIT.to_string()],
             mounts,
             devices: devices.into_iter().map(|(_, device)| device).collect(),
+            memory: plan.memory_overhead,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The part of `config.json` that is compared with crun's structs. The file is the truth: crun parsed it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -48,6 +49,24 @@ pub struct Linux {
 #[derive(Debug, Clone, Deserialize)]
 pub struct Resources {
     pub devices: Option<Vec<DeviceRule>>,
+    pub memory: Option<Memory>,
+    pub unified: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Memory {
+    pub kernel: Option<i64>,
+    #[serde(rename = "kernelTCP")]
+    pub kernel_tcp: Option<i64>,
+    pub limit: Option<i64>,
+    pub reservation: Option<i64>,
+    pub swap: Option<i64>,
+    pub swappiness: Option<u64>,
+    #[serde(rename = "disableOOMKiller")]
+    pub disable_oom_killer: Option<bool>,
+    pub use_hierarchy: Option<bool>,
+    pub check_before_update: Option<bool>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -6,7 +6,7 @@ pub mod ports;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
-use oci_spec::runtime::{Capability, LinuxNamespace, LinuxNamespaceType, Mount, Spec};
+use oci_spec::runtime::{Capability, LinuxNamespace, LinuxNamespaceType, LinuxResources, Mount, Spec};
 
 use crate::error::{Context, Error, Result};
 use options::Options;
@@ -72,7 +72,7 @@ impl Request {
             root_readonly: root.readonly().unwrap_or(false),
             hostname: spec.hostname().clone(),
             mounts: spec.mounts().clone().unwrap_or_default(),
-            memory: resources.and_then(|r| positive(r.memory().as_ref()?.limit()?)),
+            memory: resources.and_then(memory_limit),
             cpus: cpus.map(|(quota, period)| quota / period),
             cpuset: cpu.and_then(|c| c.cpus().clone()),
             mapped_root: mapped_root(linux),
@@ -84,6 +84,13 @@ impl Request {
             engine: annotations.get("io.container.manager").cloned(),
         })
     }
+}
+
+/// crun writes the map of cgroup v2's own files last.
+fn memory_limit(resources: &LinuxResources) -> Option<u64> {
+    let own = resources.unified().as_ref().and_then(|files| files.get("memory.max")?.trim().parse().ok());
+    let limit = own.or_else(|| u64::try_from(resources.memory().as_ref()?.limit()?).ok());
+    limit.filter(|limit| *limit > 0)
 }
 
 /// The VM's supervisor is an init already: the engine's (`--init`) is left out with its separator.
@@ -163,6 +170,15 @@ mod tests {
             parse(serde_json::json!({"linux": {"resources": {"memory": {"limit": -1}, "cpu": {"quota": 0}}}}));
         let request = request.unwrap();
         assert_eq!((request.memory, request.cpus), (None, None));
+    }
+
+    #[test]
+    fn limits_by_cgroup_v2s_own_names_go_first() {
+        for (max, want) in [("5000", Some(5000)), ("max", Some(7000)), ("0", None)] {
+            let resources = serde_json::json!({"memory": {"limit": 7000}, "unified": {"memory.max": max}});
+            let request = parse(serde_json::json!({"linux": {"resources": resources}})).unwrap();
+            assert_eq!(request.memory, want, "{max}");
+        }
     }
 
     #[test]

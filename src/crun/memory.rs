@@ -1,0 +1,131 @@
+//! The limits of memory in crun's structs: where they are, and how they are raised.
+
+use libc::{c_char, c_void};
+
+use super::apply::string;
+use super::config::{Memory, Resources};
+use super::peek::{is_text, peek};
+use super::proof::{Mismatch, pointers, read, same};
+use super::sys::{crun_map, crun_memory_interleaved, crun_memory_trailing, crun_resources};
+use crate::{error, limits};
+
+/// The limits that are there and may be raised, where the proof has found them.
+#[derive(Debug, Default)]
+pub struct Limits {
+    /// Memory, and memory with swap.
+    numbers: Vec<*mut i64>,
+    /// Those of cgroup v2's own files, with their texts.
+    texts: Vec<(*mut *mut c_char, String)>,
+}
+
+impl Limits {
+    /// Makes everything that raising them by `by` bytes takes.
+    pub fn raised(&self, by: u64) -> error::Result<Raised<'_>> {
+        let texts = self.texts.iter().filter_map(|(at, text)| Some((*at, limits::raised_text(text, by)?)));
+        let texts = texts.map(|(at, text)| Ok((at, string(text.as_bytes())?))).collect::<error::Result<_>>()?;
+        Ok(Raised { numbers: &self.numbers, by, texts })
+    }
+}
+
+/// What is still to be written.
+pub struct Raised<'a> {
+    numbers: &'a [*mut i64],
+    by: u64,
+    texts: Vec<(*mut *mut c_char, *mut c_char)>,
+}
+
+impl Raised<'_> {
+    /// # Safety
+    /// The structs of the proof are alive and used by nobody meanwhile.
+    pub unsafe fn commit(&self) {
+        for at in self.numbers {
+            // SAFETY: proven.
+            unsafe { **at = limits::raised(**at, self.by) };
+        }
+        for (at, text) in &self.texts {
+            // SAFETY: proven.
+            unsafe { **at = *text };
+        }
+    }
+}
+
+/// Proves that the limits in `got` are those of `want`.
+pub fn prove(got: &crun_resources, want: &Resources) -> Result<Limits, Mismatch> {
+    let numbers = want.memory.as_ref().map(|want| numbers(got.memory, want)).transpose()?.unwrap_or_default();
+    let texts = texts(got.unified, want)?;
+    Ok(Limits { numbers, texts })
+}
+
+/// The limits of memory and of memory with swap in `memory`, in whichever layout it is.
+fn numbers(memory: *mut c_void, want: &Memory) -> Result<Vec<*mut i64>, Mismatch> {
+    let name = "linux.resources.memory";
+    if want.limit.is_none() && want.swap.is_none() {
+        return Ok(Vec::new());
+    }
+    let (interleaved, trailing) = (memory.cast::<crun_memory_interleaved>(), memory.cast::<crun_memory_trailing>());
+    let is = (is_interleaved(interleaved, want), is_trailing(trailing, want));
+    let [limit, swap] = match is {
+        // SAFETY: places within the struct that has just been read.
+        (true, false) => unsafe { [&raw mut (*interleaved).limit, &raw mut (*interleaved).swap] },
+        // SAFETY: as above.
+        (false, true) => unsafe { [&raw mut (*trailing).limit, &raw mut (*trailing).swap] },
+        _ => return Err(name.into()),
+    };
+    Ok([(limit, want.limit), (swap, want.swap)].into_iter().filter_map(|(at, is)| is.map(|_| at)).collect())
+}
+
+/// A member as it is stored where `want` is in the JSON.
+fn stored<T: Default>(want: Option<T>) -> (T, bool) {
+    let present = want.is_some();
+    (want.unwrap_or_default(), present)
+}
+
+fn is_interleaved(at: *const crun_memory_interleaved, want: &Memory) -> bool {
+    let Some(got) = peek(at) else { return false };
+    // Of the bytes with the "present" bits the other seven bits are nobody's.
+    let bit = |byte: u8| byte & 1 == 1;
+    (got.kernel, bit(got.kernel_present)) == stored(want.kernel)
+        && (got.kernel_tcp, bit(got.kernel_tcp_present)) == stored(want.kernel_tcp)
+        && (got.limit, bit(got.limit_present)) == stored(want.limit)
+        && (got.reservation, bit(got.reservation_present)) == stored(want.reservation)
+        && (got.swap, bit(got.swap_present)) == stored(want.swap)
+        && (got.swappiness, bit(got.swappiness_present)) == stored(want.swappiness)
+        && (got.disable_oom_killer, bit(got.disable_oom_killer_present)) == stored(want.disable_oom_killer.map(u8::from))
+        && (got.use_hierarchy, bit(got.use_hierarchy_present)) == stored(want.use_hierarchy.map(u8::from))
+        && (got.check_before_update, bit(got.check_before_update_present))
+            == stored(want.check_before_update.map(u8::from))
+}
+
+fn is_trailing(at: *const crun_memory_trailing, want: &Memory) -> bool {
+    let Some(got) = peek(at) else { return false };
+    let bit = |n: usize| got.present[n / 8] >> (n % 8) & 1 == 1;
+    (got.kernel, bit(0)) == stored(want.kernel)
+        && (got.kernel_tcp, bit(1)) == stored(want.kernel_tcp)
+        && (got.limit, bit(2)) == stored(want.limit)
+        && (got.reservation, bit(3)) == stored(want.reservation)
+        && (got.swap, bit(4)) == stored(want.swap)
+        && (got.swappiness, bit(5)) == stored(want.swappiness)
+        && (got.disable_oom_killer, bit(6)) == stored(want.disable_oom_killer.map(u8::from))
+        && (got.use_hierarchy, bit(7)) == stored(want.use_hierarchy.map(u8::from))
+        && (got.check_before_update, bit(8)) == stored(want.check_before_update.map(u8::from))
+}
+
+/// The limits in the map of cgroup v2's own files.
+fn texts(map: *mut crun_map, want: &Resources) -> Result<Vec<(*mut *mut c_char, String)>, Mismatch> {
+    let name = || "linux.resources.unified".to_owned();
+    let Some(want) = want.unified.as_ref().filter(|map| limits::UNIFIED.iter().any(|key| map.contains_key(*key))) else {
+        return Ok(Vec::new());
+    };
+    let got = read(map, &name())?;
+    let keys = pointers(got.keys, got.len, want.len(), name)?;
+    let values = pointers(got.values, got.len, want.len(), name)?;
+    let mut found = Vec::new();
+    for (key, value) in want {
+        let at = keys.iter().position(|at| is_text(*at, Some(key))).ok_or_else(name)?;
+        same(is_text(values[at], Some(value)), name)?;
+        if limits::UNIFIED.contains(&key.as_str()) {
+            found.push((got.values.wrapping_add(at), value.clone()));
+        }
+    }
+    Ok(found)
+}
