@@ -107,8 +107,8 @@ pub fn plan(id: &str, request: &Request, host: &Host, image: ImageFacts) -> Resu
     let digest = identity::digest(id);
     let mut warnings = Vec::new();
     let accelerator = accelerator(request, host, &mut warnings);
-    let (vcpus, memory) = (size::vcpus(request, host)?, size::memory(request)?);
     let firmware = firmware(request.options.firmware, host, image)?;
+    let (vcpus, memory) = (size::vcpus(request, host)?, size::memory(request, &firmware)?);
     let overhead = || size::overhead(memory, vcpus, accelerator, &firmware, 0);
     Ok(Plan {
         memory_overhead: request.memory.map_or(0, |_| overhead()),

@@ -8,8 +8,10 @@ use super::{Accelerator, Firmware};
 
 /// Guest memory without `--memory`, bytes.
 pub const DEFAULT_MEMORY: u64 = 2 << 30;
-/// Below this no firmware gets as far as a kernel, bytes.
+/// Below this a BIOS gets as far as no kernel, bytes.
 const LEAST_MEMORY: u64 = 32 << 20;
+/// Below this a UEFI hangs without a word, bytes.
+const LEAST_MEMORY_UEFI: u64 = 64 << 20;
 /// What QEMU keeps of the guest's code in translation, bytes. Its own default is an eighth of the host's memory, up to
 /// 1 GiB. Booting a Debian guest with cloud-init fills 230 MiB, one with busybox alone 70 MiB; when it is full, QEMU
 /// begins again with an empty one.
@@ -39,11 +41,15 @@ fn cpuset_len(list: &str) -> Option<u32> {
     Some(len)
 }
 
-pub(super) fn memory(request: &Request) -> Result<u64> {
+pub(super) fn memory(request: &Request, firmware: &Firmware) -> Result<u64> {
     let memory = request.memory.unwrap_or(DEFAULT_MEMORY);
-    if memory < LEAST_MEMORY {
-        let why = format!("{} MiB is too little for a VM", memory >> 20);
-        return Err(Error::new("--memory", why).hint(format!("at least {}m", LEAST_MEMORY >> 20)));
+    let (least, what) = match firmware {
+        Firmware::Bios => (LEAST_MEMORY, "a VM"),
+        Firmware::Uefi(_) => (LEAST_MEMORY_UEFI, "a VM with UEFI"),
+    };
+    if memory < least {
+        let why = format!("{} MiB is too little for {what}", memory >> 20);
+        return Err(Error::new("--memory", why).hint(format!("at least {}m", least >> 20)));
     }
     Ok(memory)
 }

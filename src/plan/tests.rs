@@ -44,6 +44,8 @@ fn memory_is_the_limit_else_the_default() {
         let got = decide(|r, _, _| r.memory = limit).map(|p| p.memory).map_err(|e| e.to_string());
         assert_eq!(got, want, "{limit:?}");
     }
+    let uefi = decide(|r, _, _| (r.options.firmware, r.memory) = (Wanted::Uefi, Some(32 << 20))).unwrap_err();
+    assert_eq!(uefi.to_string(), "qemu: --memory: 32 MiB is too little for a VM with UEFI (at least 64m)");
 }
 
 #[test]
