@@ -4,7 +4,7 @@ use libc::{c_char, c_void};
 
 use super::apply::string;
 use super::config::{Memory, Resources};
-use super::peek::{is_text, peek};
+use super::peek::{is_text, peek, peek_array};
 use super::proof::{Mismatch, pointers, read, same};
 use super::sys::{crun_map, crun_memory_interleaved, crun_memory_trailing, crun_resources};
 use crate::{error, limits};
@@ -56,6 +56,26 @@ pub fn prove(got: &crun_resources, want: &Resources) -> Result<Limits, Mismatch>
     Ok(Limits { numbers, texts })
 }
 
+/// The same for an update, which has any of them or none: `None` where they are others than `want`'s.
+pub fn prove_update(got: &crun_resources, want: &Resources) -> Option<Limits> {
+    let mut limits = Limits::default();
+    if !got.memory.is_null() {
+        // Without either, any layout would do.
+        let want = want.memory.as_ref().filter(|want| want.limit.is_some() || want.swap.is_some())?;
+        limits.numbers = numbers(got.memory, want).ok()?;
+    }
+    if !got.unified.is_null() && has_limit(got.unified) {
+        limits.texts = texts(got.unified, want).ok().filter(|texts| !texts.is_empty())?;
+    }
+    Some(limits)
+}
+
+/// Whether one of the files is a limit; a map that cannot be read may have any.
+fn has_limit(map: *mut crun_map) -> bool {
+    let keys = peek(map).and_then(|map| peek_array(map.keys, map.len));
+    keys.is_none_or(|keys| limits::UNIFIED.iter().any(|name| keys.iter().any(|key| is_text(*key, Some(name)))))
+}
+
 /// The limits of memory and of memory with swap in `memory`, in whichever layout it is.
 fn numbers(memory: *mut c_void, want: &Memory) -> Result<Vec<*mut i64>, Mismatch> {
     let name = "linux.resources.memory";
@@ -90,7 +110,8 @@ fn is_interleaved(at: *const crun_memory_interleaved, want: &Memory) -> bool {
         && (got.reservation, bit(got.reservation_present)) == stored(want.reservation)
         && (got.swap, bit(got.swap_present)) == stored(want.swap)
         && (got.swappiness, bit(got.swappiness_present)) == stored(want.swappiness)
-        && (got.disable_oom_killer, bit(got.disable_oom_killer_present)) == stored(want.disable_oom_killer.map(u8::from))
+        && (got.disable_oom_killer, bit(got.disable_oom_killer_present))
+            == stored(want.disable_oom_killer.map(u8::from))
         && (got.use_hierarchy, bit(got.use_hierarchy_present)) == stored(want.use_hierarchy.map(u8::from))
         && (got.check_before_update, bit(got.check_before_update_present))
             == stored(want.check_before_update.map(u8::from))
@@ -113,7 +134,8 @@ fn is_trailing(at: *const crun_memory_trailing, want: &Memory) -> bool {
 /// The limits in the map of cgroup v2's own files.
 fn texts(map: *mut crun_map, want: &Resources) -> Result<Vec<(*mut *mut c_char, String)>, Mismatch> {
     let name = || "linux.resources.unified".to_owned();
-    let Some(want) = want.unified.as_ref().filter(|map| limits::UNIFIED.iter().any(|key| map.contains_key(*key))) else {
+    let Some(want) = want.unified.as_ref().filter(|map| limits::UNIFIED.iter().any(|key| map.contains_key(*key)))
+    else {
         return Ok(Vec::new());
     };
     let got = read(map, &name())?;

@@ -2,8 +2,8 @@
 
 use libc::c_char;
 
-use super::memory::{self, Limits};
 use super::config::{Config, DeviceRule, Mount, Process, Root};
+use super::memory::{self, Limits};
 use super::peek::{Plain, is_text, peek, peek_array};
 use super::sys::{
     crun_config, crun_device_rule_interleaved, crun_device_rule_trailing, crun_linux, crun_mount, crun_process,

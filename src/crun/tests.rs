@@ -242,7 +242,6 @@ fn edits_that_cannot_be_change_nothing() {
 
 #[test]
 fn updates_have_no_container() {
-    assert!(is_update(ptr::null()).unwrap());
     let linux_ = leak(crun_linux::default());
     assert!(is_update(leak(crun_config { linux_, ..Default::default() })).unwrap());
     assert!(!is_update(build(Trailing, &podman())).unwrap());

@@ -57,9 +57,8 @@ fn domain(xml: &mut Xml, plan: &Plan, oem_strings: &[String]) -> io::Result<()> 
 fn translation_cache(xml: &mut Xml, accelerator: Accelerator) -> io::Result<()> {
     match accelerator {
         Accelerator::Kvm => Ok(()),
-        Accelerator::Tcg => xml.parent("tcg", &[], |xml| {
-            xml.text("tb-cache", &[("unit", "MiB")], &(TRANSLATION_CACHE >> 20).to_string())
-        }),
+        Accelerator::Tcg => xml
+            .parent("tcg", &[], |xml| xml.text("tb-cache", &[("unit", "MiB")], &(TRANSLATION_CACHE >> 20).to_string())),
     }
 }
 
