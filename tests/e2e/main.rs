@@ -21,4 +21,5 @@ mod podman_options;
 mod refused;
 mod sector;
 mod shared_network;
+mod sizes;
 mod utilities;
