@@ -69,6 +69,24 @@ pub struct Memory {
     pub check_before_update: Option<bool>,
 }
 
+impl Memory {
+    /// Whether `all` says the same of what is said here.
+    pub fn is_part_of(&self, all: &Self) -> bool {
+        fn is<T: PartialEq>(part: &Option<T>, all: &Option<T>) -> bool {
+            part.is_none() || part == all
+        }
+        is(&self.kernel, &all.kernel)
+            && is(&self.kernel_tcp, &all.kernel_tcp)
+            && is(&self.limit, &all.limit)
+            && is(&self.reservation, &all.reservation)
+            && is(&self.swap, &all.swap)
+            && is(&self.swappiness, &all.swappiness)
+            && is(&self.disable_oom_killer, &all.disable_oom_killer)
+            && is(&self.use_hierarchy, &all.use_hierarchy)
+            && is(&self.check_before_update, &all.check_before_update)
+    }
+}
+
 #[derive(Debug, Clone, Deserialize)]
 pub struct DeviceRule {
     pub allow: Option<bool>,

@@ -51,18 +51,20 @@ impl Raised<'_> {
 
 /// Proves that the limits in `got` are those of `want`.
 pub fn prove(got: &crun_resources, want: &Resources) -> Result<Limits, Mismatch> {
-    let numbers = want.memory.as_ref().map(|want| numbers(got.memory, want)).transpose()?.unwrap_or_default();
+    // Without either, nothing will be written.
+    let numbers = match want.memory.as_ref().filter(|want| want.limit.is_some() || want.swap.is_some()) {
+        Some(want) => numbers(got.memory, want, Wanted::All).ok_or("linux.resources.memory")?,
+        None => Vec::new(),
+    };
     let texts = texts(got.unified, want)?;
     Ok(Limits { numbers, texts })
 }
 
-/// The same for an update, which has any of them or none: `None` where they are others than `want`'s.
+/// The same for an update, which has any of them or none. `None`: there are others than `want`'s.
 pub fn prove_update(got: &crun_resources, want: &Resources) -> Option<Limits> {
     let mut limits = Limits::default();
     if !got.memory.is_null() {
-        // Without either, any layout would do.
-        let want = want.memory.as_ref().filter(|want| want.limit.is_some() || want.swap.is_some())?;
-        limits.numbers = numbers(got.memory, want).ok()?;
+        limits.numbers = numbers(got.memory, &want.memory.clone().unwrap_or_default(), Wanted::Part)?;
     }
     if !got.unified.is_null() && has_limit(got.unified) {
         limits.texts = texts(got.unified, want).ok().filter(|texts| !texts.is_empty())?;
@@ -76,59 +78,66 @@ fn has_limit(map: *mut crun_map) -> bool {
     keys.is_none_or(|keys| limits::UNIFIED.iter().any(|name| keys.iter().any(|key| is_text(*key, Some(name)))))
 }
 
-/// The limits of memory and of memory with swap in `memory`, in whichever layout it is.
-fn numbers(memory: *mut c_void, want: &Memory) -> Result<Vec<*mut i64>, Mismatch> {
-    let name = "linux.resources.memory";
-    if want.limit.is_none() && want.swap.is_none() {
-        return Ok(Vec::new());
+/// How much of what is wanted has to be there.
+#[derive(Clone, Copy)]
+enum Wanted {
+    All,
+    Part,
+}
+
+impl Wanted {
+    /// Whether a member, with its "present" bit, is as it is stored for `want`.
+    fn is<T: Default + PartialEq>(self, got: (T, bool), want: Option<T>) -> bool {
+        let present = want.is_some();
+        let absent = matches!(self, Self::Part) && got == (T::default(), false);
+        absent || got == (want.unwrap_or_default(), present)
     }
+}
+
+/// The limits of memory and of memory with swap in `memory`, in whichever layout it is. `None`: in neither.
+fn numbers(memory: *mut c_void, want: &Memory, wanted: Wanted) -> Option<Vec<*mut i64>> {
     let (interleaved, trailing) = (memory.cast::<crun_memory_interleaved>(), memory.cast::<crun_memory_trailing>());
-    let is = (is_interleaved(interleaved, want), is_trailing(trailing, want));
-    let [limit, swap] = match is {
+    let [limit, swap] = match (is_interleaved(interleaved, want, wanted), is_trailing(trailing, want, wanted)) {
         // SAFETY: places within the struct that has just been read.
         (true, false) => unsafe { [&raw mut (*interleaved).limit, &raw mut (*interleaved).swap] },
         // SAFETY: as above.
         (false, true) => unsafe { [&raw mut (*trailing).limit, &raw mut (*trailing).swap] },
-        _ => return Err(name.into()),
+        // Nothing at all.
+        (true, true) if matches!(wanted, Wanted::Part) => return Some(Vec::new()),
+        _ => return None,
     };
-    Ok([(limit, want.limit), (swap, want.swap)].into_iter().filter_map(|(at, is)| is.map(|_| at)).collect())
+    Some([(limit, want.limit), (swap, want.swap)].into_iter().filter_map(|(at, is)| is.map(|_| at)).collect())
 }
 
-/// A member as it is stored where `want` is in the JSON.
-fn stored<T: Default>(want: Option<T>) -> (T, bool) {
-    let present = want.is_some();
-    (want.unwrap_or_default(), present)
-}
-
-fn is_interleaved(at: *const crun_memory_interleaved, want: &Memory) -> bool {
+fn is_interleaved(at: *const crun_memory_interleaved, want: &Memory, wanted: Wanted) -> bool {
     let Some(got) = peek(at) else { return false };
     // Of the bytes with the "present" bits the other seven bits are nobody's.
     let bit = |byte: u8| byte & 1 == 1;
-    (got.kernel, bit(got.kernel_present)) == stored(want.kernel)
-        && (got.kernel_tcp, bit(got.kernel_tcp_present)) == stored(want.kernel_tcp)
-        && (got.limit, bit(got.limit_present)) == stored(want.limit)
-        && (got.reservation, bit(got.reservation_present)) == stored(want.reservation)
-        && (got.swap, bit(got.swap_present)) == stored(want.swap)
-        && (got.swappiness, bit(got.swappiness_present)) == stored(want.swappiness)
-        && (got.disable_oom_killer, bit(got.disable_oom_killer_present))
-            == stored(want.disable_oom_killer.map(u8::from))
-        && (got.use_hierarchy, bit(got.use_hierarchy_present)) == stored(want.use_hierarchy.map(u8::from))
-        && (got.check_before_update, bit(got.check_before_update_present))
-            == stored(want.check_before_update.map(u8::from))
+    let flag = |got, want: Option<bool>| wanted.is(got, want.map(u8::from));
+    wanted.is((got.kernel, bit(got.kernel_present)), want.kernel)
+        && wanted.is((got.kernel_tcp, bit(got.kernel_tcp_present)), want.kernel_tcp)
+        && wanted.is((got.limit, bit(got.limit_present)), want.limit)
+        && wanted.is((got.reservation, bit(got.reservation_present)), want.reservation)
+        && wanted.is((got.swap, bit(got.swap_present)), want.swap)
+        && wanted.is((got.swappiness, bit(got.swappiness_present)), want.swappiness)
+        && flag((got.disable_oom_killer, bit(got.disable_oom_killer_present)), want.disable_oom_killer)
+        && flag((got.use_hierarchy, bit(got.use_hierarchy_present)), want.use_hierarchy)
+        && flag((got.check_before_update, bit(got.check_before_update_present)), want.check_before_update)
 }
 
-fn is_trailing(at: *const crun_memory_trailing, want: &Memory) -> bool {
+fn is_trailing(at: *const crun_memory_trailing, want: &Memory, wanted: Wanted) -> bool {
     let Some(got) = peek(at) else { return false };
     let bit = |n: usize| got.present[n / 8] >> (n % 8) & 1 == 1;
-    (got.kernel, bit(0)) == stored(want.kernel)
-        && (got.kernel_tcp, bit(1)) == stored(want.kernel_tcp)
-        && (got.limit, bit(2)) == stored(want.limit)
-        && (got.reservation, bit(3)) == stored(want.reservation)
-        && (got.swap, bit(4)) == stored(want.swap)
-        && (got.swappiness, bit(5)) == stored(want.swappiness)
-        && (got.disable_oom_killer, bit(6)) == stored(want.disable_oom_killer.map(u8::from))
-        && (got.use_hierarchy, bit(7)) == stored(want.use_hierarchy.map(u8::from))
-        && (got.check_before_update, bit(8)) == stored(want.check_before_update.map(u8::from))
+    let flag = |got, want: Option<bool>| wanted.is(got, want.map(u8::from));
+    wanted.is((got.kernel, bit(0)), want.kernel)
+        && wanted.is((got.kernel_tcp, bit(1)), want.kernel_tcp)
+        && wanted.is((got.limit, bit(2)), want.limit)
+        && wanted.is((got.reservation, bit(3)), want.reservation)
+        && wanted.is((got.swap, bit(4)), want.swap)
+        && wanted.is((got.swappiness, bit(5)), want.swappiness)
+        && flag((got.disable_oom_killer, bit(6)), want.disable_oom_killer)
+        && flag((got.use_hierarchy, bit(7)), want.use_hierarchy)
+        && flag((got.check_before_update, bit(8)), want.check_before_update)
 }
 
 /// The limits in the map of cgroup v2's own files.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::config::{Config, Memory, Resources};
+use super::config::{Config, Resources};
 use super::peek::peek;
 use super::sys::crun_config;
 use super::{memory, unknown_layout};
@@ -84,10 +84,8 @@ impl Started {
     /// Whether what `given` says of memory is so already.
     fn has(&self, given: &Resources) -> bool {
         let file = |resources: &Resources, name: &str| resources.unified.as_ref()?.get(name).cloned();
-        given
-            .memory
-            .as_ref()
-            .is_none_or(|memory| *memory == Memory::default() || Some(memory) == self.resources.memory.as_ref())
+        let memory = self.resources.memory.clone().unwrap_or_default();
+        given.memory.as_ref().is_none_or(|given| given.is_part_of(&memory))
             && limits::UNIFIED
                 .iter()
                 .all(|name| file(given, name).is_none_or(|v| Some(v) == file(&self.resources, name)))
@@ -150,7 +148,7 @@ mod tests {
             ),
             (json!({"memory": memory, "unified": {"memory.max": "5000"}}), Some(raised)),
             (json!({"memory": {"limit": 5001, "swap": 9000}}), None),
-            (json!({"memory": {"limit": 5000}}), None),
+            (json!({"memory": {"limit": 5000}}), Some(json!({"memory": {"limit": 6000}}))),
             (json!({"memory": {"reservation": 1}}), None),
             (json!({"unified": {"memory.max": "5001"}}), None),
             (json!({"unified": {"memory.high": "5000"}}), None),
@@ -177,7 +175,10 @@ mod tests {
                 (json!({"memory": start["memory"]}), true),
                 (json!({"unified": {"io.weight": "3"}}), true),
                 (other("/memory/limit", json!(5001)), false),
-                (other("/memory/swap", Value::Null), false),
+                (json!({"memory": {"limit": 5000}}), true),
+                (json!({"memory": {"swap": 9000}}), true),
+                (json!({"memory": {}}), true),
+                (json!({"memory": {"limit": 9000}}), false),
                 (other("/unified/memory.max", json!("1")), false),
                 (json!({"memory": {"reservation": 1}}), false),
             ] {

@@ -16,7 +16,7 @@ n=0; until grep -q ' /disk ' /proc/mounts || [ $n = 100 ]; do n=$((n + 1)); usle
 (while :; do dd if=/dev/zero of=/disk/y bs=1M count=60 conv=fsync 2>/dev/null && rm /disk/y || exit; done) &
 io=$!
 mount -t tmpfs -o size=100% tmpfs /mnt
-dd if=/dev/urandom of=/mnt/x bs=1M count=$(awk '/^MemAvailable/ { print int($2 / 1024) - 40 }' /proc/meminfo) 2>/dev/null
+dd if=/dev/zero of=/mnt/x bs=1M count=$(awk '/^MemAvailable/ { print int($2 / 1024) - 40 }' /proc/meminfo) 2>/dev/null
 kill $io && echo filled
 umount /mnt
 "#;
