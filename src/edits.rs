@@ -22,6 +22,8 @@ pub struct Edits {
     pub devices: Vec<DeviceRule>,
     /// Devices that the engine has made in the container, by their indices, and the paths to which they move.
     pub device_paths: Vec<(usize, String)>,
+    /// Bytes by which the limits of the container's memory are raised: the VM's own need beside the guest's memory.
+    pub memory: u64,
 }
 
 /// One entry of the new list of mounts.
@@ -129,6 +131,7 @@ impl Edits {
             mounts,
             devices: devices.into_iter().map(|(_, device)| device).chain(rules).collect(),
             device_paths: plan.passed.disks.iter().filter_map(moved_device).collect(),
+            memory: plan.memory_overhead,
         }
     }
 }

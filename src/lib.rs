@@ -30,6 +30,8 @@ pub mod launch;
 
 pub mod network;
 
+pub mod limits;
+
 pub mod edits;
 
 pub mod config_json;

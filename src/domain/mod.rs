@@ -9,7 +9,7 @@ mod xml;
 use std::io;
 
 use crate::paths;
-use crate::plan::{Accelerator, Firmware, Network, Plan};
+use crate::plan::{Accelerator, Firmware, Network, Plan, TRANSLATION_CACHE};
 use crate::request::ports::Protocol;
 use tree::Element;
 use xml::Xml;
@@ -77,7 +77,8 @@ fn domain(xml: &mut Xml, plan: &Plan, oem_strings: &[String]) -> io::Result<()> 
         xml.parent("os", &[], |xml| os(xml, &plan.firmware))?;
         xml.parent("features", &[], |xml| {
             xml.empty("acpi", &[])?;
-            xml.empty("apic", &[])
+            xml.empty("apic", &[])?;
+            translation_cache(xml, plan.accelerator)
         })?;
         xml.empty("cpu", &[("mode", cpu), ("check", "none")])?;
         xml.empty("clock", &[("offset", "utc")])?;
@@ -88,6 +89,15 @@ fn domain(xml: &mut Xml, plan: &Plan, oem_strings: &[String]) -> io::Result<()> 
         xml.empty("seclabel", &[("type", "none")])?;
         user_network(xml, plan)
     })
+}
+
+/// The container's limit of memory has room for a cache of this size.
+fn translation_cache(xml: &mut Xml, accelerator: Accelerator) -> io::Result<()> {
+    match accelerator {
+        Accelerator::Kvm => Ok(()),
+        Accelerator::Tcg => xml
+            .parent("tcg", &[], |xml| xml.text("tb-cache", &[("unit", "MiB")], &(TRANSLATION_CACHE >> 20).to_string())),
+    }
 }
 
 fn os(xml: &mut Xml, firmware: &Firmware) -> io::Result<()> {

@@ -1,6 +1,5 @@
 //! Which of the host's PCI devices the guest gets.
 
-use super::size;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::pci::Device;
@@ -10,14 +9,14 @@ use crate::request::Request;
 /// and fails where it has no right to.
 const SLACK: u64 = 1 << 30;
 
-pub(super) fn hostdevs(request: &Request, host: &Host) -> Result<Vec<Device>> {
+pub(super) fn hostdevs(request: &Request, host: &Host, memory: u64) -> Result<Vec<Device>> {
     let devices = &host.pci;
     for (n, device) in devices.iter().enumerate() {
         if devices[..n].iter().any(|other| other.address == device.address) {
             return Err(Error::new(format!("PCI device {}", device.address.name()), "given twice"));
         }
     }
-    let needed = size::memory(request)?.saturating_add(SLACK);
+    let needed = memory.saturating_add(SLACK);
     let allowed = request.memlock.unwrap_or(host.memlock);
     if !devices.is_empty() && allowed < needed {
         let why = format!(

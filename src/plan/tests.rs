@@ -44,6 +44,24 @@ fn memory_is_the_limit_else_the_default() {
         let got = decide(|r, _, _| r.memory = limit).map(|p| p.memory).map_err(|e| e.to_string());
         assert_eq!(got, want, "{limit:?}");
     }
+    let uefi = decide(|r, _, _| (r.options.firmware, r.memory) = (Wanted::Uefi, Some(32 << 20))).unwrap_err();
+    assert_eq!(uefi.to_string(), "qemu: --memory: 32 MiB is too little for a VM with UEFI (at least 64m)");
+}
+
+#[test]
+fn a_limit_is_raised_by_what_qemu_needs() {
+    let overhead = |limit: Option<u64>, emulated: bool| {
+        decide(|r, _, _| (r.memory, r.options.emulated) = (limit, emulated)).unwrap().memory_overhead >> 20
+    };
+    // Without a limit there is nothing to raise.
+    assert_eq!((overhead(None, false), overhead(None, true)), (0, 0));
+    assert_eq!((overhead(Some(256 << 20), false), overhead(Some(256 << 20), true)), (242, 546));
+    assert_eq!((overhead(Some(4 << 30), false), overhead(Some(4 << 30), true)), (257, 801));
+    let with = |uefi: bool, shares: u64| {
+        let firmware = if uefi { Firmware::Uefi(host().uefi.unwrap()) } else { Firmware::Bios };
+        size::overhead(512 << 20, 2, Accelerator::Kvm, &firmware, shares) >> 20
+    };
+    assert_eq!((with(false, 0), with(true, 0), with(false, 2)), (235, 242, 301));
 }
 
 #[test]

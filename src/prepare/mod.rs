@@ -41,6 +41,8 @@ const NETWORK: &str = "network.json";
 const RECORD: &str = "record.json";
 /// The overlay.
 const OVERLAY: &str = "overlay.qcow2";
+/// By how much the limits of the container's memory are raised, bytes.
+const MEMORY: &str = "memory.json";
 /// UEFI variables.
 const NVRAM: &str = "nvram.fd";
 
@@ -85,6 +87,7 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     skeleton::make(&private, &wishes.users()?, &request.cwd)?;
     skeleton::places(&private, &plan.passed)?;
     write_network(&private, id, &plan, &request)?;
+    private.write(MEMORY, 0o600, plan.memory_overhead.to_string().as_bytes())?;
     let oem_strings = first_boot::write(&private, &plan, wishes)?;
     let domain = domain::xml(&plan, &oem_strings);
     let domain = overrides.map_or(Ok(domain.clone()), |over| over.over(&domain)).context("domain")?;
@@ -110,6 +113,19 @@ pub fn installed_init() -> PathBuf {
 /// Writes the edited configuration beside everything else of ours in `bundle`; the engine's own stays as it is.
 pub fn write_config(bundle: &Path, config: &[u8]) -> Result<PathBuf> {
     PrivateDir::open(bundle.join(PRIVATE_DIR), None)?.write("config.json", 0o600, config)
+}
+
+/// By how much the limits of the memory of the container in `bundle` were raised; `None` where there is no VM.
+///
+/// # Errors
+/// What cannot be read.
+pub fn raised_memory(bundle: &Path) -> Result<Option<u64>> {
+    let path = bundle.join(PRIVATE_DIR).join(MEMORY);
+    match fs::read(&path) {
+        Ok(text) => serde_json::from_slice(&text).map(Some).context(path.display()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e).context(path.display()),
+    }
 }
 
 /// Sets up the guest's network; the caller is in the container's network namespace with CAP_NET_ADMIN over it.

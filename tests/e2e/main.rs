@@ -27,4 +27,5 @@ mod refused;
 mod sector;
 mod shared_network;
 mod shares;
+mod sizes;
 mod utilities;
