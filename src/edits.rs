@@ -73,6 +73,8 @@ pub struct Artifacts {
     pub overlay: PathBuf,
     /// UEFI variables.
     pub nvram: Option<PathBuf>,
+    /// Directory in which the network's keeper listens.
+    pub keeper: Option<PathBuf>,
     /// The cache of what QEMU can do.
     pub capabilities: Option<PathBuf>,
 }
@@ -102,6 +104,7 @@ impl Edits {
             bind(paths::OVERLAY, &artifacts.overlay, DATA),
         ]);
         mounts.extend(artifacts.nvram.iter().map(|path| bind(paths::NVRAM, path, DATA)));
+        mounts.extend(artifacts.keeper.iter().map(|path| bind(paths::KEEPER_DIR, path, READ_ONLY_DATA)));
         mounts.extend(artifacts.capabilities.iter().map(|path| bind(paths::CAPABILITIES, path, READ_ONLY_DATA)));
         Self {
             root: artifacts.root.clone(),

@@ -2,12 +2,12 @@
 
 mod capabilities;
 mod first_boot;
+mod network;
 mod private_dir;
 pub mod skeleton;
 mod storage;
 
 use std::fs::{self, File};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -18,19 +18,18 @@ use crate::error::{Context, Error, Result};
 use crate::host::Host;
 use crate::image::{self, Format, overlay};
 use crate::launch::Launch;
-use crate::network;
+use crate::network::Ports;
 use crate::paths;
 use crate::plan::{Firmware, ImageFacts, Network, Plan, plan};
 use crate::request::Request;
 use crate::request::options::Firmware as WantedFirmware;
 use crate::rootfs::Root;
 use first_boot::Wishes;
+pub use network::network;
 use private_dir::PrivateDir;
 
 /// Name of the private directory in the bundle.
 const PRIVATE_DIR: &str = "crun-qemu";
-/// What the network phase is told.
-const NETWORK: &str = "network.json";
 /// Which file of the root is the VM image.
 const RECORD: &str = "record.json";
 /// The overlay.
@@ -54,7 +53,8 @@ struct Record {
 /// Whatever can be known before the VM starts. A failure leaves behind nothing that was not there before.
 pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     let config = bundle.join("config.json");
-    let request = Request::parse(&fs::read_to_string(&config).context(config.display())?)?;
+    let mut request = Request::parse(&fs::read_to_string(&config).context(config.display())?)?;
+    network::know_the_hosts(&mut request);
     let host = Host::detect(init)?;
     let wishes = Wishes::read(&request.options)?;
     let rootfs = bundle.join(&request.root);
@@ -74,7 +74,7 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     keep_disk(storage, &record, disk.virtual_size)?;
     let nvram = keep_nvram(&private, &plan.firmware)?;
     skeleton::make(&private, &wishes.users()?, &request.cwd)?;
-    write_network(&private, id, &plan, &request)?;
+    let keeper = network::write(&private, &plan, &request)?;
     let oem_strings = first_boot::write(&private, &plan, wishes)?;
     write_launch(&private, domain::xml(&plan, &oem_strings), &plan, &request)?;
     let artifacts = Artifacts {
@@ -83,6 +83,7 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
         image: rootfs.join(record.image.strip_prefix("/").unwrap_or(&record.image)),
         overlay: storage.join(OVERLAY),
         nvram,
+        keeper,
         capabilities: capabilities::cached(&host, plan.accelerator),
     };
     layer.into_iter().chain([private]).for_each(PrivateDir::keep);
@@ -97,15 +98,6 @@ pub fn installed_init() -> PathBuf {
 /// Writes the edited configuration beside everything else of ours in `bundle`; the engine's own stays as it is.
 pub fn write_config(bundle: &Path, config: &[u8]) -> Result<PathBuf> {
     PrivateDir::open(bundle.join(PRIVATE_DIR), None)?.write("config.json", 0o600, config)
-}
-
-/// Sets up the guest's network; the caller is in the container's network namespace with CAP_NET_ADMIN over it.
-pub fn network(bundle: &Path) -> Result<()> {
-    match fs::read_to_string(bundle.join(PRIVATE_DIR).join(NETWORK)) {
-        Ok(text) => network::set_up(&serde_json::from_str(&text).context(NETWORK)?),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(e).context(NETWORK),
-    }
 }
 
 /// The image that is recorded, else the only one there is.
@@ -147,31 +139,13 @@ fn keep_nvram(dir: &PrivateDir, firmware: &Firmware) -> Result<Option<PathBuf>> 
     Ok(Some(path))
 }
 
-fn write_network(dir: &PrivateDir, id: &str, plan: &Plan, request: &Request) -> Result<()> {
-    let Network::Tap { .. } = &plan.network else {
-        // An earlier start of the same container may have had a tap.
-        let _ = fs::remove_file(dir.join(NETWORK));
-        return Ok(());
-    };
-    let resolv_conf = request.mounts.iter().find(|m| m.destination() == Path::new("/etc/resolv.conf"));
-    let text = resolv_conf.and_then(|m| fs::read_to_string(m.source().as_ref()?).ok()).unwrap_or_default();
-    let resolvers = network::resolvers(&text).into_iter().filter_map(|address| match address {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
-    });
-    // The container's root, as whom QEMU runs.
-    let network = network::Network::new(id, resolvers.collect(), 0);
-    dir.write(NETWORK, 0o600, &serde_json::to_vec(&network).context(NETWORK)?)?;
-    Ok(())
-}
-
 fn write_launch(dir: &PrivateDir, domain: String, plan: &Plan, request: &Request) -> Result<()> {
-    let (tap, ssh) = match &plan.network {
-        Network::Tap { name, .. } => (Some(name.clone()), None),
-        Network::User { ssh, .. } => (None, Some(*ssh)),
+    let (tap, shared, ssh) = match &plan.network {
+        Network::Tap { name, ports, .. } => (Some(name.clone()), *ports != Ports::All, None),
+        Network::User { ssh, .. } => (None, false, Some(*ssh)),
     };
     let (warnings, env, cwd) = (plan.warnings.clone(), request.env.clone(), request.cwd.clone());
-    let launch = Launch { domain, warnings, tap, ssh, env, cwd, exec_timeout: None };
+    let launch = Launch { domain, warnings, tap, shared, ssh, env, cwd, exec_timeout: None };
     let name = format!("{}{}", skeleton::ROOT, paths::LAUNCH);
     dir.write(&name, 0o600, &serde_json::to_vec(&launch).context("launch.json")?)?;
     Ok(())

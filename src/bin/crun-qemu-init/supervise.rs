@@ -8,7 +8,7 @@ use std::time::Instant;
 use crun_qemu::error::{Context, Error, Result};
 use crun_qemu::exec::{self, alive};
 use crun_qemu::launch::Launch;
-use crun_qemu::network::dhcp;
+use crun_qemu::network::{dhcp, keeper};
 use crun_qemu::paths;
 use crun_qemu::status::{Mark, State};
 use nix::errno::Errno;
@@ -45,6 +45,9 @@ fn supervise() -> Result<Exit> {
     embedded::prepare(root, Some(Path::new(paths::CAPABILITIES)))?;
     let terminal = Terminal::take_over()?;
     let console = Console::listen(terminal.is_tty())?;
+    // Held to the end of this process, and no longer: the network namespace outlives it.
+    let _held =
+        launch.shared.then(|| keeper::relieve(&Path::new(paths::KEEPER_DIR).join(paths::KEEPER))).transpose()?;
     let dhcp = launch.tap.as_deref().map(dhcp::Server::bind).transpose()?;
     // Held to the end of this process: execs that wait for the guest end with it.
     let _alive = alive::hold(Path::new(paths::ALIVE))?;

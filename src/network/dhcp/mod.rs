@@ -46,8 +46,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens on the tap, whose addresses it reads. Needs no capability where [`super::set_up`] could lower the first
-    /// unprivileged port, else NET_BIND_SERVICE; binding to an interface needs none from Linux 5.7 on.
+    /// Listens on the tap, whose addresses it reads. Needs NET_BIND_SERVICE; binding to an interface needs nothing from
+    /// Linux 5.7 on.
     ///
     /// # Errors
     /// When the tap is not there or has no address, or the port cannot be bound.
