@@ -39,6 +39,10 @@ pub fn config(identity: &Identity, user_name: &str, user: Option<&[u8]>) -> Resu
             json!({ "path": "/etc/hostname", "mode": 0o644, "overwrite": true, "contents": { "source": source } }),
         );
     }
+    if !files.iter().any(|file| file["path"] == "/etc/hosts") && !identity.hosts.is_empty() {
+        let source = format!("data:,{}%0A", percent(&identity.hosts.join("\n")));
+        files.push(json!({ "path": "/etc/hosts", "append": [{ "source": source }] }));
+    }
     Ok(Value::Object(config).to_string())
 }
 
@@ -112,6 +116,7 @@ mod tests {
     fn both_sides_items_are_there() {
         let identity = Identity {
             hostname: "web".into(),
+            hosts: vec!["192.0.2.7 db".into()],
             public_keys: vec!["ours".into()],
             password_hash: Some("$6$x".into()),
             ..Identity::default()
@@ -124,7 +129,7 @@ mod tests {
                 r#"{"ignition":{"version":"3.3.0"},"passwd":{"users":[{"name":"core","passwordHash":"$6$x","#,
                 r#""sshAuthorizedKeys":["theirs","ours"]},{"name":"al","sshAuthorizedKeys":["ours"]},{"name":"root","sshAuthorizedKeys":["ours"]}]},"#,
                 r#""storage":{"files":[{"contents":{"source":"data:,web%0A"},"mode":420,"overwrite":true,"#,
-                r#""path":"/etc/hostname"}]}}"#
+                r#""path":"/etc/hostname"},{"append":[{"source":"data:,192.0.2.7%20db%0A"}],"path":"/etc/hosts"}]}}"#
             )
         );
         assert_eq!(users(user).unwrap(), ["core", "al"]);

@@ -45,6 +45,7 @@ pub fn files(identity: &Identity, setup: &Setup, user: Option<&CloudInit>) -> Re
     if !named.is_empty() {
         setup.runcmd.push(let_in(identity, named));
     }
+    setup.bootcmd.extend(introduce(identity));
     let own = cloud_config(identity, &setup);
     let data = match &user.user_data {
         Some(data) => user_data::merge(data, &own)?,
@@ -70,6 +71,15 @@ printf '%s\n' "$keys" | while read -r key; do grep -qxF "$key" "$file" || printf
     command.push(identity.public_keys.join("\n"));
     command.extend(users);
     command
+}
+
+/// A command by which the guest knows others by name, at every boot anew, for an engine may have given them other
+/// addresses meanwhile. Written over in place, as the file may be a mount.
+fn introduce(identity: &Identity) -> Option<Vec<String>> {
+    const SCRIPT: &str = r#"others=$(sed '/# crun-qemu$/d' /etc/hosts); { printf '%s\n' "$others"
+printf '%s # crun-qemu\n' "$@"; } > /etc/hosts"#;
+    let words = ["sh", "-c", SCRIPT, "sh"].into_iter().chain(identity.hosts.iter().map(String::as_str));
+    (!identity.hosts.is_empty()).then(|| words.map(String::from).collect())
 }
 
 /// `public-keys` reach the image's default user, whatever it is called. The instance is the user's *and* the
@@ -130,6 +140,7 @@ mod tests {
         let identity = Identity {
             instance_id: "crun-qemu-0123".into(),
             hostname: "web".into(),
+            hosts: vec!["192.0.2.7 db db.test".into()],
             public_keys: vec!["ssh-ed25519 AAAA \"x\"".into()],
             password_hash: Some("$6$salt$hash".into()),
         };
@@ -162,7 +173,9 @@ mod tests {
             text[1].1,
             concat!(
                 "#cloud-config\n",
-                r#"{"bootcmd":[["mkdir","-p","/a b"]],"chpasswd":{"expire":false},"disable_root":false,"#,
+                r#"{"bootcmd":[["mkdir","-p","/a b"],["sh","-c","others=$(sed '/# crun-qemu$/d' /etc/hosts); "#,
+                r#"{ printf '%s\\n' \"$others\"\nprintf '%s # crun-qemu\\n' \"$@\"; } > /etc/hosts","#,
+                r#""sh","192.0.2.7 db db.test"]],"chpasswd":{"expire":false},"disable_root":false,"#,
                 r#""mounts":[["data","/data","virtiofs","ro","0","0"]],"password":"$6$salt$hash","#,
                 r#""runcmd":[["true"]],"write_files":[{"content":"a\nb","path":"/etc/x","permissions":"0644"}]}"#,
                 "\n"

@@ -10,13 +10,14 @@ pub mod dhcp;
 mod facts;
 pub mod keeper;
 mod link;
+pub mod names;
 mod nft;
 mod rules;
 mod sysctl;
 #[cfg(test)]
 mod tests;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 
 use serde::{Deserialize, Serialize};
@@ -84,19 +85,6 @@ impl Network {
         }
         Ok(())
     }
-}
-
-/// The `nameserver` lines of a `resolv.conf`, in order; lines that make no sense are passed over, as libc does.
-pub fn resolvers(resolv_conf: &str) -> Vec<IpAddr> {
-    resolv_conf
-        .lines()
-        .filter_map(|line| {
-            let mut words = line.split_ascii_whitespace();
-            // An IPv6 address may carry a zone, which means nothing to the guest.
-            let address = (words.next() == Some("nameserver")).then(|| words.next())??;
-            address.split('%').next()?.parse().ok()
-        })
-        .collect()
 }
 
 /// Makes the tap and the kernel's NAT in the current network namespace; needs CAP_NET_ADMIN over it. In a shared one it

@@ -9,6 +9,7 @@ use crate::first_boot::keys::KeyPair;
 use crate::first_boot::nocloud::{self, Setup};
 use crate::first_boot::read::{self, CloudInit};
 use crate::first_boot::{Identity, credentials, ignition, seed, user_data};
+use crate::network::names;
 use crate::paths;
 use crate::plan::Plan;
 use crate::request::options::Options;
@@ -54,13 +55,15 @@ impl Wishes {
 
 /// Makes the key pair unless the container has it already, and the documents for every way of telling a guest.
 /// Returns the strings for its SMBIOS tables.
-pub fn write(dir: &PrivateDir, plan: &Plan, wishes: Wishes) -> Result<Vec<String>> {
+/// `hosts` is what the engine says of others.
+pub fn write(dir: &PrivateDir, plan: &Plan, wishes: Wishes, hosts: &str) -> Result<Vec<String>> {
     let inside = |path: &str| format!("{}{path}", skeleton::ROOT);
     let mut public_keys = vec![own_key(dir)?];
     public_keys.extend(wishes.public_keys);
     let identity = Identity {
         instance_id: plan.uuid.clone(),
         hostname: plan.hostname.clone(),
+        hosts: names::hosts(hosts, &plan.hostname),
         public_keys,
         password_hash: wishes.password_hash,
     };

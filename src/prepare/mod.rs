@@ -75,7 +75,7 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     let nvram = keep_nvram(&private, &plan.firmware)?;
     skeleton::make(&private, &wishes.users()?, &request.cwd)?;
     let keeper = network::write(&private, &plan, &request)?;
-    let oem_strings = first_boot::write(&private, &plan, wishes)?;
+    let oem_strings = first_boot::write(&private, &plan, wishes, &network::engines_file(&request, "/etc/hosts"))?;
     write_launch(&private, domain::xml(&plan, &oem_strings), &plan, &request)?;
     let artifacts = Artifacts {
         root: private.join(skeleton::ROOT),

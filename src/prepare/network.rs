@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +10,7 @@ use nix::unistd::Pid;
 use super::PRIVATE_DIR;
 use super::private_dir::PrivateDir;
 use crate::error::{Context, Result};
-use crate::network::{self, Ports, keeper};
+use crate::network::{self, Ports, keeper, names};
 use crate::paths;
 use crate::plan::{Network, Plan};
 use crate::request::{self, Request};
@@ -39,7 +38,8 @@ pub fn write(dir: &PrivateDir, plan: &Plan, request: &Request) -> Result<Option<
         let _ = fs::remove_file(dir.join(NETWORK));
         return Ok(None);
     };
-    let network = network::Network::new(name, resolvers(request), ports.clone());
+    let resolvers = names::resolvers(&engines_file(request, "/etc/resolv.conf"));
+    let network = network::Network::new(name, resolvers, ports.clone());
     dir.write(NETWORK, 0o600, &serde_json::to_vec(&network).context(NETWORK)?)?;
     if *ports == Ports::All {
         return Ok(None);
@@ -49,15 +49,10 @@ pub fn write(dir: &PrivateDir, plan: &Plan, request: &Request) -> Result<Option<
     Ok(Some(dir.join(KEEPER)))
 }
 
-/// The container's own, of those that the guest can be led to.
-fn resolvers(request: &Request) -> Vec<Ipv4Addr> {
-    let resolv_conf = request.mounts.iter().find(|m| m.destination() == Path::new("/etc/resolv.conf"));
-    let text = resolv_conf.and_then(|m| fs::read_to_string(m.source().as_ref()?).ok()).unwrap_or_default();
-    let ipv4 = |address| match address {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
-    };
-    network::resolvers(&text).into_iter().filter_map(ipv4).collect()
+/// What the engine wrote for the container, in `/etc/hosts` or `/etc/resolv.conf`; nothing where it wrote none.
+pub fn engines_file(request: &Request, destination: &str) -> String {
+    let mount = request.mounts.iter().find(|m| m.destination() == Path::new(destination));
+    mount.and_then(|m| fs::read_to_string(m.source().as_ref()?).ok()).unwrap_or_default()
 }
 
 /// Sets up the guest's network; the caller is in the container's network namespace with CAP_NET_ADMIN over it. `first`

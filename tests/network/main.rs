@@ -73,7 +73,7 @@ fn no_other_source(world: &Place, guest: &Place) {
 
 /// A client without an address gets one from the server, in two rounds.
 fn ask_for_the_address(guest: &Place) {
-    let mut server = dhcp::Server::bind(TAP).unwrap();
+    let mut server = dhcp::Server::bind(TAP, vec![]).unwrap();
     for (kind, wanted, answer) in [(1, None, 2), (3, Some(GUEST), 5), (3, Some(WORLD), 6)] {
         let client = guest.run(move || {
             let client = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 68)).unwrap();

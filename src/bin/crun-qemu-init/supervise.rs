@@ -8,7 +8,7 @@ use std::time::Instant;
 use crun_qemu::error::{Context, Error, Result};
 use crun_qemu::exec::{self, alive};
 use crun_qemu::launch::Launch;
-use crun_qemu::network::{dhcp, keeper};
+use crun_qemu::network::{dhcp, keeper, names};
 use crun_qemu::paths;
 use crun_qemu::status::{Mark, State};
 use nix::errno::Errno;
@@ -48,7 +48,8 @@ fn supervise() -> Result<Exit> {
     // Held to the end of this process, and no longer: the network namespace outlives it.
     let _held =
         launch.shared.then(|| keeper::relieve(&Path::new(paths::KEEPER_DIR).join(paths::KEEPER))).transpose()?;
-    let dhcp = launch.tap.as_deref().map(dhcp::Server::bind).transpose()?;
+    let search = names::search(&fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
+    let dhcp = launch.tap.as_deref().map(|tap| dhcp::Server::bind(tap, search)).transpose()?;
     // Held to the end of this process: execs that wait for the guest end with it.
     let _alive = alive::hold(Path::new(paths::ALIVE))?;
     let machine = Machine::start(launch.domain)?;
