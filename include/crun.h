@@ -95,9 +95,16 @@ struct crun_resources
   size_t devices_len;
 };
 
+/* A device that crun makes in the container. */
+struct crun_device
+{
+  char *type;
+  char *path;
+};
+
 struct crun_linux
 {
-  void **devices;
+  struct crun_device **devices;
   size_t devices_len;
   void **uid_mappings;
   size_t uid_mappings_len;

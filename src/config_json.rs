@@ -30,11 +30,18 @@ pub fn apply(config: &mut Value, edits: &Edits, hook: &Path) -> Result<()> {
     process.insert("user".into(), json!({"uid": 0, "gid": 0}));
     let old = config.get("mounts").and_then(Value::as_array).cloned().unwrap_or_default();
     config["mounts"] = edits.mounts.iter().map(|edit| mount(edit, &old)).collect::<Result<_>>()?;
-    let resources = child(object(config, "linux")?, "resources", json!({}))?;
-    let rules = list(resources, "devices")?;
-    rules.extend(edits.devices.iter().map(
-        |device| json!({"allow": true, "type": "c", "major": device.major, "minor": device.minor, "access": "rw"}),
-    ));
+    let linux = object(config, "linux")?;
+    for (index, path) in &edits.device_paths {
+        let device = list(linux, "devices")?.get_mut(*index).and_then(Value::as_object_mut);
+        device.ok_or_else(|| malformed("devices"))?.insert("path".into(), json!(path));
+    }
+    let rules = list(child(linux, "resources", json!({}))?, "devices")?;
+    rules.extend(
+        edits
+            .devices
+            .iter()
+            .map(|d| json!({"allow": true, "type": d.kind(), "major": d.major, "minor": d.minor, "access": d.access})),
+    );
     let root = config.as_object_mut().ok_or_else(|| malformed("it"))?;
     list(child(root, "hooks", json!({}))?, "createContainer")?.push(json!({"path": hook, "args": [hook, "network"]}));
     Ok(())
@@ -111,7 +118,7 @@ fn present<'a>(parent: &'a mut Object, name: &str, empty: Value) -> &'a mut Valu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edits::{CharDevice, Mount};
+    use crate::edits::{DeviceRule, Mount};
 
     fn edits() -> Edits {
         Edits {
@@ -127,7 +134,8 @@ mod tests {
                 MountEdit::Keep(0),
                 MountEdit::Move { index: 1, destination: "/crun-qemu/mounts/0".into(), options: vec!["nosuid".into()] },
             ],
-            devices: vec![CharDevice { major: 10, minor: 200 }],
+            devices: vec![DeviceRule { is_block: false, major: 10, minor: 200, access: "rw" }],
+            device_paths: vec![(1, "/dev/crun-qemu/1".into())],
         }
     }
 
@@ -141,7 +149,7 @@ mod tests {
             "root": {"path": "/image"},
             "mounts": [{"destination": "/proc", "type": "proc"},
                        {"destination": "/data", "source": "/d", "options": ["rw"]}, {"destination": "/run/secrets"}],
-            "linux": {"resources": {"devices": [{"allow": false}]}}
+            "linux": {"devices": [{"path": "/a"}, {"path": "/b", "type": "b"}], "resources": {"devices": [{"allow": false}]}}
         });
         apply(&mut config, &edits(), Path::new("/bin/crun-qemu")).unwrap();
         let want = json!({
@@ -153,7 +161,8 @@ mod tests {
             "mounts": [{"destination": "/usr", "type": "bind", "source": "/usr", "options": ["bind", "ro"]},
                        {"destination": "/proc", "type": "proc"},
                        {"destination": "/crun-qemu/mounts/0", "source": "/d", "options": ["rw", "nosuid"]}],
-            "linux": {"resources": {"devices": [{"allow": false},
+            "linux": {"devices": [{"path": "/a"}, {"path": "/dev/crun-qemu/1", "type": "b"}],
+                      "resources": {"devices": [{"allow": false},
                       {"allow": true, "type": "c", "major": 10, "minor": 200, "access": "rw"}]}},
             "hooks": {"createContainer": [{"path": "/bin/crun-qemu", "args": ["/bin/crun-qemu", "network"]}]}
         });

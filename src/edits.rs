@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::paths;
+use crate::plan::passed::{Disk, DiskSource, SharedFile};
 use crate::plan::{Accelerator, Network, Plan};
 
 /// All changes.
@@ -16,8 +17,10 @@ pub struct Edits {
     pub args: Vec<String>,
     /// The complete new list of mounts, in order.
     pub mounts: Vec<MountEdit>,
-    /// Character devices that the container may use besides those allowed already.
-    pub devices: Vec<CharDevice>,
+    /// Devices that the container may use besides those allowed already.
+    pub devices: Vec<DeviceRule>,
+    /// Devices that the engine has made in the container, by their indices, and the paths to which they move.
+    pub device_paths: Vec<(usize, String)>,
 }
 
 /// One entry of the new list of mounts.
@@ -51,13 +54,24 @@ pub struct Mount {
     pub options: Vec<String>,
 }
 
-/// A character device, allowed for reading and writing.
+/// A device that the container may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CharDevice {
+pub struct DeviceRule {
+    /// A block device, else a character device.
+    pub is_block: bool,
     /// Major number.
     pub major: i64,
     /// Minor number.
     pub minor: i64,
+    /// `r` or `rw`.
+    pub access: &'static str,
+}
+
+impl DeviceRule {
+    /// The letter by which the specification calls the kind.
+    pub fn kind(&self) -> &'static str {
+        if self.is_block { "b" } else { "c" }
+    }
 }
 
 /// Where the things are, on the host, that the container is given.
@@ -75,6 +89,8 @@ pub struct Artifacts {
     pub nvram: Option<PathBuf>,
     /// Directory in which the network's keeper listens.
     pub keeper: Option<PathBuf>,
+    /// The program that serves virtiofs.
+    pub virtiofsd: Option<PathBuf>,
     /// The cache of what QEMU can do.
     pub capabilities: Option<PathBuf>,
 }
@@ -96,7 +112,7 @@ impl Edits {
             tmpfs("/run"),
             tmpfs("/tmp"),
         ];
-        mounts.extend(plan.kept_mounts.iter().copied().map(MountEdit::Keep));
+        mounts.extend(plan.passed.kept.iter().copied().map(MountEdit::Keep));
         mounts.extend(devices.iter().map(|(path, _)| bind(path, Path::new(path), DEVICE)));
         mounts.extend([
             bind(paths::INIT, &artifacts.init, READ_ONLY),
@@ -105,19 +121,57 @@ impl Edits {
         ]);
         mounts.extend(artifacts.nvram.iter().map(|path| bind(paths::NVRAM, path, DATA)));
         mounts.extend(artifacts.keeper.iter().map(|path| bind(paths::KEEPER_DIR, path, READ_ONLY_DATA)));
+        mounts.extend(artifacts.virtiofsd.iter().map(|path| bind(paths::VIRTIOFSD, path, READ_ONLY)));
         mounts.extend(artifacts.capabilities.iter().map(|path| bind(paths::CAPABILITIES, path, READ_ONLY_DATA)));
+        mounts.extend(moved_mounts(plan));
+        let rules = plan.passed.disks.iter().filter_map(block_rule);
         Self {
             root: artifacts.root.clone(),
             args: vec![paths::INIT.to_string()],
             mounts,
-            devices: devices.into_iter().map(|(_, device)| device).collect(),
+            devices: devices.into_iter().map(|(_, device)| device).chain(rules).collect(),
+            device_paths: plan.passed.disks.iter().filter_map(moved_device).collect(),
         }
     }
 }
 
+/// What the guest is given comes where nothing of ours is hidden by it, and where nothing in it is ever executed.
+fn moved_mounts(plan: &Plan) -> Vec<MountEdit> {
+    let moved = |index: usize, destination: String, options: &[&str]| MountEdit::Move {
+        index,
+        destination,
+        options: options.iter().map(ToString::to_string).collect(),
+    };
+    let passed = &plan.passed;
+    let shares = passed.shares.iter().map(|s| moved(s.mount, s.path(), &READ_ONLY_DATA[1..]));
+    let file =
+        |f: &SharedFile| moved(f.mount, f.path(), if f.read_only { &READ_ONLY_DATA } else { &READ_ONLY_DATA[1..] });
+    let files = passed.files.iter().map(file);
+    let disks = passed.disks.iter().filter_map(|disk| match disk.source {
+        DiskSource::File(mount) => Some(moved(mount, disk.path(), &READ_ONLY_DATA[1..])),
+        DiskSource::Mounted(mount, _) => Some(moved(mount, disk.path(), &["nosuid", "noexec"])),
+        DiskSource::Device(_) => None,
+    });
+    shares.chain(files).chain(disks).collect()
+}
+
+/// The engine makes no rule for a block device that it takes for a mount like others.
+fn block_rule(disk: &Disk) -> Option<DeviceRule> {
+    let DiskSource::Mounted(_, device) = disk.source else { return None };
+    let access = if disk.read_only { "r" } else { "rw" };
+    Some(DeviceRule { is_block: true, major: device.major, minor: device.minor, access })
+}
+
+fn moved_device(disk: &Disk) -> Option<(usize, String)> {
+    match disk.source {
+        DiskSource::Device(index) => Some((index, disk.path())),
+        _ => None,
+    }
+}
+
 /// The devices that QEMU opens, with their numbers: these are the kernel's own and fixed.
-fn devices(plan: &Plan) -> Vec<(&'static str, CharDevice)> {
-    let misc = |minor| CharDevice { major: 10, minor };
+fn devices(plan: &Plan) -> Vec<(&'static str, DeviceRule)> {
+    let misc = |minor| DeviceRule { is_block: false, major: 10, minor, access: "rw" };
     let mut devices = Vec::new();
     if plan.accelerator == Accelerator::Kvm {
         devices.push(("/dev/kvm", misc(232)));

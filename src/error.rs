@@ -19,6 +19,11 @@ impl Error {
         Self { what: what.into(), why: why.into(), hint: None }
     }
 
+    /// What is wrong.
+    pub fn why(&self) -> &str {
+        &self.why
+    }
+
     /// What the user can do about it.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

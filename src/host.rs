@@ -76,6 +76,29 @@ const SSH: Requirement = Requirement {
     package: "openssh-client (Debian) or openssh-clients (Fedora)",
 };
 
+/// Rust's, then C's, which is as old as the QEMU that brought it.
+const VIRTIOFSD: Requirement = Requirement {
+    what: "virtiofsd",
+    candidates: &[
+        "/usr/libexec/virtiofsd",
+        "/usr/lib/virtiofsd",
+        "/usr/bin/virtiofsd",
+        "/usr/local/libexec/virtiofsd",
+        "/usr/local/bin/virtiofsd",
+        "/usr/lib/qemu/virtiofsd",
+    ],
+    test: is_executable,
+    package: "virtiofsd (Fedora, Debian 13) or qemu-system-common (Debian 12)",
+};
+
+/// What serves the directories and files that a container was given; not needed without any.
+///
+/// # Errors
+/// It is not installed.
+pub fn virtiofsd() -> Result<&'static str> {
+    VIRTIOFSD.find()
+}
+
 /// Everything that a VM needs; ssh is for `podman exec` alone.
 pub const REQUIREMENTS: &[Requirement] = &[QEMU, DRIVER, NFT, SSH];
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 /// Written by the host's side, read once by the supervisor, never read back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launch {
     /// The libvirt domain, complete.
     pub domain: String,
@@ -20,6 +20,9 @@ pub struct Launch {
     /// With QEMU's own user network: where QEMU listens for the guest's sshd.
     #[serde(default)]
     pub ssh: Option<SocketAddr>,
+    /// Directories to be served as virtiofs, each by a process of its own.
+    #[serde(default)]
+    pub virtiofs: Vec<Virtiofs>,
     /// The environment in the container's configuration: what an exec brings beyond it was asked for with the exec.
     #[serde(default)]
     pub env: Vec<String>,
@@ -29,4 +32,17 @@ pub struct Launch {
     /// Seconds that an exec waits for the guest's sshd; `None` for the default.
     #[serde(default)]
     pub exec_timeout: Option<u64>,
+}
+
+/// A directory of the container's that the guest mounts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Virtiofs {
+    /// The directory.
+    pub dir: PathBuf,
+    /// Where QEMU connects.
+    pub socket: PathBuf,
+    /// What the user calls it: the path in the guest.
+    pub target: String,
+    /// The host takes no writes.
+    pub read_only: bool,
 }

@@ -10,6 +10,8 @@ pub mod request;
 
 pub mod host;
 
+pub mod sources;
+
 pub mod rootfs;
 
 pub mod image;

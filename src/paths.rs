@@ -22,6 +22,10 @@ pub const NVRAM: &str = "/crun-qemu/nvram.fd";
 pub const CAPABILITIES: &str = "/crun-qemu/capabilities";
 /// The user's own mounts are moved below this directory.
 pub const MOUNTS: &str = "/crun-qemu/mounts";
+/// The program that serves virtiofs, wherever the host has it.
+pub const VIRTIOFSD: &str = "/crun-qemu/virtiofsd";
+/// Sockets of virtiofsd, on a tmpfs.
+pub const VIRTIOFS: &str = "/run/virtiofs";
 /// Root of the embedded libvirt driver, on a tmpfs; short, because sockets lie below it.
 pub const LIBVIRT: &str = "/run/v";
 /// The supervisor listens here and QEMU connects the guest's serial port to it.

@@ -11,7 +11,7 @@ use libc::c_char;
 
 use super::proof::{DeviceLayout, Devices, Proven};
 use super::sys::{crun_device_rule_interleaved, crun_device_rule_trailing, crun_mount};
-use crate::edits::{CharDevice, Edits, Mount, MountEdit};
+use crate::edits::{DeviceRule, Edits, Mount, MountEdit};
 use crate::error::{Error, Result};
 
 /// Bytes of a new struct: its members known and room, zeroed, for what later versions append.
@@ -36,6 +36,12 @@ pub unsafe fn apply(proven: &Proven, edits: &Edits) -> Result<()> {
         Some(devices) if !edits.devices.is_empty() => Some(unsafe { rules(devices, &edits.devices)? }),
         _ => None,
     };
+    let paths = edits.device_paths.iter().map(|(index, path)| {
+        let device = proven.made.get(*index).copied();
+        let device = device.ok_or_else(|| Error::new("edits", format!("there is no device {index}")))?;
+        Ok((device, string(path.as_bytes())?))
+    });
+    let paths = paths.collect::<Result<Vec<_>>>()?;
     // … then the writes.
     // SAFETY: proven pointers, and the blocks made above.
     unsafe {
@@ -46,6 +52,9 @@ pub unsafe fn apply(proven: &Proven, edits: &Edits) -> Result<()> {
         (*proven.process).cwd = cwd;
         for entry in &mounts {
             entry.commit();
+        }
+        for (device, path) in paths {
+            (*device).path = path;
         }
         (*proven.def).mounts = list;
         (*proven.def).mounts_len = mounts.len();
@@ -134,16 +143,16 @@ impl Entry {
 ///
 /// # Safety
 /// `devices` is proven.
-unsafe fn rules(devices: &Devices, new: &[CharDevice]) -> Result<(*mut *mut libc::c_void, usize)> {
+unsafe fn rules(devices: &Devices, new: &[DeviceRule]) -> Result<(*mut *mut libc::c_void, usize)> {
     let added = new.iter().map(|device| rule(devices.layout, device)).collect::<Result<Vec<_>>>()?;
     // SAFETY: proven: the array has that many elements.
     let all = unsafe { extended((*devices.resources).devices, (*devices.resources).devices_len, &added) };
     Ok((array(&all)?, all.len()))
 }
 
-fn rule(layout: DeviceLayout, device: &CharDevice) -> Result<*mut libc::c_void> {
+fn rule(layout: DeviceLayout, device: &DeviceRule) -> Result<*mut libc::c_void> {
     let at = zeroed(STRUCT_ROOM)?;
-    let (kind, access) = (string(b"c")?, string(b"rw")?);
+    let (kind, access) = (string(device.kind().as_bytes())?, string(device.access.as_bytes())?);
     match layout {
         DeviceLayout::Interleaved => {
             let rule = crun_device_rule_interleaved {

@@ -42,7 +42,15 @@ pub struct Process {
 
 #[derive(Debug, Clone, Deserialize)]
 pub struct Linux {
+    pub devices: Option<Vec<Device>>,
     pub resources: Option<Resources>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Device {
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    pub path: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -76,7 +76,9 @@ pub fn build(layout: DeviceLayout, v: &Value) -> *mut crun_config {
         true => leak(crun_resources { devices_len: rules.len(), devices: list(rules), ..Default::default() }),
         false => ptr::null_mut(),
     };
-    let linux_ = leak(crun_linux { resources, ..Default::default() });
+    let made = v["linux"]["devices"].as_array().into_iter().flatten();
+    let made: Vec<_> = made.map(|d| leak(crun_device { type_: c(&d["type"]), path: c(&d["path"]) })).collect();
+    let linux_ = leak(crun_linux { devices_len: made.len(), devices: list(made), resources, ..Default::default() });
     let (mounts_len, mounts, oci_version) = (mounts.len(), list(mounts), c(&v["ociVersion"]));
     leak(crun_config { oci_version, mounts, mounts_len, root, process, linux_, ..Default::default() })
 }

@@ -21,6 +21,8 @@ unsafe impl Plain for sys::crun_process {}
 // SAFETY: as above.
 unsafe impl Plain for sys::crun_root {}
 // SAFETY: as above.
+unsafe impl Plain for sys::crun_device {}
+// SAFETY: as above.
 unsafe impl Plain for sys::crun_linux {}
 // SAFETY: as above.
 unsafe impl Plain for sys::crun_resources {}

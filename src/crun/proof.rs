@@ -5,8 +5,8 @@ use libc::c_char;
 use super::config::{Config, DeviceRule, Mount, Process, Root};
 use super::peek::{Plain, is_text, peek, peek_array};
 use super::sys::{
-    crun_config, crun_device_rule_interleaved, crun_device_rule_trailing, crun_linux, crun_mount, crun_process,
-    crun_resources, crun_root,
+    crun_config, crun_device, crun_device_rule_interleaved, crun_device_rule_trailing, crun_linux, crun_mount,
+    crun_process, crun_resources, crun_root,
 };
 
 /// What reads differently, as a path into the configuration.
@@ -19,6 +19,8 @@ pub struct Proven {
     pub root: *mut crun_root,
     pub process: *mut crun_process,
     pub mounts: Vec<*mut crun_mount>,
+    /// The devices that crun makes.
+    pub made: Vec<*mut crun_device>,
     /// `None` without device rules: then all is allowed, and one rule more would forbid the rest.
     pub devices: Option<Devices>,
 }
@@ -46,8 +48,9 @@ pub fn prove(def: *mut crun_config, config: &Config) -> Result<Proven, Mismatch>
     let process = config.process.as_ref().ok_or("process")?;
     prove_process(top.process, process)?;
     let mounts = prove_mounts(top.mounts, top.mounts_len, config.mounts.as_deref().unwrap_or_default())?;
+    let made = prove_made(top.linux_, config)?;
     let devices = prove_linux(top.linux_, config)?;
-    Ok(Proven { def, root: top.root, process: top.process, mounts, devices })
+    Ok(Proven { def, root: top.root, process: top.process, mounts, made, devices })
 }
 
 fn prove_root(at: *mut crun_root, want: &Root) -> Result<(), Mismatch> {
@@ -74,6 +77,19 @@ fn prove_mounts(at: *mut *mut crun_mount, len: usize, want: &[Mount]) -> Result<
         texts(got.options, got.options_len, &want.options, || name(".options"))?;
     }
     Ok(mounts)
+}
+
+fn prove_made(at: *mut crun_linux, config: &Config) -> Result<Vec<*mut crun_device>, Mismatch> {
+    let Some(want) = config.linux.as_ref().and_then(|linux| linux.devices.as_deref()) else { return Ok(Vec::new()) };
+    let got = read(at, "linux")?;
+    let made = pointers(got.devices, got.devices_len, want.len(), || "linux.devices".into())?;
+    for (i, (device, want)) in made.iter().zip(want).enumerate() {
+        let name = |field: &str| format!("linux.devices[{i}]{field}");
+        let got = read(*device, &name(""))?;
+        text(got.type_, &want.kind, || name(".type"))?;
+        text(got.path, &want.path, || name(".path"))?;
+    }
+    Ok(made)
 }
 
 fn prove_linux(at: *mut crun_linux, config: &Config) -> Result<Option<Devices>, Mismatch> {

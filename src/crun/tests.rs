@@ -12,7 +12,7 @@ use super::fixture::{build, leak};
 use super::proof::DeviceLayout::{Interleaved, Trailing};
 use super::sys::*;
 use super::*;
-use crate::edits::{CharDevice, Edits, Mount, MountEdit};
+use crate::edits::{DeviceRule, Edits, Mount, MountEdit};
 
 /// As podman writes it, with its first rule, which has no numbers.
 fn podman() -> Value {
@@ -25,7 +25,9 @@ fn podman() -> Value {
             {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"},
             {"destination": "/data", "source": "/srv", "type": "bind", "options": ["rbind"]}
         ],
-        "linux": {"resources": {"devices": [
+        "linux": {"devices": [
+            {"type": "b", "path": "/in/guest", "major": 7, "minor": 0}, {"type": "c", "path": "/dev/kvm"}
+        ], "resources": {"devices": [
             {"allow": false, "access": "rwm"},
             {"allow": true, "type": "c", "major": 5, "minor": 0, "access": "rw"},
             {"allow": true, "type": "c", "major": 136, "access": "rwm"}
@@ -49,7 +51,11 @@ fn edits() -> Edits {
             MountEdit::Move { index: 2, destination: "/m/0".into(), options: vec!["nodev".into(), "noexec".into()] },
             MountEdit::Move { index: 1, destination: "/m/1".into(), options: vec!["ro".into()] },
         ],
-        devices: vec![CharDevice { major: 10, minor: 232 }, CharDevice { major: 10, minor: 200 }],
+        devices: vec![
+            DeviceRule { is_block: false, major: 10, minor: 232, access: "rw" },
+            DeviceRule { is_block: true, major: 7, minor: 3, access: "r" },
+        ],
+        device_paths: vec![(0, "/dev/crun-qemu/0".into())],
     }
 }
 
@@ -67,7 +73,8 @@ fn edited() -> Value {
     ]);
     let rules = want["linux"]["resources"]["devices"].as_array_mut().unwrap();
     rules.push(json!({"allow": true, "type": "c", "major": 10, "minor": 232, "access": "rw"}));
-    rules.push(json!({"allow": true, "type": "c", "major": 10, "minor": 200, "access": "rw"}));
+    rules.push(json!({"allow": true, "type": "b", "major": 7, "minor": 3, "access": "r"}));
+    want["linux"]["devices"][0]["path"] = json!("/dev/crun-qemu/0");
     want
 }
 
@@ -127,6 +134,9 @@ fn every_difference_is_found_before_anything_is_done() {
         ("mounts[1].type", "/mounts/1/type", json!("bind")),
         ("mounts[1].options", "/mounts/1/options", json!(["ro"])),
         ("mounts[0].options", "/mounts/0/options/1", json!("exec")),
+        ("linux.devices[0].path", "/linux/devices/0/path", json!("/in/gues")),
+        ("linux.devices[1].type", "/linux/devices/1/type", json!("b")),
+        ("linux.devices", "/linux/devices/1", Value::Null),
         ("linux.resources.devices", "/linux/resources/devices/0/access", json!("rw")),
         ("linux.resources.devices", "/linux/resources/devices/1/major", json!(6)),
         ("linux.resources.devices", "/linux/resources/devices/2/minor", json!(0)),
@@ -159,7 +169,7 @@ fn wild_pointers_are_errors() {
     // Every word of every struct in turn is made one that points nowhere, or to too little.
     let words = |size: usize| size / size_of::<usize>();
     type Pick = fn(*mut crun_config) -> *mut usize;
-    let pick: [(Pick, usize); 5] = [
+    let pick: [(Pick, usize); 7] = [
         (|def| def.cast(), words(size_of::<crun_config>())),
         // SAFETY: built by the test.
         (|def| unsafe { (*def).process.cast() }, words(size_of::<crun_process>())),
@@ -169,9 +179,13 @@ fn wild_pointers_are_errors() {
         (|def| unsafe { (*(*def).linux_).resources.cast() }, words(size_of::<crun_resources>())),
         // SAFETY: as above.
         (|def| unsafe { (*(*(*def).linux_).resources).devices.cast() }, 1),
+        // SAFETY: as above.
+        (|def| unsafe { (*def).linux_.cast() }, 2),
+        // SAFETY: as above.
+        (|def| unsafe { (*(*(*def).linux_).devices).cast() }, 2),
     ];
     // Members that nobody looks at may be anything.
-    let unread = [&[1, 2, 3, 4][..], &[2, 3], &[], &[0], &[]];
+    let unread = [&[1, 2, 3, 4][..], &[2, 3], &[], &[0], &[], &[], &[]];
     for (n, (struct_of, words)) in pick.into_iter().enumerate() {
         for word in (0..words).filter(|word| !unread[n].contains(word)) {
             for wild in [0, 1, usize::MAX, 1 << 63, 1 << 40] {
@@ -214,6 +228,7 @@ fn edits_that_cannot_be_change_nothing() {
         (with(|e| e.mounts.push(MountEdit::Keep(3))), "qemu: edits: mount 3 of 3 cannot be taken (twice)"),
         (with(|e| e.mounts.push(MountEdit::Keep(2))), "qemu: edits: mount 2 of 3 cannot be taken (twice)"),
         (with(|e| e.args.push("a\0".into())), "qemu: edits: nul byte found in provided data at position: 1"),
+        (with(|e| e.device_paths.push((2, "/x".into()))), "qemu: edits: there is no device 2"),
     ];
     for (edits, want) in cases {
         let def = build(Interleaved, &podman());

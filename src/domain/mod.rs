@@ -1,5 +1,6 @@
 //! The libvirt domain of a plan. Pure; every path is one inside the container.
 
+mod passed;
 mod xml;
 
 use std::io;
@@ -29,6 +30,13 @@ fn domain(xml: &mut Xml, plan: &Plan, oem_strings: &[String]) -> io::Result<()> 
         xml.text("name", &[], &plan.name)?;
         xml.text("uuid", &[], &plan.uuid)?;
         xml.text("memory", &[("unit", "b")], &plan.memory.to_string())?;
+        if plan.passed.has_virtiofs() {
+            // What serves it has to see the guest's memory.
+            xml.parent("memoryBacking", &[], |xml| {
+                xml.empty("source", &[("type", "memfd")])?;
+                xml.empty("access", &[("mode", "shared")])
+            })?;
+        }
         xml.text("vcpu", &[], &plan.vcpus.to_string())?;
         xml.parent("sysinfo", &[("type", "smbios")], |xml| {
             xml.parent("oemStrings", &[], |xml| oem_strings.iter().try_for_each(|text| xml.text("entry", &[], text)))
@@ -85,6 +93,8 @@ fn devices(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
         xml.empty("target", &[("dev", "vdb"), ("bus", "virtio")])?;
         xml.empty("readonly", &[])
     })?;
+    passed::disks(xml, &plan.passed)?;
+    passed::file_systems(xml, &plan.passed)?;
     interface(xml, plan)?;
     xml.parent("serial", &[("type", "unix")], |xml| {
         xml.empty("source", &[("mode", "connect"), ("path", paths::CONSOLE)])?;
@@ -136,6 +146,7 @@ mod tests {
     use crate::plan::plan;
     use crate::plan::tests::{BIOS_IMAGE, ID, host, request};
     use crate::request::options::Firmware as Wanted;
+    use crate::sources::Sources;
 
     /// `BLESS=1 cargo test` writes the golden files anew.
     fn compare(name: &str, got: &str) {
@@ -148,11 +159,12 @@ mod tests {
 
     #[test]
     fn golden() {
-        let kvm = plan(ID, &request(), &host(), BIOS_IMAGE).unwrap();
+        let sources = Sources::default();
+        let kvm = plan(ID, &request(), &host(), BIOS_IMAGE, &sources).unwrap();
         compare("kvm-bios-tap", &xml(&kvm, &["io.systemd.credential:x=y".into()]));
         let mut shared = request();
         shared.network = crate::request::Network::Shared("/n".into());
-        compare("kvm-bios-shared", &xml(&plan(ID, &shared, &host(), BIOS_IMAGE).unwrap(), &[]));
+        compare("kvm-bios-shared", &xml(&plan(ID, &shared, &host(), BIOS_IMAGE, &sources).unwrap(), &[]));
         let mut emulated = request();
         emulated.options.emulated = true;
         emulated.options.firmware = Wanted::Uefi;
@@ -161,13 +173,14 @@ mod tests {
         let image = crate::plan::ImageFacts { format: Format::Raw, ..BIOS_IMAGE };
         compare(
             "tcg-uefi-user",
-            &xml(&plan(ID, &emulated, &host(), image).unwrap(), &["io.systemd.credential:x=y".into()]),
+            &xml(&plan(ID, &emulated, &host(), image, &sources).unwrap(), &["io.systemd.credential:x=y".into()]),
         );
     }
 
     #[test]
     fn what_comes_from_outside_is_escaped() {
-        let mut plan = plan(ID, &request(), &host(), BIOS_IMAGE).unwrap();
+        let sources = Sources::default();
+        let mut plan = plan(ID, &request(), &host(), BIOS_IMAGE, &sources).unwrap();
         plan.name = "<&>".into();
         plan.mac = "\"'<".into();
         let text = xml(&plan, &[]);

@@ -4,6 +4,7 @@ use base64ct::{Base64, Encoding};
 use sha_crypt::{Sha512Params, sha512_crypt_b64};
 use ssh_key::PublicKey;
 
+use super::setup::Setup;
 use crate::error::{Context, Error, Result};
 
 /// The public keys in a file of OpenSSH's format, a line each, with their options and comments.
@@ -62,11 +63,17 @@ fn hash(option: &str, password: &str, salt: &[u8]) -> Result<String> {
     Ok(format!("$6${}${digest}", String::from_utf8_lossy(salt)))
 }
 
-/// SMBIOS type 11 strings by which systemd takes root's keys, from version 252 on. They stand in QEMU's argv: nothing
-/// secret may be among them.
-pub fn systemd(public_keys: &[String]) -> Vec<String> {
+/// SMBIOS type 11 strings by which systemd takes root's keys and lines for tmpfiles.d, from version 252 on, and lines
+/// for fstab, from 254 on. They stand in QEMU's argv: nothing secret may be among them.
+pub fn systemd(public_keys: &[String], setup: &Setup) -> Vec<String> {
     let keys: String = public_keys.iter().map(|key| format!("{key}\n")).collect();
-    vec![format!("io.systemd.credential.binary:ssh.authorized_keys.root={}", Base64::encode_string(keys.as_bytes()))]
+    let credentials =
+        [("ssh.authorized_keys.root", keys), ("fstab.extra", setup.fstab()), ("tmpfiles.extra", setup.tmpfiles())];
+    let string = |(name, text): (&str, String)| {
+        let text = Base64::encode_string(text.as_bytes());
+        format!("io.systemd.credential.binary:{name}={text}")
+    };
+    credentials.into_iter().filter(|(_, text)| !text.is_empty()).map(string).collect()
 }
 
 #[cfg(test)]
@@ -105,6 +112,6 @@ mod tests {
     #[test]
     fn systemds_credential() {
         let want = "io.systemd.credential.binary:ssh.authorized_keys.root=c3NoLWVkMjU1MTkgQUFBQQpzc2gtcnNhIEJCCg==";
-        assert_eq!(systemd(&["ssh-ed25519 AAAA".into(), "ssh-rsa BB".into()]), [want]);
+        assert_eq!(systemd(&["ssh-ed25519 AAAA".into(), "ssh-rsa BB".into()], &Setup::default()), [want]);
     }
 }

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::Identity;
+use super::setup::Setup;
 use crate::error::{Error, Result};
 
 const WHAT: &str = "--ignition";
@@ -14,7 +15,7 @@ const VERSIONS: [&str; 7] = ["3.0.0", "3.1.0", "3.2.0", "3.3.0", "3.4.0", "3.5.0
 ///
 /// # Errors
 /// When the user's is not JSON, of an unknown version, or not shaped as a configuration.
-pub fn config(identity: &Identity, user_name: &str, user: Option<&[u8]>) -> Result<String> {
+pub fn config(identity: &Identity, user_name: &str, setup: &Setup, user: Option<&[u8]>) -> Result<String> {
     let mut config = match user {
         Some(bytes) => parse(bytes)?,
         None => Map::from_iter([("ignition".into(), json!({ "version": VERSIONS[0] }))]),
@@ -39,11 +40,39 @@ pub fn config(identity: &Identity, user_name: &str, user: Option<&[u8]>) -> Resu
             json!({ "path": "/etc/hostname", "mode": 0o644, "overwrite": true, "contents": { "source": source } }),
         );
     }
-    if !files.iter().any(|file| file["path"] == "/etc/hosts") && !identity.hosts.is_empty() {
-        let source = format!("data:,{}%0A", percent(&identity.hosts.join("\n")));
-        files.push(json!({ "path": "/etc/hosts", "append": [{ "source": source }] }));
+    if let Some(command) = setup.command() {
+        let unit = json!({ "name": UNIT, "enabled": true, "contents": unit(&command) });
+        list(object(&mut config, "systemd")?, "units")?.push(unit);
     }
     Ok(Value::Object(config).to_string())
+}
+
+/// Of the unit that makes mounts and links on every boot.
+const UNIT: &str = "crun-qemu-setup.service";
+
+/// Done before anything of the user's starts, as what fstab lists is.
+fn unit(command: &[String]) -> String {
+    let words: Vec<String> = command.iter().map(|word| systemd_word(word)).collect();
+    format!(
+        "[Unit]\nDescription=What the container was given\nDefaultDependencies=no\nConflicts=umount.target\n\
+         After=systemd-remount-fs.service local-fs-pre.target\nBefore=local-fs.target umount.target\n\
+         [Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart={}\n[Install]\nWantedBy=local-fs.target\n",
+        words.join(" ")
+    )
+}
+
+/// A word of a unit's command line: quoted as in C, with systemd's own `%` and `$` doubled.
+fn systemd_word(word: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in word.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            '%' | '$' => quoted.extend([c, c]),
+            c if c.is_control() => quoted.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c => quoted.push(c),
+        }
+    }
+    quoted + "\""
 }
 
 /// The names of the users in a configuration that [`config`] takes.
@@ -116,7 +145,6 @@ mod tests {
     fn both_sides_items_are_there() {
         let identity = Identity {
             hostname: "web".into(),
-            hosts: vec!["192.0.2.7 db".into()],
             public_keys: vec!["ours".into()],
             password_hash: Some("$6$x".into()),
             ..Identity::default()
@@ -124,15 +152,22 @@ mod tests {
         let user =
             br#"{"ignition":{"version":"3.3.0"},"passwd":{"users":[{"name":"core","sshAuthorizedKeys":["theirs"]},{"name":"al"}]}}"#;
         assert_eq!(
-            config(&identity, "core", Some(user)).unwrap(),
+            config(&identity, "core", &Setup::default(), Some(user)).unwrap(),
             concat!(
                 r#"{"ignition":{"version":"3.3.0"},"passwd":{"users":[{"name":"core","passwordHash":"$6$x","#,
                 r#""sshAuthorizedKeys":["theirs","ours"]},{"name":"al","sshAuthorizedKeys":["ours"]},{"name":"root","sshAuthorizedKeys":["ours"]}]},"#,
                 r#""storage":{"files":[{"contents":{"source":"data:,web%0A"},"mode":420,"overwrite":true,"#,
-                r#""path":"/etc/hostname"},{"append":[{"source":"data:,192.0.2.7%20db%0A"}],"path":"/etc/hosts"}]}}"#
+                r#""path":"/etc/hostname"}]}}"#
             )
         );
         assert_eq!(users(user).unwrap(), ["core", "al"]);
+    }
+
+    #[test]
+    fn a_unit_for_what_the_container_was_given() {
+        assert_eq!(systemd_word("a b\"\\ $x 10%\n"), r#""a b\"\\ $$x 10%%\x0a""#);
+        let text = unit(&["sh".into(), "-c".into(), "true".into()]);
+        assert!(text.contains("\nExecStart=\"sh\" \"-c\" \"true\"\n"), "{text}");
     }
 
     #[test]
@@ -145,7 +180,8 @@ mod tests {
             (r#"{"ignition":{"version":"3.0.0"},"passwd":[]}"#, "passwd is not what"),
             (r#"{"ignition":{"version":"3.0.0"},"passwd":{"users":{}}}"#, "users is not what"),
         ] {
-            let e = config(&Identity::default(), "core", Some(bad.as_bytes())).unwrap_err().to_string();
+            let e =
+                config(&Identity::default(), "core", &Setup::default(), Some(bad.as_bytes())).unwrap_err().to_string();
             assert!(e.contains(why), "{e}");
         }
     }

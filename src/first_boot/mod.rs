@@ -9,18 +9,17 @@ pub mod keys;
 pub mod nocloud;
 pub mod read;
 pub mod seed;
+pub mod setup;
 pub mod user_data;
 mod yaml;
 
-/// Who the guest is, whom it knows, and who may enter it, however it is told.
+/// Who the guest is and who may enter it, however it is told.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Identity {
     /// Unique to the container and the same over its restarts: a new one makes a boot the first.
     pub instance_id: String,
     /// The guest's host name.
     pub hostname: String,
-    /// Others by name, in lines as in `/etc/hosts`.
-    pub hosts: Vec<String>,
     /// Lines as in `authorized_keys`, the container's own first.
     pub public_keys: Vec<String>,
     /// The default user's password as `crypt(3)` has it.

@@ -6,32 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::read::CloudInit;
 use super::seed::SeedFile;
+use super::setup::Setup;
 use super::{Identity, user_data, yaml};
 use crate::error::Result;
-
-/// What we have the guest do: mounts, links, files. Added to the user's own, item by item.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Setup {
-    /// Entries as in fstab, with up to six fields: source, target, type, options, dump, pass.
-    pub mounts: Vec<Vec<String>>,
-    /// Commands for every boot, before anything is mounted.
-    pub bootcmd: Vec<Vec<String>>,
-    /// Commands for the first boot, after everything else.
-    pub runcmd: Vec<Vec<String>>,
-    /// Files to be made in the guest.
-    pub write_files: Vec<GuestFile>,
-}
-
-/// A file in the guest, owned by root.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GuestFile {
-    /// Absolute path.
-    pub path: String,
-    /// Its bytes, which are text.
-    pub content: String,
-    /// Permission bits.
-    pub mode: u32,
-}
 
 /// The seed's files: ours alone without `user`, else both sides', none of whose items is lost.
 ///
@@ -40,13 +17,9 @@ pub struct GuestFile {
 pub fn files(identity: &Identity, setup: &Setup, user: Option<&CloudInit>) -> Result<Vec<SeedFile>> {
     let none = CloudInit::default();
     let user = user.unwrap_or(&none);
-    let mut setup = setup.clone();
     let named = user.user_data.as_deref().map(user_data::users).unwrap_or_default();
-    if !named.is_empty() {
-        setup.runcmd.push(let_in(identity, named));
-    }
-    setup.bootcmd.extend(introduce(identity));
-    let own = cloud_config(identity, &setup);
+    let let_in = (!named.is_empty()).then(|| let_in(identity, named));
+    let own = cloud_config(identity, setup, let_in);
     let data = match &user.user_data {
         Some(data) => user_data::merge(data, &own)?,
         None => own.into_bytes(),
@@ -73,15 +46,6 @@ printf '%s\n' "$keys" | while read -r key; do grep -qxF "$key" "$file" || printf
     command
 }
 
-/// A command by which the guest knows others by name, at every boot anew, for an engine may have given them other
-/// addresses meanwhile. Written over in place, as the file may be a mount.
-fn introduce(identity: &Identity) -> Option<Vec<String>> {
-    const SCRIPT: &str = r#"others=$(sed '/# crun-qemu$/d' /etc/hosts); { printf '%s\n' "$others"
-printf '%s # crun-qemu\n' "$@"; } > /etc/hosts"#;
-    let words = ["sh", "-c", SCRIPT, "sh"].into_iter().chain(identity.hosts.iter().map(String::as_str));
-    (!identity.hosts.is_empty()).then(|| words.map(String::from).collect())
-}
-
 /// `public-keys` reach the image's default user, whatever it is called. The instance is the user's *and* the
 /// container's: a disk in another container is on its first boot again, as only that gives it the new key.
 fn meta_data(identity: &Identity, user: Option<&[u8]>) -> Result<Map<String, Value>> {
@@ -104,8 +68,8 @@ fn meta_data(identity: &Identity, user: Option<&[u8]>) -> Result<Map<String, Val
     Ok(meta)
 }
 
-/// Our part of the user-data.
-pub(super) fn cloud_config(identity: &Identity, setup: &Setup) -> String {
+/// Our part of the user-data: a command for every boot, before anything is mounted, and one for the first, at its end.
+fn cloud_config(identity: &Identity, setup: &Setup, runcmd: Option<Vec<String>>) -> String {
     let mut config = Map::new();
     // Root gets the keys too, without the forced command that only says who else to log in as.
     config.insert("disable_root".into(), false.into());
@@ -113,15 +77,10 @@ pub(super) fn cloud_config(identity: &Identity, setup: &Setup) -> String {
         config.insert("password".into(), hash.clone().into());
         config.insert("chpasswd".into(), json!({ "expire": false }));
     }
-    for (key, lists) in [("mounts", &setup.mounts), ("bootcmd", &setup.bootcmd), ("runcmd", &setup.runcmd)] {
-        if !lists.is_empty() {
-            config.insert(key.into(), json!(lists));
+    for (key, command) in [("bootcmd", setup.command()), ("runcmd", runcmd)] {
+        if let Some(command) = command {
+            config.insert(key.into(), json!([command]));
         }
-    }
-    if !setup.write_files.is_empty() {
-        let file =
-            |f: &GuestFile| json!({ "path": f.path, "content": f.content, "permissions": format!("{:04o}", f.mode) });
-        config.insert("write_files".into(), setup.write_files.iter().map(file).collect());
     }
     format!("#cloud-config\n{}\n", Value::Object(config))
 }
@@ -134,22 +93,23 @@ pub(super) fn text(value: &Value) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::passed::{Passed, Tmpfs};
 
     #[test]
     fn the_files_without_the_users() {
         let identity = Identity {
             instance_id: "crun-qemu-0123".into(),
             hostname: "web".into(),
-            hosts: vec!["192.0.2.7 db db.test".into()],
             public_keys: vec!["ssh-ed25519 AAAA \"x\"".into()],
             password_hash: Some("$6$salt$hash".into()),
         };
-        let setup = Setup {
-            mounts: vec![["data", "/data", "virtiofs", "ro", "0", "0"].map(String::from).into()],
-            bootcmd: vec![vec!["mkdir".into(), "-p".into(), "/a b".into()]],
-            runcmd: vec![vec!["true".into()]],
-            write_files: vec![GuestFile { path: "/etc/x".into(), content: "a\nb".into(), mode: 0o644 }],
-        };
+        let setup = Setup::new(
+            &Passed {
+                tmpfs: vec![Tmpfs { target: "/a b".into(), options: vec![], copy_up: false }],
+                ..Passed::default()
+            },
+            &[],
+        );
         let text: Vec<(String, String)> = files(&identity, &setup, None)
             .unwrap()
             .into_iter()
@@ -170,14 +130,12 @@ mod tests {
         );
         assert_eq!(text[1].0, "user-data");
         assert_eq!(
-            text[1].1,
+            text[1].1.replace(&json!(setup.command()).to_string(), "SETUP"),
             concat!(
                 "#cloud-config\n",
-                r#"{"bootcmd":[["mkdir","-p","/a b"],["sh","-c","others=$(sed '/# crun-qemu$/d' /etc/hosts); "#,
-                r#"{ printf '%s\\n' \"$others\"\nprintf '%s # crun-qemu\\n' \"$@\"; } > /etc/hosts","#,
-                r#""sh","192.0.2.7 db db.test"]],"chpasswd":{"expire":false},"disable_root":false,"#,
-                r#""mounts":[["data","/data","virtiofs","ro","0","0"]],"password":"$6$salt$hash","#,
-                r#""runcmd":[["true"]],"write_files":[{"content":"a\nb","path":"/etc/x","permissions":"0644"}]}"#,
+                r#"{"bootcmd":["#,
+                "SETUP",
+                r#"],"chpasswd":{"expire":false},"disable_root":false,"password":"$6$salt$hash"}"#,
                 "\n"
             )
         );

@@ -24,14 +24,14 @@ pub fn search(resolv_conf: &str) -> Vec<String> {
     domains
 }
 
-/// The lines of a `hosts` file that mean the same to the guest, as `ADDRESS NAME…`: not loopback's, and not those of
-/// `own`, which is the container's host name and the guest's.
-pub fn hosts(hosts: &str, own: &str) -> Vec<String> {
+/// The lines of a `hosts` file that mean the same to the guest, as an address and names: not loopback's, and not those
+/// of `own`, which is the container's host name and the guest's.
+pub fn hosts(hosts: &str, own: &str) -> Vec<(String, String)> {
     let of_line = |line: &str| {
         let mut words = line.split('#').next()?.split_ascii_whitespace();
         let address = words.next()?.parse::<IpAddr>().ok().filter(|a| a.is_ipv4() && !a.is_loopback())?;
         let names: Vec<_> = words.filter(|name| is_name(name)).collect();
-        (!names.is_empty() && !names.contains(&own)).then(|| format!("{address} {}", names.join(" ")))
+        (!names.is_empty() && !names.contains(&own)).then(|| (address.to_string(), names.join(" ")))
     };
     hosts.lines().filter_map(of_line).collect()
 }
@@ -75,7 +75,7 @@ mod tests {
     fn hosts_that_are_others() {
         let text = "127.0.0.1\tlocalhost\n::1 localhost ip6-localhost\nfe80::1 six\n192.0.2.7 db db.test # ours\n\
             10.88.0.1\thost.containers.internal\n10.88.0.5 web awkward_name\n192.0.2.8\n192.0.2.9 $(reboot) ok\nx y";
-        let want = ["192.0.2.7 db db.test", "10.88.0.1 host.containers.internal", "192.0.2.9 ok"];
-        assert_eq!(hosts(text, "web"), want);
+        let want = [("192.0.2.7", "db db.test"), ("10.88.0.1", "host.containers.internal"), ("192.0.2.9", "ok")];
+        assert_eq!(hosts(text, "web"), want.map(|(address, names)| (address.to_string(), names.to_string())));
     }
 }

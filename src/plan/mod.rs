@@ -3,6 +3,7 @@
 mod identity;
 mod mounts;
 mod network;
+pub mod passed;
 mod size;
 
 use std::net::SocketAddr;
@@ -16,6 +17,9 @@ use crate::network::Ports;
 use crate::request::Request;
 use crate::request::options::Firmware as Wanted;
 use crate::request::ports::Port;
+
+use crate::sources::Sources;
+use passed::Passed;
 
 pub use size::DEFAULT_MEMORY;
 
@@ -44,8 +48,8 @@ pub struct Plan {
     pub network: Network,
     /// Hardware address of the guest's network card.
     pub mac: String,
-    /// The engine's mounts that the container keeps, as indices.
-    pub kept_mounts: Vec<usize>,
+    /// What of the container's mounts and devices is the guest's.
+    pub passed: Passed,
     /// What the user should know, one line each.
     pub warnings: Vec<String>,
 }
@@ -103,7 +107,7 @@ pub struct ImageFacts {
 ///
 /// # Errors
 /// Sizes that no VM can have, and firmware that the host lacks.
-pub fn plan(id: &str, request: &Request, host: &Host, image: ImageFacts) -> Result<Plan> {
+pub fn plan(id: &str, request: &Request, host: &Host, image: ImageFacts, sources: &Sources) -> Result<Plan> {
     own_processes(request)?;
     let digest = identity::digest(id);
     let mut warnings = Vec::new();
@@ -119,7 +123,7 @@ pub fn plan(id: &str, request: &Request, host: &Host, image: ImageFacts) -> Resu
         image_format: image.format,
         network: network::network(request, host, id, digest, &mut warnings),
         mac: identity::mac(digest),
-        kept_mounts: mounts::kept(&request.mounts)?,
+        passed: mounts::sort(request, sources)?,
         warnings,
     })
 }

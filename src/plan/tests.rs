@@ -1,5 +1,3 @@
-use oci_spec::runtime::Mount;
-
 use super::identity::{digest, tap};
 use super::network::ssh_forward;
 use super::*;
@@ -32,7 +30,7 @@ pub(crate) const ID: &str = "a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293
 fn decide(change: impl Fn(&mut Request, &mut Host, &mut ImageFacts)) -> Result<Plan> {
     let (mut request, mut host, mut image) = (request(), host(), BIOS_IMAGE);
     change(&mut request, &mut host, &mut image);
-    plan(ID, &request, &host, image)
+    plan(ID, &request, &host, image, &Sources::default())
 }
 
 #[test]
@@ -189,23 +187,5 @@ fn processes_need_their_own_namespace_and_some_capabilities() {
         let capabilities = have.map(|have| have.iter().copied().collect());
         let got = decide(|r, _, _| (r.own_pids, r.capabilities) = (own_pids, capabilities.clone()));
         assert_eq!(got.map(drop).map_err(|e| e.to_string()), want, "{own_pids} {have:?}");
-    }
-}
-
-#[test]
-fn an_image_cannot_forge_what_is_the_kernels() {
-    for (mount, want) in [
-        (r#"{"destination": "/proc", "type": "proc", "source": "proc"}"#, true),
-        (r#"{"destination": "/proc", "type": "bind", "source": "/proc", "options": ["rbind"]}"#, true),
-        (r#"{"destination": "/dev/shm", "type": "bind", "source": "/s/userdata/shm", "options": ["bind"]}"#, true),
-        (r#"{"destination": "/dev/fuse", "type": "bind", "source": "/dev/fuse", "options": ["bind"]}"#, true),
-        (r#"{"destination": "/dev", "type": "tmpfs", "source": "tmpfs"}"#, true),
-        (r#"{"destination": "/proc", "type": "bind", "source": "/s/volumes/x", "options": ["rbind"]}"#, false),
-        (r#"{"destination": "/dev/net", "type": "bind", "source": "/s/volumes/x", "options": ["rbind"]}"#, false),
-        (r#"{"destination": "/sys/fs", "type": "none", "source": "/s/volumes/x", "options": ["rbind"]}"#, false),
-        (r#"{"destination": "/proc/1", "type": "tmpfs", "source": "tmpfs"}"#, false),
-    ] {
-        let mount: Mount = serde_json::from_str(mount).unwrap();
-        assert_eq!(mounts::kept(std::slice::from_ref(&mount)).is_ok(), want, "{mount:?}");
     }
 }

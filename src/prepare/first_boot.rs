@@ -6,8 +6,9 @@ use super::private_dir::PrivateDir;
 use super::skeleton;
 use crate::error::{Context, Result};
 use crate::first_boot::keys::KeyPair;
-use crate::first_boot::nocloud::{self, Setup};
+use crate::first_boot::nocloud;
 use crate::first_boot::read::{self, CloudInit};
+use crate::first_boot::setup::Setup;
 use crate::first_boot::{Identity, credentials, ignition, seed, user_data};
 use crate::network::names;
 use crate::paths;
@@ -63,12 +64,12 @@ pub fn write(dir: &PrivateDir, plan: &Plan, wishes: Wishes, hosts: &str) -> Resu
     let identity = Identity {
         instance_id: plan.uuid.clone(),
         hostname: plan.hostname.clone(),
-        hosts: names::hosts(hosts, &plan.hostname),
         public_keys,
         password_hash: wishes.password_hash,
     };
-    let files = nocloud::files(&identity, &Setup::default(), wishes.cloud_init.as_ref())?;
-    let ignition = ignition::config(&identity, IGNITION_USER, wishes.ignition.as_deref())?;
+    let setup = Setup::new(&plan.passed, &names::hosts(hosts, &plan.hostname));
+    let files = nocloud::files(&identity, &setup, wishes.cloud_init.as_ref())?;
+    let ignition = ignition::config(&identity, IGNITION_USER, &setup, wishes.ignition.as_deref())?;
     dir.write(&inside(paths::IGNITION), 0o600, ignition.as_bytes())?;
     let disk = dir.join(&inside(paths::SEED));
     match fs::remove_file(&disk) {
@@ -77,7 +78,7 @@ pub fn write(dir: &PrivateDir, plan: &Plan, wishes: Wishes, hosts: &str) -> Resu
     }
     seed::write(&disk, &files)?;
     dir.give(&disk)?;
-    Ok(credentials::systemd(&identity.public_keys))
+    Ok(credentials::systemd(&identity.public_keys, &setup))
 }
 
 /// The container's own public key.

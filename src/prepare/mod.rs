@@ -1,5 +1,6 @@
 //! The steps with effects on the host's side: from the bundle to files on disk and edits.
 
+mod blockdevs;
 mod capabilities;
 mod first_boot;
 mod network;
@@ -15,15 +16,17 @@ use serde::{Deserialize, Serialize};
 use crate::domain;
 use crate::edits::{Artifacts, Edits};
 use crate::error::{Context, Error, Result};
-use crate::host::Host;
+use crate::host::{self, Host};
 use crate::image::{self, Format, overlay};
-use crate::launch::Launch;
+use crate::launch::{Launch, Virtiofs};
 use crate::network::Ports;
 use crate::paths;
+use crate::plan::passed::{Passed, Share, SharedFile};
 use crate::plan::{Firmware, ImageFacts, Network, Plan, plan};
 use crate::request::Request;
 use crate::request::options::Firmware as WantedFirmware;
 use crate::rootfs::Root;
+use crate::sources::Sources;
 use first_boot::Wishes;
 pub use network::network;
 use private_dir::PrivateDir;
@@ -69,11 +72,14 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     let look = request.options.firmware == WantedFirmware::Auto;
     let facts =
         ImageFacts { format: disk.format, bios_bootable: look && image::bios_bootable(&record.image, &file, &disk)? };
-    let plan = plan(id, &request, &host, facts)?;
+    let plan = plan(id, &request, &host, facts, &Sources::look(&request))?;
+    let virtiofsd = plan.passed.has_virtiofs().then(host::virtiofsd).transpose()?.map(PathBuf::from);
+    blockdevs::check(&plan.passed, &request, storage.is_fresh())?;
 
     keep_disk(storage, &record, disk.virtual_size)?;
     let nvram = keep_nvram(&private, &plan.firmware)?;
     skeleton::make(&private, &wishes.users()?, &request.cwd)?;
+    skeleton::places(&private, &plan.passed)?;
     let keeper = network::write(&private, &plan, &request)?;
     let oem_strings = first_boot::write(&private, &plan, wishes, &network::engines_file(&request, "/etc/hosts"))?;
     write_launch(&private, domain::xml(&plan, &oem_strings), &plan, &request)?;
@@ -84,6 +90,7 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
         overlay: storage.join(OVERLAY),
         nvram,
         keeper,
+        virtiofsd,
         capabilities: capabilities::cached(&host, plan.accelerator),
     };
     layer.into_iter().chain([private]).for_each(PrivateDir::keep);
@@ -145,8 +152,26 @@ fn write_launch(dir: &PrivateDir, domain: String, plan: &Plan, request: &Request
         Network::User { ssh, .. } => (None, false, Some(*ssh)),
     };
     let (warnings, env, cwd) = (plan.warnings.clone(), request.env.clone(), request.cwd.clone());
-    let launch = Launch { domain, warnings, tap, shared, ssh, env, cwd, exec_timeout: None };
+    let virtiofs = virtiofs(&plan.passed);
+    let launch = Launch { domain, warnings, tap, shared, ssh, virtiofs, env, cwd, exec_timeout: None };
     let name = format!("{}{}", skeleton::ROOT, paths::LAUNCH);
     dir.write(&name, 0o600, &serde_json::to_vec(&launch).context("launch.json")?)?;
     Ok(())
+}
+
+/// What has to be served.
+fn virtiofs(passed: &Passed) -> Vec<Virtiofs> {
+    let share = |s: &Share| Virtiofs {
+        dir: s.path().into(),
+        socket: s.socket().into(),
+        target: s.target.clone(),
+        read_only: s.read_only,
+    };
+    let files = (!passed.files.is_empty()).then(|| Virtiofs {
+        dir: SharedFile::DIR.into(),
+        socket: SharedFile::socket().into(),
+        target: format!("({} single files)", passed.files.len()),
+        read_only: passed.files.iter().all(|file| file.read_only),
+    });
+    passed.shares.iter().map(share).chain(files).collect()
 }

@@ -43,6 +43,11 @@ impl PrivateDir {
         Ok(dir)
     }
 
+    /// Whether it was made just now.
+    pub fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
     /// Path of something in it.
     pub fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)

@@ -6,6 +6,7 @@ use std::path::{Component, Path};
 use super::private_dir::PrivateDir;
 use crate::error::{Context, Error, Result};
 use crate::paths;
+use crate::plan::passed::{Disk, DiskSource, Passed, SharedFile};
 
 /// Name of the root in the private directory.
 pub const ROOT: &str = "root";
@@ -35,6 +36,7 @@ const FILES: &[&str] = &[
     "crun-qemu/image",
     "crun-qemu/nvram.fd",
     "crun-qemu/overlay.qcow2",
+    "crun-qemu/virtiofsd",
 ];
 /// Users: libvirt looks up the one that its packages make for QEMU even where it is told to use root.
 pub const PASSWD: &str = "root:x:0:0:root:/run:/bin/sh\nlibvirt-qemu:x:64055:64055::/:/usr/sbin/nologin\n";
@@ -75,6 +77,17 @@ pub fn make(dir: &PrivateDir, users: &[String], cwd: &Path) -> Result<()> {
         .split_whitespace()
         .chain(users)
         .try_for_each(|name| dir.link(&inside(&format!("crun-qemu/local/bin/{name}")), Path::new(paths::INIT)))
+}
+
+/// Makes the places to which the container's mounts are moved.
+pub fn places(dir: &PrivateDir, passed: &Passed) -> Result<()> {
+    let inside = |path: String| format!("{ROOT}{path}");
+    dir.make_dir(&inside(SharedFile::DIR.into()))?;
+    dir.make_dir(&inside(paths::MOUNTS.into()))?;
+    passed.shares.iter().try_for_each(|share| dir.make_dir(&inside(share.path())))?;
+    let files = passed.files.iter().map(SharedFile::path);
+    let disks = passed.disks.iter().filter(|disk| !matches!(disk.source, DiskSource::Device(_))).map(Disk::path);
+    files.chain(disks).try_for_each(|path| dir.write(&inside(path), 0o644, b"").map(drop))
 }
 
 /// The path below the root, unless it is taken by something of ours or leaves the root.

@@ -1,12 +1,16 @@
 //! What was asked: the OCI configuration and the options in it, read and checked, nothing decided. Pure.
 
+pub mod blockdev;
 pub mod options;
+mod parse;
 pub mod ports;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
-use oci_spec::runtime::{Capability, LinuxNamespace, LinuxNamespaceType, Mount, Spec};
+use oci_spec::runtime::{
+    Capability, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxNamespace, LinuxNamespaceType, Mount, Spec,
+};
 
 use crate::error::{Context, Error, Result};
 use options::Options;
@@ -24,6 +28,10 @@ pub struct Request {
     pub hostname: Option<String>,
     /// The engine's and the user's mounts, in order.
     pub mounts: Vec<Mount>,
+    /// `--device`.
+    pub devices: Vec<Device>,
+    /// The container may use all the host's devices and has them: `--privileged`.
+    pub all_devices: bool,
     /// `--memory`, bytes.
     pub memory: Option<u64>,
     /// `--cpus`: CPU time per wall-clock time.
@@ -57,6 +65,21 @@ pub enum Network {
     Foreign,
 }
 
+/// A device that the engine has made in the container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Where.
+    pub path: String,
+    /// A block device, else a character device or a fifo.
+    pub is_block: bool,
+    /// Major number.
+    pub major: i64,
+    /// Minor number.
+    pub minor: i64,
+    /// The container may write to it.
+    pub writable: bool,
+}
+
 /// Where podman (4 and 5) and Docker put their init, which takes the arguments' first place with `--init`.
 const ENGINE_INITS: &[&str] = &["/run/podman-init", "/dev/init", "/sbin/docker-init"];
 
@@ -74,6 +97,7 @@ impl Request {
         let args = process.args().clone().unwrap_or_default();
         let resources = linux.resources().as_ref();
         let cpu = resources.and_then(|r| r.cpu().as_ref());
+        let rules = resources.and_then(|r| r.devices().as_deref()).unwrap_or_default();
         let positive = |n: i64| u64::try_from(n).ok().filter(|n| *n > 0);
         let cpus = cpu.and_then(|c| Some((positive(c.quota()?)? as f64, c.period().filter(|p| *p > 0)? as f64)));
         let namespaces = linux.namespaces().clone().unwrap_or_default();
@@ -83,6 +107,9 @@ impl Request {
             root_readonly: root.readonly().unwrap_or(false),
             hostname: spec.hostname().clone(),
             mounts: spec.mounts().clone().unwrap_or_default(),
+            devices: linux.devices().iter().flatten().map(|d| device(d, rules)).collect(),
+            all_devices: rules.iter().any(|r| r.allow() && matches_all(r))
+                || annotations.get(PRIVILEGED).is_some_and(|value| value == "TRUE"),
             memory: resources.and_then(|r| positive(r.memory().as_ref()?.limit()?)),
             cpus: cpus.map(|(quota, period)| quota / period),
             cpuset: cpu.and_then(|c| c.cpus().clone()),
@@ -95,6 +122,25 @@ impl Request {
             engine: annotations.get("io.container.manager").cloned(),
         })
     }
+}
+
+/// By which podman tells of `--privileged`, where no rules for devices do.
+const PRIVILEGED: &str = "io.podman.annotations.privileged";
+
+fn device(device: &LinuxDevice, rules: &[LinuxDeviceCgroup]) -> Device {
+    let (major, minor) = (device.major(), device.minor());
+    let kind = device.typ();
+    let of_it = |rule: &&LinuxDeviceCgroup| rule.major() == Some(major) && rule.minor() == Some(minor);
+    let rule = rules.iter().rfind(|rule| rule.allow() && rule.typ() == Some(kind) && of_it(rule));
+    let writable = rule.is_none_or(|rule| rule.access().as_ref().is_none_or(|access| access.contains('w')));
+    let path = device.path().to_string_lossy().into_owned();
+    Device { path, is_block: kind == LinuxDeviceType::B, major, minor, writable }
+}
+
+fn matches_all(rule: &LinuxDeviceCgroup) -> bool {
+    matches!(rule.typ(), None | Some(LinuxDeviceType::A))
+        && rule.major().is_none_or(|n| n < 0)
+        && rule.minor().is_none_or(|n| n < 0)
 }
 
 /// The VM's supervisor is an init already: the engine's (`--init`) is left out with its separator.

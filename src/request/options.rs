@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::image::Format;
+use crate::request::blockdev::{self, Blockdev};
 use crate::request::ports::{self, Port};
 
 /// Prefix of the annotations that carry options.
@@ -13,6 +14,8 @@ pub const ANNOTATION_PREFIX: &str = "run.oci.qemu.";
 /// What was asked with options and annotations.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Options {
+    /// `--blockdev`.
+    pub blockdevs: Vec<Blockdev>,
     /// `--cloud-init`: a NoCloud directory of the host's.
     pub cloud_init: Option<PathBuf>,
     /// `--emulated`: TCG even where KVM is usable.
@@ -29,6 +32,10 @@ pub struct Options {
     pub ports: Vec<Port>,
     /// `--ssh-key`: a file of the host's with public keys.
     pub ssh_key: Option<PathBuf>,
+    /// `--vfio-pci`: whole PCI devices, as paths below /sys.
+    pub vfio_pci: Vec<PathBuf>,
+    /// `--vfio-pci-mdev`: mediated devices, as paths below /sys.
+    pub vfio_pci_mdev: Vec<PathBuf>,
 }
 
 /// What `--firmware` takes.
@@ -45,7 +52,8 @@ pub enum Firmware {
 
 /// One row of the table.
 pub struct OptionSpec {
-    /// Name without the dashes; the annotation is [`ANNOTATION_PREFIX`] and the name.
+    /// Name without the dashes; the annotation is [`ANNOTATION_PREFIX`] and the name, and for one that may be given more
+    /// than once also that with a dot and any name.
     pub name: &'static str,
     /// What its value is called; `None` for a switch.
     pub argument: Option<&'static str>,
@@ -53,17 +61,38 @@ pub struct OptionSpec {
     pub meaning: &'static str,
     /// What holds without it.
     pub default: &'static str,
+    /// Whether it may be given more than once; each time adds.
+    pub repeat: bool,
     /// Takes the value (`true` or `false` for a switch) in.
-    set: fn(&mut Options, &str) -> Result<()>,
+    pub(super) set: fn(&mut Options, &str) -> Result<()>,
+}
+
+impl OptionSpec {
+    /// What the lists say of one that may be given more than once.
+    fn again(&self) -> &'static str {
+        if self.repeat { " May be given more than once." } else { "" }
+    }
 }
 
 /// Every option there is, by name.
 pub const TABLE: &[OptionSpec] = &[
     OptionSpec {
+        name: "blockdev",
+        argument: Some("source=PATH,target=PATH,format=raw|qcow2[,readonly=on]"),
+        meaning: "Disk image that -v FILE:PATH put at source, as a disk that the guest finds at target.",
+        default: "none",
+        repeat: true,
+        set: |o, v| {
+            o.blockdevs.push(blockdev::parse(v)?);
+            Ok(())
+        },
+    },
+    OptionSpec {
         name: "cloud-init",
         argument: Some("DIR"),
         meaning: "NoCloud directory (absolute) with user-data, meta-data, vendor-data and network-config, added to ours.",
         default: "our own data alone",
+        repeat: false,
         set: |o, v| {
             o.cloud_init = Some(v.into());
             Ok(())
@@ -74,6 +103,7 @@ pub const TABLE: &[OptionSpec] = &[
         argument: None,
         meaning: "Emulate the CPU (TCG) even where KVM is usable.",
         default: "KVM where it is usable",
+        repeat: false,
         set: |o, v| {
             o.emulated = switch("emulated", v)?;
             Ok(())
@@ -84,6 +114,7 @@ pub const TABLE: &[OptionSpec] = &[
         argument: Some("auto|bios|uefi"),
         meaning: "Firmware of the VM; auto takes BIOS where the disk can boot so, else UEFI.",
         default: "auto",
+        repeat: false,
         set: |o, v| {
             o.firmware = firmware(v)?;
             Ok(())
@@ -94,6 +125,7 @@ pub const TABLE: &[OptionSpec] = &[
         argument: Some("qcow2|raw"),
         meaning: "Format of the VM image.",
         default: "found from the image's header",
+        repeat: false,
         set: |o, v| {
             o.format = Some(v.parse()?);
             Ok(())
@@ -104,6 +136,7 @@ pub const TABLE: &[OptionSpec] = &[
         argument: Some("FILE"),
         meaning: "Ignition configuration (absolute), specification 3, to which ours is added.",
         default: "our own configuration alone",
+        repeat: false,
         set: |o, v| {
             o.ignition = Some(v.into());
             Ok(())
@@ -114,6 +147,7 @@ pub const TABLE: &[OptionSpec] = &[
         argument: Some("PASSWORD"),
         meaning: "Password of the image's default user, by cloud-init or Ignition; podman inspect shows it.",
         default: "none",
+        repeat: false,
         set: |o, v| {
             o.password = Some(v.into());
             Ok(())
@@ -124,6 +158,7 @@ pub const TABLE: &[OptionSpec] = &[
         argument: Some("N[/tcp|/udp],…"),
         meaning: "Ports that lead to the guest where the container shares its network (--network host, pods).",
         default: "none there; in a network namespace of its own the guest has every port anyway",
+        repeat: false,
         set: |o, v| {
             o.ports = ports::parse(v)?;
             Ok(())
@@ -134,15 +169,35 @@ pub const TABLE: &[OptionSpec] = &[
         argument: Some("FILE"),
         meaning: "File (absolute) with public keys that may log in besides the container's own.",
         default: "none",
+        repeat: false,
         set: |o, v| {
             o.ssh_key = Some(v.into());
             Ok(())
         },
     },
+    OptionSpec {
+        name: "vfio-pci",
+        argument: Some("SYSFS"),
+        meaning: "PCI device of the host's that is bound to vfio-pci, as /sys/bus/pci/devices/0000:01:00.0.",
+        default: "none",
+        repeat: true,
+        set: |o, v| {
+            o.vfio_pci.push(v.into());
+            Ok(())
+        },
+    },
+    OptionSpec {
+        name: "vfio-pci-mdev",
+        argument: Some("SYSFS"),
+        meaning: "Mediated PCI device of the host's, as /sys/bus/mdev/devices/UUID.",
+        default: "none",
+        repeat: true,
+        set: |o, v| {
+            o.vfio_pci_mdev.push(v.into());
+            Ok(())
+        },
+    },
 ];
-
-/// Where all options are listed.
-const SEE: &str = "crun-qemu options lists all";
 
 fn switch(name: &str, value: &str) -> Result<bool> {
     match value {
@@ -161,78 +216,13 @@ fn firmware(value: &str) -> Result<Firmware> {
     }
 }
 
-impl Options {
-    /// Reads `annotations`, then the container's `args`, which win.
-    ///
-    /// # Errors
-    /// An unknown option or annotation, a value that is missing, not wanted or not understood, an option given twice,
-    /// or arguments that are no options.
-    pub fn parse<'a>(args: &[String], annotations: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self> {
-        let mut options = Self::default();
-        for (key, value) in annotations {
-            let Some(name) = key.strip_prefix(ANNOTATION_PREFIX) else { continue };
-            let spec = find(name).ok_or_else(|| Error::new(format!("annotation {key}"), "unknown").hint(SEE))?;
-            (spec.set)(&mut options, value)?;
-        }
-        let mut seen = Vec::new();
-        let mut rest = of_args(args)?.iter();
-        while let Some(arg) = rest.next() {
-            let (spec, inline) = recognize(arg)?;
-            if seen.contains(&spec.name) {
-                return Err(Error::new(format!("--{}", spec.name), "given twice"));
-            }
-            seen.push(spec.name);
-            let value = match (spec.argument, inline) {
-                (None, None) => "true",
-                (_, Some(value)) => value,
-                (Some(argument), None) => rest.next().map(String::as_str).ok_or_else(|| {
-                    Error::new(format!("--{}", spec.name), "its value is missing")
-                        .hint(format!("--{} {argument}", spec.name))
-                })?,
-            };
-            (spec.set)(&mut options, value)?;
-        }
-        Ok(options)
-    }
-}
-
-/// The part of the container's args that holds options: what follows the first empty one. Without an empty one all of
-/// them have to be options, because an image's ENTRYPOINT and CMD arrive in the same list.
-fn of_args(args: &[String]) -> Result<&[String]> {
-    if let Some(empty) = args.iter().position(String::is_empty) {
-        return Ok(&args[empty + 1..]);
-    }
-    match args.first() {
-        Some(first) if !first.starts_with("--") => {
-            Err(Error::new(format!("command \"{first}\""), "a VM image runs none")
-                .hint("put \"\" after the image, and options after that"))
-        }
-        _ => Ok(args),
-    }
-}
-
-fn recognize(arg: &str) -> Result<(&'static OptionSpec, Option<&str>)> {
-    let Some(long) = arg.strip_prefix("--") else {
-        return Err(Error::new(format!("argument \"{arg}\""), "not an option").hint(SEE));
-    };
-    let (name, inline) = match long.split_once('=') {
-        Some((name, value)) => (name, Some(value)),
-        None => (long, None),
-    };
-    let spec = find(name).ok_or_else(|| Error::new(format!("--{name}"), "unknown option").hint(SEE))?;
-    Ok((spec, inline))
-}
-
-fn find(name: &str) -> Option<&'static OptionSpec> {
-    TABLE.iter().find(|spec| spec.name == name)
-}
-
 /// The table as `--help` prints it.
 pub fn help() -> String {
     TABLE.iter().fold(String::new(), |mut text, spec| {
         let argument = spec.argument.map(|a| format!(" {a}")).unwrap_or_default();
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "  --{}{argument}\n      {} Default: {}.", spec.name, spec.meaning, spec.default);
+        let (again, default) = (spec.again(), spec.default);
+        let _ = writeln!(text, "  --{}{argument}\n      {}{again} Default: {default}.", spec.name, spec.meaning);
         text
     })
 }

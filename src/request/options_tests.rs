@@ -6,7 +6,8 @@ fn man() -> String {
     TABLE.iter().fold(String::new(), |text, spec| {
         let argument = spec.argument.map(|a| format!(" \\fI{}\\fR", roff(a))).unwrap_or_default();
         let (name, meaning, default) = (roff(spec.name), roff(spec.meaning), roff(spec.default));
-        text + &format!(".TP\n\\fB\\-\\-{name}\\fR{argument}\n{meaning}\nDefault: {default}.\n")
+        let again = spec.again();
+        text + &format!(".TP\n\\fB\\-\\-{name}\\fR{argument}\n{meaning}{again}\nDefault: {default}.\n")
     })
 }
 
@@ -61,9 +62,28 @@ fn each_mistake_has_its_line() {
         (&["", "--format"], &[], "qemu: --format: its value is missing (--format qcow2|raw)"),
         (&["", "--emulated=1"], &[], r#"qemu: --emulated: "1" is neither true nor false"#),
         (&["", "--emulated", "--emulated"], &[], "qemu: --emulated: given twice"),
+        (
+            &[""],
+            &[("run.oci.qemu.emulated.b", "true")],
+            "qemu: annotation run.oci.qemu.emulated.b: unknown (crun-qemu options lists all)",
+        ),
         (&["", "--firmware", "efi"], &[], r#"qemu: --firmware: "efi" is unknown (auto, bios or uefi)"#),
         (&[""], &[("run.oci.qemu.x", "")], "qemu: annotation run.oci.qemu.x: unknown (crun-qemu options lists all)"),
     ] {
         assert_eq!(parse(args, annotations), Err(want.to_string()), "{args:?}");
+    }
+}
+
+#[test]
+fn what_may_be_given_more_than_once_adds_up_in_order() {
+    let annotations =
+        [("run.oci.qemu.vfio-pci.b", "/2"), ("run.oci.qemu.vfio-pci", "/0"), ("run.oci.qemu.vfio-pci.a", "/1")];
+    for (args, want) in [
+        (&[""][..], &["/0", "/1", "/2"][..]),
+        // The argument wins here too.
+        (&["", "--vfio-pci=/b", "--vfio-pci", "/a"], &["/b", "/a"]),
+    ] {
+        let got = parse(args, &annotations).unwrap().vfio_pci;
+        assert_eq!(got, want.iter().map(std::path::PathBuf::from).collect::<Vec<_>>(), "{args:?}");
     }
 }

@@ -17,6 +17,7 @@ mod images;
 mod lifecycle;
 mod network;
 mod ordinary;
+mod pass_through;
 mod podman_options;
 mod refused;
 mod sector;

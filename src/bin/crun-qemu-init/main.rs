@@ -13,6 +13,7 @@ mod signals;
 mod status;
 mod supervise;
 mod terminal;
+mod virtiofs;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -43,8 +43,8 @@ pub fn give_up() -> Result<()> {
     }
 }
 
-/// The calling thread's permitted capabilities.
-fn permitted() -> Result<u64> {
+/// The calling thread's permitted capabilities, a bit each.
+pub fn permitted() -> Result<u64> {
     let status = fs::read_to_string("/proc/thread-self/status").context("/proc/thread-self/status")?;
     parse_permitted(&status).ok_or_else(|| Error::new("capabilities", "the kernel does not tell them"))
 }

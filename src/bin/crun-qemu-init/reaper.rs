@@ -15,6 +15,17 @@ const GRACE: Duration = Duration::from_secs(1);
 pub struct Reaper {
     /// A dead child that may be libvirt's own, and when it is not any more.
     suspect: Option<(Pid, Instant)>,
+    /// Children for whom nobody else waits.
+    own: Vec<Pid>,
+}
+
+/// Whose end somebody has to know of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dead {
+    /// A daemon of libvirt's that was killed.
+    Killed(Killed),
+    /// A child of our own.
+    Own(Pid, WaitStatus),
 }
 
 /// A daemon of libvirt's that was killed.
@@ -27,23 +38,32 @@ pub struct Killed {
 }
 
 impl Reaper {
+    /// Looks after these children of ours, too.
+    pub fn of(own: impl Iterator<Item = Pid>) -> Self {
+        Self { suspect: None, own: own.collect() }
+    }
+
     /// Reaps who may be reaped; to be called after SIGCHLD and at the [`deadline`](Self::deadline).
-    pub fn sweep(&mut self, now: Instant) -> Vec<Killed> {
-        let mut killed = Vec::new();
+    pub fn sweep(&mut self, now: Instant) -> Vec<Dead> {
+        let mut all = Vec::new();
         while let Some((status, pid)) = dead() {
             match self.suspect {
-                _ if is_daemon(pid) => killed.extend(killed_by(&status, pid)),
+                _ if self.own.contains(&pid) => {
+                    self.own.retain(|own| *own != pid);
+                    all.push(Dead::Own(pid, status));
+                }
+                _ if is_daemon(pid) => all.extend(killed_by(&status, pid).map(Dead::Killed)),
                 Some((suspect, due)) if suspect == pid && now >= due => {}
-                Some((suspect, _)) if suspect == pid => return killed,
+                Some((suspect, _)) if suspect == pid => return all,
                 _ => {
                     self.suspect = Some((pid, now + GRACE));
-                    return killed;
+                    return all;
                 }
             }
             let _ = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG);
         }
         self.suspect = None;
-        killed
+        all
     }
 
     /// When to sweep again even without a signal.
@@ -98,6 +118,11 @@ mod tests {
         reaper.sweep(now + GRACE);
         assert_eq!(reaper.deadline(), None);
 
+        let mut own = dead_child("exit 5");
+        let pid = Pid::from_raw(own.id() as i32);
+        assert_eq!(Reaper::of([pid].into_iter()).sweep(now), [Dead::Own(pid, WaitStatus::Exited(pid, 5))]);
+        assert!(own.wait().is_err(), "left behind");
+
         let mut orphan = dead_child("exit 0");
         reaper.sweep(now);
         assert_eq!(reaper.deadline(), Some(now + GRACE));
@@ -107,7 +132,7 @@ mod tests {
         let script = "setsid sh -c 'sh -c \"sleep 0.3; kill -KILL \\$\\$\" & exit'";
         assert!(Command::new("/bin/sh").args(["-c", script]).status().unwrap().success());
         waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
-        assert_eq!(reaper.sweep(now), [Killed { program: "sh".into(), signal: Signal::SIGKILL }]);
+        assert_eq!(reaper.sweep(now), [Dead::Killed(Killed { program: "sh".into(), signal: Signal::SIGKILL })]);
         assert!(waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG).is_err(), "left behind");
     }
 }

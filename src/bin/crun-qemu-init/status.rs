@@ -9,11 +9,15 @@ use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 
 use crate::supervise::read_launch;
+use crate::virtiofs;
 
 /// As a table, or as JSON.
 pub fn print(json: bool) -> Result<()> {
     let launch = read_launch()?;
-    let mut status = Status::new(&launch.domain, Path::new(paths::STATUS))?;
+    let mut status = Status::new(&launch, Path::new(paths::STATUS))?;
+    if !launch.virtiofs.is_empty() {
+        status.virtiofsd = Some(virtiofs::version()?);
+    }
     if let Some(tap) = &launch.tap {
         status.guest_addresses.push(network::addresses(tap)?.guest.to_string());
     }

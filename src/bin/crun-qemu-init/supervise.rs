@@ -18,9 +18,10 @@ use nix::unistd::getpid;
 use crate::console::{Console, Streams};
 use crate::lifecycle::{Exit, Lifecycle, News, Order};
 use crate::machine::Machine;
-use crate::reaper::{Killed, Reaper};
+use crate::reaper::{Dead, Reaper};
 use crate::signals::{Ask, Signals};
 use crate::terminal::{Terminal, say};
+use crate::virtiofs::Daemons;
 use crate::{embedded, privileges, qemu_log};
 
 /// Runs the VM to its end; returns the exit status.
@@ -52,9 +53,10 @@ fn supervise() -> Result<Exit> {
     let dhcp = launch.tap.as_deref().map(|tap| dhcp::Server::bind(tap, search)).transpose()?;
     // Held to the end of this process: execs that wait for the guest end with it.
     let _alive = alive::hold(Path::new(paths::ALIVE))?;
+    let daemons = Daemons::start(&launch.virtiofs)?;
     let machine = Machine::start(launch.domain)?;
-    let (reaper, life) = (Reaper::default(), Lifecycle::new());
-    Supervisor { signals, console, dhcp, machine, reaper, life, killed: Vec::new(), mark: None }.run()
+    let (reaper, life) = (Reaper::of(daemons.pids()), Lifecycle::new());
+    Supervisor { signals, console, dhcp, daemons, machine, reaper, life, reasons: Vec::new(), mark: None }.run()
 }
 
 /// What `create` handed over.
@@ -72,11 +74,12 @@ struct Supervisor {
     signals: Signals,
     console: Console,
     dhcp: Option<dhcp::Server>,
+    daemons: Daemons,
     machine: Machine,
     reaper: Reaper,
     life: Lifecycle,
-    /// Daemons of libvirt's that were killed, by whomsoever.
-    killed: Vec<Killed>,
+    /// What may be behind a failure: processes that were killed, by whomsoever.
+    reasons: Vec<String>,
     /// How far the VM is.
     mark: Option<Mark>,
 }
@@ -87,7 +90,8 @@ impl Supervisor {
         loop {
             self.wait(&streams)?;
             self.hear_signals()?;
-            self.killed.extend(self.reaper.sweep(Instant::now()));
+            let dead = self.reaper.sweep(Instant::now());
+            dead.into_iter().for_each(|dead| self.mourn(dead));
             self.hear_machine();
             if let Some(dhcp) = &mut self.dhcp {
                 // A packet that could not be answered is asked again by the guest.
@@ -100,6 +104,7 @@ impl Supervisor {
             if let Some(exit) = self.life.exit().cloned() {
                 self.console.hang_up();
                 if self.console.is_drained() {
+                    self.daemons.end();
                     return Ok(self.with_reason(exit));
                 }
             }
@@ -149,6 +154,19 @@ impl Supervisor {
         }
     }
 
+    fn mourn(&mut self, dead: Dead) {
+        match dead {
+            Dead::Killed(k) => self.reasons.push(format!("{} was killed by {}", k.program, k.signal)),
+            Dead::Own(pid, status) => {
+                let Some(error) = self.daemons.obituary(pid, &status) else { return };
+                self.reasons.push(error.why().to_owned());
+                if self.life.exit().is_none() {
+                    say(&error.hint("the guest is without it until the container is started anew").to_string());
+                }
+            }
+        }
+    }
+
     /// Leaves for others how far the VM is; that it cannot be left does not matter to the VM.
     fn mark(&mut self, news: &News) {
         match (news, &mut self.mark) {
@@ -169,8 +187,8 @@ impl Supervisor {
 
     /// Adds to a failure of a VM that ran what is known of QEMU's end.
     fn with_reason(&self, exit: Exit) -> Exit {
-        let killed = self.killed.iter().map(|k| format!("{} was killed by {}", k.program, k.signal));
-        let reasons: Vec<String> = killed.chain(qemu_log::last_words(Path::new(paths::LIBVIRT))).collect();
+        let last_words = qemu_log::last_words(Path::new(paths::LIBVIRT));
+        let reasons: Vec<String> = self.reasons.iter().cloned().chain(last_words).collect();
         match exit {
             Exit::Failed(error) => {
                 // libvirt quotes QEMU's log itself when the start fails.

@@ -3,15 +3,16 @@
 //! libvirt is embedded in the supervisor and answers nobody else. So the supervisor leaves a mark of how far the VM is,
 //! and the rest is in the domain that it was handed.
 
+mod domain;
+
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use quick_xml::events::{BytesStart, Event};
-use quick_xml::{Reader, XmlVersion};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Result};
+use crate::launch::Launch;
 
 /// How far the VM is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +71,15 @@ pub struct Disk {
     pub allocated: Option<u64>,
 }
 
+/// A directory that the guest has from the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Share {
+    /// Path in the guest, or what is in it.
+    pub target: String,
+    /// The host takes no writes.
+    pub read_only: bool,
+}
+
 /// All that is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Status {
@@ -87,6 +97,10 @@ pub struct Status {
     pub memory: u64,
     /// Disks.
     pub disks: Vec<Disk>,
+    /// Directories from the host.
+    pub shares: Vec<Share>,
+    /// What serves them.
+    pub virtiofsd: Option<String>,
     /// Where the guest is, seen from the container.
     pub guest_addresses: Vec<String>,
     /// Where the container is, seen from outside: the way to the guest.
@@ -94,12 +108,14 @@ pub struct Status {
 }
 
 impl Status {
-    /// Puts it together from the domain's XML and the supervisor's mark at `mark`.
+    /// Puts it together from what the supervisor was told and its mark at `mark`.
     ///
     /// # Errors
     /// When the domain is not XML.
-    pub fn new(domain: &str, mark: &Path) -> Result<Self> {
-        let mut status = parse(domain)?;
+    pub fn new(launch: &Launch, mark: &Path) -> Result<Self> {
+        let mut status = domain::parse(&launch.domain)?;
+        let shares = launch.virtiofs.iter();
+        status.shares = shares.map(|v| Share { target: v.target.clone(), read_only: v.read_only }).collect();
         if let Some(mark) = Mark::read(mark) {
             status.state = mark.state;
             status.uptime = Some(now().saturating_sub(mark.started));
@@ -127,6 +143,13 @@ impl Status {
             let allocated = disk.allocated.map(|n| format!(" {} allocated", size(n))).unwrap_or_default();
             rows.push(("disk", format!("{} {} {mode} {}{allocated}", disk.name, disk.format, disk.source)));
         }
+        for share in &self.shares {
+            rows.push((
+                "share",
+                format!("{} {}", share.target, if share.read_only { "read-only" } else { "writable" }),
+            ));
+        }
+        rows.extend(self.virtiofsd.iter().map(|version| ("virtiofsd", version.clone())));
         rows.extend(self.guest_addresses.iter().map(|address| ("guest", address.clone())));
         rows.extend(self.container_addresses.iter().map(|address| ("container", address.clone())));
         rows.iter().fold(String::new(), |mut text, (name, value)| {
@@ -159,98 +182,10 @@ fn size(bytes: u64) -> String {
     format!("{} TiB", (size * 10.0).round() / 10.0)
 }
 
-/// What the domain's XML says; not all that libvirt would take, but all that is in ours.
-fn parse(domain: &str) -> Result<Status> {
-    let mut status = Status {
-        name: String::new(),
-        state: State::Starting,
-        uptime: None,
-        accelerator: String::new(),
-        vcpus: 0,
-        memory: 0,
-        disks: Vec::new(),
-        guest_addresses: Vec::new(),
-        container_addresses: Vec::new(),
-    };
-    let mut reader = Reader::from_str(domain);
-    let mut path: Vec<String> = Vec::new();
-    let mut unit = 1;
-    loop {
-        let event = reader.read_event().context("domain")?;
-        match &event {
-            Event::Start(element) | Event::Empty(element) => {
-                path.push(element.name().as_ref().to_owned());
-                match path.join("/").as_str() {
-                    "domain" => status.accelerator = accelerator(&attribute(element, "type")),
-                    "domain/memory" => unit = bytes_of(&attribute(element, "unit")),
-                    "domain/devices/disk" => status.disks.push(Disk::default()),
-                    place => {
-                        if let (Some(part), Some(disk)) =
-                            (place.strip_prefix("domain/devices/disk/"), status.disks.last_mut())
-                        {
-                            part_of_disk(disk, part, element);
-                        }
-                    }
-                }
-                if matches!(event, Event::Empty(_)) {
-                    path.pop();
-                }
-            }
-            Event::Text(text) => {
-                let text = text.xml10_content();
-                match path.join("/").as_str() {
-                    "domain/name" => status.name.push_str(&text),
-                    "domain/vcpu" => status.vcpus = text.trim().parse().unwrap_or(0),
-                    "domain/memory" => status.memory = text.trim().parse::<u64>().unwrap_or(0).saturating_mul(unit),
-                    _ => {}
-                }
-            }
-            Event::End(_) => drop(path.pop()),
-            Event::Eof => return Ok(status),
-            _ => {}
-        }
-    }
-}
-
-/// `part` is the element's path below the disk: a backing file has a source too.
-fn part_of_disk(disk: &mut Disk, part: &str, element: &BytesStart) {
-    match part {
-        "driver" => disk.format = attribute(element, "type"),
-        "source" => {
-            let names = ["file", "dev"].map(|name| attribute(element, name));
-            disk.source = names.into_iter().find(|name| !name.is_empty()).unwrap_or_default();
-        }
-        "target" => disk.name = attribute(element, "dev"),
-        "readonly" => disk.read_only = true,
-        _ => {}
-    }
-}
-
-fn attribute(element: &BytesStart, name: &str) -> String {
-    let attribute = element.try_get_attribute(name).ok().flatten();
-    attribute
-        .and_then(|a| a.normalized_value(XmlVersion::Implicit1_0).ok())
-        .map(|value| value.into_owned())
-        .unwrap_or_default()
-}
-
-fn accelerator(kind: &str) -> String {
-    if kind == "qemu" { "tcg".into() } else { kind.into() }
-}
-
-/// libvirt's units; without one it means KiB.
-fn bytes_of(unit: &str) -> u64 {
-    match unit {
-        "b" | "bytes" => 1,
-        "MiB" | "M" => 1 << 20,
-        "GiB" | "G" => 1 << 30,
-        _ => 1 << 10,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::launch::Virtiofs;
 
     const DOMAIN: &str = r#"<domain type="qemu"><name>ab</name><memory unit="b">805306368</memory><vcpu>2</vcpu>
         <devices><disk type="file" device="disk"><driver name="qemu" type="qcow2"/><source file="/nowhere/x&amp;y"/>
@@ -262,12 +197,18 @@ mod tests {
     fn as_a_table_and_as_json() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("status");
-        assert_eq!(Status::new(DOMAIN, &path).unwrap().state, State::Starting);
+        let launch = Launch {
+            domain: DOMAIN.into(),
+            virtiofs: vec![Virtiofs { dir: "/d".into(), socket: "/s".into(), target: "/srv".into(), read_only: true }],
+            ..Launch::default()
+        };
+        assert_eq!(Status::new(&launch, &path).unwrap().state, State::Starting);
         Mark { state: State::ShuttingDown, started: now() - 90_061 }.leave(&path).unwrap();
-        let mut status = Status::new(DOMAIN, &path).unwrap();
+        let mut status = Status::new(&launch, &path).unwrap();
         assert!((90_061..90_100).contains(&status.uptime.unwrap()));
         status.uptime = Some(90_061);
         status.disks[0].allocated = Some(1536);
+        status.virtiofsd = Some("1.2".into());
         status.guest_addresses.push("10.0.99.2".into());
         status.container_addresses.push("10.88.0.2".into());
         let table = "name         ab
@@ -278,6 +219,8 @@ vcpus        2
 memory       768 MiB
 disk         vda qcow2 writable /nowhere/x&y 1.5 KiB allocated
 disk         vdb raw read-only /dev/y
+share        /srv read-only
+virtiofsd    1.2
 guest        10.0.99.2
 container    10.88.0.2
 ";
@@ -286,6 +229,7 @@ container    10.88.0.2
             r#"{"name":"ab","state":"shutting-down","uptime":90061,"accelerator":"tcg","vcpus":2,"#,
             r#""memory":805306368,"disks":[{"name":"vda","source":"/nowhere/x&y","format":"qcow2","read_only":false,"#,
             r#""allocated":1536},{"name":"vdb","source":"/dev/y","format":"raw","read_only":true,"allocated":null}],"#,
+            r#""shares":[{"target":"/srv","read_only":true}],"virtiofsd":"1.2","#,
             r#""guest_addresses":["10.0.99.2"],"container_addresses":["10.88.0.2"]}"#
         );
         assert_eq!(serde_json::to_string(&status).unwrap(), json);

@@ -1,0 +1,206 @@
+//! What a guest has to do with the things that the container was given: mounts and links, anew on every boot.
+//!
+//! One script for `/bin/sh` does all of it. Whatever is the user's reaches it as an argument.
+
+use crate::plan::passed::{Passed, SharedFile};
+
+/// The script: each step is a word and its arguments. Nothing is done twice, so that it may run again, and one step's
+/// failure, told on the console, does not keep the others.
+const SCRIPT: &str = include_str!("setup.sh");
+
+/// A step for the guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    /// Mount the virtiofs with this tag.
+    Share { tag: String, read_only: bool },
+    /// Put the file of this name in the virtiofs of all files there.
+    File { name: String, read_only: bool },
+    /// A copy of such a file, in memory.
+    Secret { name: String },
+    /// Mount a tmpfs with these options.
+    Tmpfs { options: String, copy_up: bool },
+    /// Make a link to the disk with this serial number.
+    Disk { serial: String },
+    /// Know this address by these names.
+    Host { address: String, names: String },
+}
+
+/// All steps, each with its path in the guest, and outer paths before inner ones.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Setup {
+    steps: Vec<(String, Step)>,
+}
+
+impl Setup {
+    /// The steps for what the container was given, and for `hosts`, addresses and names that it knows.
+    pub fn new(passed: &Passed, hosts: &[(String, String)]) -> Self {
+        let mut steps: Vec<(String, Step)> = Vec::new();
+        steps.extend(
+            passed
+                .shares
+                .iter()
+                .map(|s| (s.target.clone(), Step::Share { tag: s.tag.clone(), read_only: s.read_only })),
+        );
+        steps.extend(passed.files.iter().map(|f| {
+            let step = match f.secret {
+                true => Step::Secret { name: f.name() },
+                false => Step::File { name: f.name(), read_only: f.read_only },
+            };
+            (f.target.clone(), step)
+        }));
+        let tmpfs = passed.tmpfs.iter();
+        steps.extend(
+            tmpfs.map(|t| (t.target.clone(), Step::Tmpfs { options: t.options.join(","), copy_up: t.copy_up })),
+        );
+        steps.extend(passed.disks.iter().map(|d| (d.target.clone(), Step::Disk { serial: d.serial.clone() })));
+        steps.extend(hosts.iter().map(|(address, names)| {
+            let (address, names) = (address.clone(), names.clone());
+            ("/etc/hosts".to_string(), Step::Host { address, names })
+        }));
+        // A path sorts before those below it.
+        steps.sort_by(|a, b| a.0.cmp(&b.0));
+        Self { steps }
+    }
+
+    /// The command for every boot; `None` where there is nothing to do.
+    pub fn command(&self) -> Option<Vec<String>> {
+        if self.steps.is_empty() {
+            return None;
+        }
+        let mut command: Vec<String> = ["/bin/sh", "-c", SCRIPT, "crun-qemu"].map(String::from).into();
+        command.extend(self.steps.iter().flat_map(|(path, step)| step.words(path)));
+        Some(command)
+    }
+
+    /// Lines as in fstab, for guests that take no command: what can be said so.
+    pub fn fstab(&self) -> String {
+        let files = self.steps.iter().any(|(_, step)| matches!(step, Step::File { .. }));
+        let first = files.then(|| format!("{} /run/crun-qemu/files virtiofs defaults 0 0\n", SharedFile::TAG));
+        first.into_iter().chain(self.steps.iter().filter_map(|(path, step)| step.fstab(path))).collect()
+    }
+
+    /// Lines as in tmpfiles.d, likewise: the links, and files to mount files on.
+    pub fn tmpfiles(&self) -> String {
+        self.steps.iter().filter_map(|(path, step)| step.tmpfiles(path)).collect()
+    }
+}
+
+impl Step {
+    /// The step's words for the script; each kind has four.
+    fn words(&self, path: &str) -> [String; 4] {
+        let mode = |read_only: bool| if read_only { "ro" } else { "rw" };
+        let [kind, what, how] = match self {
+            Self::Share { tag, read_only } => ["share", tag, mode(*read_only)],
+            Self::File { name, read_only } => ["file", name, mode(*read_only)],
+            Self::Secret { name } => ["secret", name, "ro"],
+            Self::Tmpfs { options, copy_up } => ["tmpfs", options, if *copy_up { "copy" } else { "empty" }],
+            Self::Disk { serial } => ["disk", serial, "-"],
+            Self::Host { address, names } => ["host", address, names],
+        };
+        [kind, what, how, path].map(String::from)
+    }
+
+    fn fstab(&self, path: &str) -> Option<String> {
+        let path = octal(path);
+        Some(match self {
+            Self::Share { tag, read_only } => {
+                format!("{} {path} virtiofs {} 0 0\n", octal(tag), if *read_only { "ro" } else { "defaults" })
+            }
+            Self::File { name, read_only } => {
+                format!("/run/crun-qemu/files/{name} {path} none bind{} 0 0\n", if *read_only { ",ro" } else { "" })
+            }
+            Self::Tmpfs { options, .. } if options.is_empty() => format!("tmpfs {path} tmpfs defaults 0 0\n"),
+            Self::Tmpfs { options, .. } => format!("tmpfs {path} tmpfs {} 0 0\n", octal(options)),
+            // A copy wants a command, and so does a change of a file.
+            Self::Secret { .. } | Self::Disk { .. } | Self::Host { .. } => return None,
+        })
+    }
+
+    fn tmpfiles(&self, path: &str) -> Option<String> {
+        let Self::Disk { serial } = self else { return None };
+        // Quoted as in C, and a percent sign begins one of its own words.
+        let path: String = path.chars().map(|c| if c == '%' { "%%".into() } else { escaped(c) }).collect();
+        Some(format!("L+ \"{path}\" - - - - /dev/disk/by-id/virtio-{serial}\n"))
+    }
+}
+
+/// As fstab wants what separates its fields.
+fn octal(field: &str) -> String {
+    field
+        .chars()
+        .map(|c| match c {
+            ' ' | '\t' | '\n' | '\\' | '#' => format!("\\{:03o}", u32::from(c)),
+            c => c.to_string(),
+        })
+        .collect()
+}
+
+fn escaped(c: char) -> String {
+    match c {
+        '"' | '\\' => format!("\\{c}"),
+        c if c.is_control() => format!("\\x{:02x}", u32::from(c)),
+        c => c.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Format;
+    use crate::plan::passed::{Disk, DiskSource, Share, Tmpfs};
+
+    fn setup() -> Setup {
+        let file = |mount, target: &str, secret| SharedFile { mount, target: target.into(), read_only: true, secret };
+        let passed = Passed {
+            kept: vec![],
+            shares: vec![
+                Share { mount: 1, tag: "/a/b c".into(), target: "/a/b c".into(), read_only: true },
+                Share { mount: 2, tag: "/a".into(), target: "/a".into(), read_only: false },
+            ],
+            files: vec![file(3, "/etc/x#", false), file(4, "/run/secrets/s", true)],
+            tmpfs: vec![Tmpfs {
+                target: "/a/b c/t".into(),
+                options: vec!["size=1m".into(), "ro".into()],
+                copy_up: true,
+            }],
+            disks: vec![Disk {
+                source: DiskSource::File(5),
+                target: "/dev/100%\"".into(),
+                serial: "crun-qemu-0".into(),
+                format: Format::Raw,
+                read_only: false,
+            }],
+        };
+        Setup::new(&passed, &[("192.0.2.7".into(), "db db.test".into())])
+    }
+
+    #[test]
+    fn outer_paths_first_and_a_word_for_each_argument() {
+        let command = setup().command().unwrap();
+        assert_eq!(command[..2], ["/bin/sh", "-c"]);
+        let steps: Vec<String> = command[4..].chunks(4).map(|step| step.join("|")).collect();
+        let want = [
+            "share|/a|rw|/a",
+            "share|/a/b c|ro|/a/b c",
+            "tmpfs|size=1m,ro|copy|/a/b c/t",
+            "disk|crun-qemu-0|-|/dev/100%\"",
+            "host|192.0.2.7|db db.test|/etc/hosts",
+            "file|3|ro|/etc/x#",
+            "secret|4|ro|/run/secrets/s",
+        ];
+        assert_eq!(steps, want);
+        assert_eq!(Setup::default().command(), None);
+        assert!(std::process::Command::new("sh").args(["-n", "-c", SCRIPT]).status().unwrap().success());
+    }
+
+    #[test]
+    fn for_guests_without_a_command() {
+        let want = "crun-qemu-files /run/crun-qemu/files virtiofs defaults 0 0\n\
+                    /a /a virtiofs defaults 0 0\n\
+                    /a/b\\040c /a/b\\040c virtiofs ro 0 0\n\
+                    tmpfs /a/b\\040c/t tmpfs size=1m,ro 0 0\n\
+                    /run/crun-qemu/files/3 /etc/x\\043 none bind,ro 0 0\n";
+        assert_eq!(setup().fstab(), want);
+        assert_eq!(setup().tmpfiles(), "L+ \"/dev/100%%\\\"\" - - - - /dev/disk/by-id/virtio-crun-qemu-0\n");
+    }
+}

@@ -1,0 +1,40 @@
+//! The images of `--blockdev`: as hostile as the VM's own.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use crate::error::{Context, Error, Result};
+use crate::image::{self, Format};
+use crate::plan::passed::{Disk, DiskSource, Passed};
+use crate::request::Request;
+
+/// Judges each. `first` says that the container was never started: later on its guest may have written to a raw disk
+/// what looks like a header, and that means nothing.
+///
+/// # Errors
+/// An image that is not of its declared format, or that names other files.
+pub fn check(passed: &Passed, request: &Request, first: bool) -> Result<()> {
+    passed.disks.iter().try_for_each(|disk| match disk.source {
+        DiskSource::File(mount) => one(disk, request, mount, first),
+        _ => Ok(()),
+    })
+}
+
+fn one(disk: &Disk, request: &Request, mount: usize, first: bool) -> Result<()> {
+    let Some(mount) = request.mounts.get(mount) else { return Ok(()) };
+    let source = mount.source().as_deref().unwrap_or(Path::new(""));
+    let name = mount.destination();
+    let what = format!("--blockdev source={}", name.display());
+    let open = OpenOptions::new()
+        .read(true)
+        .write(!disk.read_only)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC)
+        .open(source);
+    let file = open.context(&what)?;
+    image::inspect(name, &file, Some(disk.format))?;
+    if disk.format == Format::Raw && first && image::inspect(name, &file, None)?.format == Format::Qcow2 {
+        return Err(Error::new(what, "declared raw, but it is a qcow2 image").hint("format=qcow2"));
+    }
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! Reads options from the container's arguments and annotations.
+
+use super::options::{ANNOTATION_PREFIX, OptionSpec, Options, TABLE};
+use crate::error::{Error, Result};
+
+/// Where all options are listed.
+const SEE: &str = "crun-qemu options lists all";
+
+impl Options {
+    /// Reads `annotations`, then the container's `args`, which win.
+    ///
+    /// # Errors
+    /// An unknown option or annotation, a value that is missing, not wanted or not understood, an option given twice,
+    /// or arguments that are no options.
+    pub fn parse<'a>(args: &[String], annotations: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self> {
+        let given = from_args(of_args(args)?)?;
+        let mut annotations: Vec<_> = annotations.filter(|(key, _)| key.starts_with(ANNOTATION_PREFIX)).collect();
+        // They come in no order, and that of devices is the guest's.
+        annotations.sort_unstable();
+        let mut options = Self::default();
+        for (key, value) in annotations {
+            let spec = named(key).ok_or_else(|| Error::new(format!("annotation {key}"), "unknown").hint(SEE))?;
+            if given.iter().all(|(other, _)| other.name != spec.name) {
+                (spec.set)(&mut options, value)?;
+            }
+        }
+        given.into_iter().try_for_each(|(spec, value)| (spec.set)(&mut options, value))?;
+        Ok(options)
+    }
+}
+
+/// The option that an annotation stands for.
+fn named(key: &str) -> Option<&'static OptionSpec> {
+    let name = key.strip_prefix(ANNOTATION_PREFIX)?;
+    match name.split_once('.') {
+        None => find(name),
+        Some((name, which)) => find(name).filter(|spec| spec.repeat && !which.is_empty()),
+    }
+}
+
+/// Each option with its value, in order.
+fn from_args(args: &[String]) -> Result<Vec<(&'static OptionSpec, &str)>> {
+    let mut given: Vec<(&OptionSpec, &str)> = Vec::new();
+    let mut rest = args.iter();
+    while let Some(arg) = rest.next() {
+        let (spec, inline) = recognize(arg)?;
+        if !spec.repeat && given.iter().any(|(other, _)| other.name == spec.name) {
+            return Err(Error::new(format!("--{}", spec.name), "given twice"));
+        }
+        let value = match (spec.argument, inline) {
+            (None, None) => "true",
+            (_, Some(value)) => value,
+            (Some(argument), None) => rest.next().map(String::as_str).ok_or_else(|| {
+                Error::new(format!("--{}", spec.name), "its value is missing")
+                    .hint(format!("--{} {argument}", spec.name))
+            })?,
+        };
+        given.push((spec, value));
+    }
+    Ok(given)
+}
+
+/// The part of the container's args that holds options: what follows the first empty one. Without an empty one all of
+/// them have to be options, because an image's ENTRYPOINT and CMD arrive in the same list.
+fn of_args(args: &[String]) -> Result<&[String]> {
+    if let Some(empty) = args.iter().position(String::is_empty) {
+        return Ok(&args[empty + 1..]);
+    }
+    match args.first() {
+        Some(first) if !first.starts_with("--") => {
+            Err(Error::new(format!("command \"{first}\""), "a VM image runs none")
+                .hint("put \"\" after the image, and options after that"))
+        }
+        _ => Ok(args),
+    }
+}
+
+fn recognize(arg: &str) -> Result<(&'static OptionSpec, Option<&str>)> {
+    let Some(long) = arg.strip_prefix("--") else {
+        return Err(Error::new(format!("argument \"{arg}\""), "not an option").hint(SEE));
+    };
+    let (name, inline) = match long.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (long, None),
+    };
+    let spec = find(name).ok_or_else(|| Error::new(format!("--{name}"), "unknown option").hint(SEE))?;
+    Ok((spec, inline))
+}
+
+fn find(name: &str) -> Option<&'static OptionSpec> {
+    TABLE.iter().find(|spec| spec.name == name)
+}
