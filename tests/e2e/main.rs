@@ -19,6 +19,7 @@ mod network;
 mod ordinary;
 mod pass_through;
 mod podman_options;
+mod ports;
 mod refused;
 mod sector;
 mod shared_network;
