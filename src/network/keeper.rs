@@ -96,13 +96,12 @@ pub fn relieve(socket: &Path) -> Result<Held> {
         ControlMessageOwned::ScmRights(fds) => Some(fds),
         _ => None,
     });
-    match fds.next().as_deref() {
-        // SAFETY: the kernel has just made these descriptors for us, and nobody else knows them.
-        Some(&[tap, table]) => {
-            Ok(unsafe { Held { tap: OwnedFd::from_raw_fd(tap), table: OwnedFd::from_raw_fd(table) } })
-        }
-        _ => Err(Error::new(KEEPER, "it has nothing")),
-    }
+    let Some(&[tap, table]) = fds.next().as_deref() else { return Err(Error::new(KEEPER, "it has nothing")) };
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+    let tap = unsafe { OwnedFd::from_raw_fd(tap) };
+    // SAFETY: as above.
+    let table = unsafe { OwnedFd::from_raw_fd(table) };
+    Ok(Held { tap, table })
 }
 
 /// By a relative name: a bundle's path is longer than a socket's may be.

@@ -64,7 +64,7 @@ fn prerouting(network: &Network, addresses: &Addresses, resolver: Option<&Resolv
         rules.extend(Protocol::ALL.map(to_loopback));
     }
     // The gateway of a VM, this one's or another's here, is no address of the container's.
-    rules.push(Rule::new().iifname(Be, "vm-*").to_this_interface().accept());
+    rules.push(Rule::new().iifname(Be, "vm-*").for_this_interface().accept());
     rules.push(Rule::new().iifname(Be, "lo").accept());
     // Not by interface or address: an engine may bring its interfaces later. By its published address the guest reaches
     // itself, too.
@@ -119,7 +119,7 @@ fn inward(network: &Network, guest: Ipv4Addr, begin: impl Fn() -> Rule) -> Vec<R
         Ports::Only(ports) => ports.iter().flat_map(|port| port.protocols().map(|p| (p, Some(port.number)))).collect(),
     };
     let rule = |(protocol, port): (Protocol, Option<u16>)| {
-        let rule = begin().to_us().protocol(protocol.number());
+        let rule = begin().for_us().protocol(protocol.number());
         port.map_or(rule.clone(), |port| rule.dport(port)).dnat(guest, None)
     };
     matches.into_iter().map(rule).collect()

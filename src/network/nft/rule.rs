@@ -117,12 +117,12 @@ impl Rule {
     }
 
     /// `fib daddr type local`: sent to an address of this namespace.
-    pub fn to_us(self) -> Self {
+    pub fn for_us(self) -> Self {
         self.fib(BY_DESTINATION)
     }
 
     /// `fib daddr . iif type local`: sent to an address of the interface that it came in by.
-    pub fn to_this_interface(self) -> Self {
+    pub fn for_this_interface(self) -> Self {
         self.fib(BY_DESTINATION | OF_INTERFACE)
     }
 
