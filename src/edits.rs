@@ -90,6 +90,8 @@ pub struct Artifacts {
     pub overlay: PathBuf,
     /// UEFI variables.
     pub nvram: Option<PathBuf>,
+    /// Directory in which the network's keeper listens.
+    pub keeper: Option<PathBuf>,
     /// The program that serves virtiofs.
     pub virtiofsd: Option<PathBuf>,
     /// The cache of what QEMU can do.
@@ -121,6 +123,7 @@ impl Edits {
             bind(paths::OVERLAY, &artifacts.overlay, DATA),
         ]);
         mounts.extend(artifacts.nvram.iter().map(|path| bind(paths::NVRAM, path, DATA)));
+        mounts.extend(artifacts.keeper.iter().map(|path| bind(paths::KEEPER_DIR, path, READ_ONLY_DATA)));
         mounts.extend(artifacts.virtiofsd.iter().map(|path| bind(paths::VIRTIOFSD, path, READ_ONLY)));
         mounts.extend(artifacts.capabilities.iter().map(|path| bind(paths::CAPABILITIES, path, READ_ONLY_DATA)));
         mounts.extend(moved_mounts(plan));

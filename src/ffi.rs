@@ -8,6 +8,8 @@ use std::path::Path;
 use std::ptr;
 use std::sync::{Arc, Mutex};
 
+use nix::unistd::Pid;
+
 use crate::crun::handover;
 use crate::crun::sys::crun_config;
 use crate::error::{Error, Result};
@@ -59,7 +61,7 @@ pub unsafe extern "C" fn crun_qemu_create(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn crun_qemu_network(bundle: *const c_char, msg: *mut *mut c_char) -> c_int {
     // SAFETY: the caller's promise.
-    boundary(msg, || prepare::network(unsafe { path(bundle) }?))
+    boundary(msg, || prepare::network(unsafe { path(bundle) }?, Pid::this()))
 }
 
 /// Becomes the supervisor. Comes back only on failure, reported on stderr, with the status to exit with.

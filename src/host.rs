@@ -69,12 +69,6 @@ const DRIVER: Requirement = Requirement {
     test: Path::is_file,
     package: "libvirt-daemon-driver-qemu",
 };
-const NFT: Requirement = Requirement {
-    what: "nft",
-    candidates: &["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"],
-    test: is_executable,
-    package: "nftables",
-};
 const SSH: Requirement = Requirement {
     what: "ssh",
     candidates: &["/usr/bin/ssh"],
@@ -106,7 +100,7 @@ pub fn virtiofsd() -> Result<&'static str> {
 }
 
 /// Everything that a VM needs; ssh is for `podman exec` alone.
-pub const REQUIREMENTS: &[Requirement] = &[QEMU, DRIVER, NFT, SSH];
+pub const REQUIREMENTS: &[Requirement] = &[QEMU, DRIVER, SSH];
 
 impl Requirement {
     /// Where it is.
@@ -134,7 +128,6 @@ impl Host {
         }
         let emulator = QEMU.find()?;
         DRIVER.find()?;
-        NFT.find()?;
         Ok(Self {
             init: init.to_path_buf(),
             emulator: emulator.to_string(),

@@ -17,6 +17,9 @@ pub struct Launch {
     pub warnings: Vec<String>,
     /// The tap on which the guest asks for its address; `None` with QEMU's own user network.
     pub tap: Option<String>,
+    /// The network namespace outlives the VM: what hangs in it is with a keeper at first.
+    #[serde(default)]
+    pub shared: bool,
     /// With QEMU's own user network: where QEMU listens for the guest's sshd.
     #[serde(default)]
     pub ssh: Option<SocketAddr>,

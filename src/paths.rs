@@ -46,3 +46,7 @@ pub const EXECS: &str = "/run/execs";
 /// With QEMU's user network: this port of a loopback address of the VM's own is the guest's sshd. Below the range from
 /// which the kernel takes ports by itself.
 pub const SSH_PORT: u16 = 22022;
+/// Directory in which, at the start, the network's keeper listens as [`KEEPER`].
+pub const KEEPER_DIR: &str = "/crun-qemu/keeper";
+/// Its socket's name.
+pub const KEEPER: &str = "socket";

@@ -7,19 +7,19 @@ set -eu
 
 RUN="podman crun netavark aardvark-dns slirp4netns uidmap fuse-overlayfs catatonit
     libvirt-daemon libvirt-daemon-driver-qemu qemu-system-x86 qemu-utils seabios ovmf
-    nftables iproute2 iptables openssh-client"
+    iproute2 iptables openssh-client"
 BUILD="libvirt-dev libclang-dev clang pkg-config gcc libc6-dev make"
-TEST="busybox-static psmisc tmux strace
+TEST="busybox-static psmisc tmux strace nftables
     mmdebstrap e2fsprogs fdisk grub-pc-bin grub-efi-amd64-bin grub-common dosfstools mtools lz4 cpio kmod
     libyajl-dev libseccomp-dev libcap-ng-dev libcap-dev libsystemd-dev gperf autoconf automake libtool dpkg-dev"
 
 FEDORA_RUN="podman crun netavark aardvark-dns slirp4netns shadow-utils fuse-overlayfs
     libvirt-daemon-driver-qemu qemu-system-x86-core qemu-img seabios-bin edk2-ovmf virtiofsd
-    nftables iproute iptables-nft openssh-clients"
+    iproute iptables-nft openssh-clients"
 FEDORA_BUILD="libvirt-devel clang-devel clang pkgconf-pkg-config gcc make"
 
 # What cannot be done without, by command, whatever the distribution calls its package.
-RUN_COMMANDS="podman crun qemu-img nft ip ssh"
+RUN_COMMANDS="podman crun qemu-img ip ssh"
 BUILD_COMMANDS="cc make pkg-config clang"
 
 fedora() {

@@ -8,9 +8,9 @@ mod xml;
 
 use std::io;
 
+use crate::network::Ports;
 use crate::paths;
 use crate::plan::{Accelerator, Firmware, Network, Plan, TRANSLATION_CACHE};
-use crate::request::ports::Protocol;
 use tree::Element;
 use xml::Xml;
 
@@ -147,12 +147,17 @@ fn devices(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
 }
 
 fn interface(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
-    let Network::Tap { name, vhost } = &plan.network else { return Ok(()) };
+    let Network::Tap { name, vhost, ports } = &plan.network else { return Ok(()) };
     xml.parent("interface", &[("type", "ethernet")], |xml| {
         xml.empty("mac", &[("address", &plan.mac)])?;
         xml.empty("target", &[("dev", name), ("managed", "no")])?;
         xml.empty("model", &[("type", "virtio")])?;
-        xml.empty("driver", &[("name", if *vhost { "vhost" } else { "qemu" })])?;
+        let driver = ("name", if *vhost { "vhost" } else { "qemu" });
+        // A tap that is held by somebody else as well is opened for several queues, however many there are.
+        match ports {
+            Ports::All => xml.empty("driver", &[driver]),
+            Ports::Only(_) => xml.empty("driver", &[driver, ("queues", "2")]),
+        }?;
         // The firmware would try to boot from the network card's ROM.
         xml.empty("rom", &[("enabled", "no")])
     })
@@ -164,8 +169,9 @@ fn user_network(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
     // QEMU's default is slirp4netns' too: a caller from there would seem to the guest to be on its own link.
     let mut backend = format!("user,id=user,net=10.0.99.0/24,hostfwd=tcp:{ssh}-:22");
     for port in ports {
-        let all = Protocol::ALL.into_iter().filter(|protocol| port.protocol.is_none_or(|only| only == *protocol));
-        backend.extend(all.map(|protocol| format!(",hostfwd={}::{n}-:{n}", protocol.name(), n = port.number)));
+        backend.extend(
+            port.protocols().map(|protocol| format!(",hostfwd={}::{n}-:{n}", protocol.name(), n = port.number)),
+        );
     }
     // libvirt does not know of this card and fills the bus from its low end. No ROM: see the tap's.
     let card = format!("virtio-net-pci,netdev=user,mac={},bus=pcie.0,addr=0x10,romfile=", plan.mac);
@@ -197,10 +203,13 @@ mod tests {
         let sources = Sources::default();
         let kvm = plan(ID, &request(), &host(), BIOS_IMAGE, &sources).unwrap();
         compare("kvm-bios-tap", &xml(&kvm, &["io.systemd.credential:x=y".into()]));
+        let mut shared = request();
+        shared.network = crate::request::Network::Shared("/n".into());
+        compare("kvm-bios-shared", &xml(&plan(ID, &shared, &host(), BIOS_IMAGE, &sources).unwrap(), &[]));
         let mut emulated = request();
         emulated.options.emulated = true;
         emulated.options.firmware = Wanted::Uefi;
-        emulated.own_network = false;
+        emulated.network = crate::request::Network::Foreign;
         emulated.options.ports = crate::request::ports::parse("80/tcp,53").unwrap();
         let image = crate::plan::ImageFacts { format: Format::Raw, ..BIOS_IMAGE };
         compare(

@@ -103,10 +103,13 @@ mod tests {
             public_keys: vec!["ssh-ed25519 AAAA \"x\"".into()],
             password_hash: Some("$6$salt$hash".into()),
         };
-        let setup = Setup::new(&Passed {
-            tmpfs: vec![Tmpfs { target: "/a b".into(), options: vec![], copy_up: false }],
-            ..Passed::default()
-        });
+        let setup = Setup::new(
+            &Passed {
+                tmpfs: vec![Tmpfs { target: "/a b".into(), options: vec![], copy_up: false }],
+                ..Passed::default()
+            },
+            &[],
+        );
         let text: Vec<(String, String)> = files(&identity, &setup, None)
             .unwrap()
             .into_iter()

@@ -21,6 +21,8 @@ enum Step {
     Tmpfs { options: String, copy_up: bool },
     /// Make a link to the disk with this serial number.
     Disk { serial: String },
+    /// Know this address by these names.
+    Host { address: String, names: String },
 }
 
 /// All steps, each with its path in the guest, and outer paths before inner ones.
@@ -30,8 +32,8 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// The steps for what the container was given.
-    pub fn new(passed: &Passed) -> Self {
+    /// The steps for what the container was given, and for `hosts`, addresses and names that it knows.
+    pub fn new(passed: &Passed, hosts: &[(String, String)]) -> Self {
         let mut steps: Vec<(String, Step)> = Vec::new();
         steps.extend(
             passed
@@ -51,6 +53,10 @@ impl Setup {
             tmpfs.map(|t| (t.target.clone(), Step::Tmpfs { options: t.options.join(","), copy_up: t.copy_up })),
         );
         steps.extend(passed.disks.iter().map(|d| (d.target.clone(), Step::Disk { serial: d.serial.clone() })));
+        steps.extend(hosts.iter().map(|(address, names)| {
+            let (address, names) = (address.clone(), names.clone());
+            ("/etc/hosts".to_string(), Step::Host { address, names })
+        }));
         // A path sorts before those below it.
         steps.sort_by(|a, b| a.0.cmp(&b.0));
         Self { steps }
@@ -89,6 +95,7 @@ impl Step {
             Self::Secret { name } => ["secret", name, "ro"],
             Self::Tmpfs { options, copy_up } => ["tmpfs", options, if *copy_up { "copy" } else { "empty" }],
             Self::Disk { serial } => ["disk", serial, "-"],
+            Self::Host { address, names } => ["host", address, names],
         };
         [kind, what, how, path].map(String::from)
     }
@@ -104,8 +111,8 @@ impl Step {
             }
             Self::Tmpfs { options, .. } if options.is_empty() => format!("tmpfs {path} tmpfs defaults 0 0\n"),
             Self::Tmpfs { options, .. } => format!("tmpfs {path} tmpfs {} 0 0\n", octal(options)),
-            // A copy wants a command.
-            Self::Secret { .. } | Self::Disk { .. } => return None,
+            // A copy wants a command, and so does a change of a file.
+            Self::Secret { .. } | Self::Disk { .. } | Self::Host { .. } => return None,
         })
     }
 
@@ -144,7 +151,7 @@ mod tests {
 
     fn setup() -> Setup {
         let file = |mount, target: &str, secret| SharedFile { mount, target: target.into(), read_only: true, secret };
-        Setup::new(&Passed {
+        let passed = Passed {
             kept: vec![],
             shares: vec![
                 Share { mount: 1, tag: "/a/b c".into(), target: "/a/b c".into(), read_only: true },
@@ -163,7 +170,8 @@ mod tests {
                 format: Format::Raw,
                 read_only: false,
             }],
-        })
+        };
+        Setup::new(&passed, &[("192.0.2.7".into(), "db db.test".into())])
     }
 
     #[test]
@@ -176,6 +184,7 @@ mod tests {
             "share|/a/b c|ro|/a/b c",
             "tmpfs|size=1m,ro|copy|/a/b c/t",
             "disk|crun-qemu-0|-|/dev/100%\"",
+            "host|192.0.2.7|db db.test|/etc/hosts",
             "file|3|ro|/etc/x#",
             "secret|4|ro|/run/secrets/s",
         ];

@@ -28,6 +28,11 @@ disk() {
     done
     parent; ln -sfn "$to" "$path"
 }
+# Anew on every boot, and in place: the addresses may have changed, and the file may be a mount.
+host() {
+    [ -e $d/hosts ] || { sed '/ # crun-qemu$/d' "$path" > $d/hosts && cat $d/hosts > "$path"; }
+    echo "$what $how # crun-qemu" >> "$path"
+}
 n=0
 while [ $# -ge 4 ]; do
     kind=$1 what=$2 how=$3 path=$4 n=$((n + 1)); shift 4

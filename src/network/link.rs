@@ -16,6 +16,7 @@ use crate::error::{Context, Error, Result};
 const TUN: &str = "/dev/net/tun";
 
 nix::ioctl_write_ptr_bad!(tun_set_iff, libc::TUNSETIFF, ifreq);
+nix::ioctl_write_ptr_bad!(tun_set_queue, libc::TUNSETQUEUE, ifreq);
 nix::ioctl_write_int_bad!(tun_set_persist, libc::TUNSETPERSIST);
 nix::ioctl_write_int_bad!(tun_set_owner, libc::TUNSETOWNER);
 nix::ioctl_readwrite_bad!(get_mtu, libc::SIOCGIFMTU, ifreq);
@@ -25,7 +26,7 @@ nix::ioctl_write_ptr_bad!(set_flags, libc::SIOCSIFFLAGS, ifreq);
 nix::ioctl_write_ptr_bad!(set_address, libc::SIOCSIFADDR, ifreq);
 nix::ioctl_write_ptr_bad!(set_netmask, libc::SIOCSIFNETMASK, ifreq);
 
-/// An open tap; it persists when this is dropped.
+/// An open tap; it goes when this is dropped, unless somebody else has it open or it was told to stay.
 pub(super) struct Tap {
     file: File,
     name: String,
@@ -33,7 +34,10 @@ pub(super) struct Tap {
 
 impl Tap {
     /// Makes the tap, or takes the one that is there. `owner` may open it without privileges.
-    pub fn create(name: &str, owner: u32) -> Result<Self> {
+    ///
+    /// A tap has as many queues as there are descriptors: one, unless `held` leaves room for QEMU's beside the holder's,
+    /// which is idle.
+    pub fn create(name: &str, owner: u32, held: bool) -> Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(TUN).map_err(|e| {
             let hint = match e.kind() {
                 ErrorKind::PermissionDenied => {
@@ -46,27 +50,31 @@ impl Tap {
         let what = || format!("tap {name}");
         let mut request = request(name)?;
         // The same flags as QEMU's, which opens it by name.
-        request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as c_short;
+        let queues = if held { libc::IFF_MULTI_QUEUE } else { 0 };
+        request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | queues) as c_short;
         // SAFETY: the kernel reads one ifreq, which lives until the call returns.
         unsafe { tun_set_iff(file.as_raw_fd(), &raw const request) }.context(what())?;
         // SAFETY: the argument is a number; the bits of a uid are passed as they are.
         unsafe { tun_set_owner(file.as_raw_fd(), owner as c_int) }.context(what())?;
-        // SAFETY: the argument is a number.
-        unsafe { tun_set_persist(file.as_raw_fd(), 1) }.context(what())?;
+        if held {
+            request.ifr_ifru.ifru_flags = libc::IFF_DETACH_QUEUE as c_short;
+            // SAFETY: as above.
+            unsafe { tun_set_queue(file.as_raw_fd(), &raw const request) }.context(what())?;
+        }
         Ok(Self { file, name: name.to_owned() })
     }
 
-    /// Lets the tap go.
-    pub fn remove(self) -> Result<()> {
-        // SAFETY: the argument is a number. The interface goes when the file is closed.
-        unsafe { tun_set_persist(self.file.as_raw_fd(), 0) }.context(format!("tap {}", self.name))?;
+    /// Has the tap stay for as long as its namespace.
+    pub fn persist(self) -> Result<()> {
+        // SAFETY: the argument is a number.
+        unsafe { tun_set_persist(self.file.as_raw_fd(), 1) }.context(format!("tap {}", self.name))?;
         Ok(())
     }
-}
 
-/// Whether the current network namespace has an interface of that name.
-pub(super) fn exists(name: &str) -> bool {
-    nix::net::if_::if_nametoindex(name).is_ok()
+    /// What holds the tap.
+    pub fn into_fd(self) -> OwnedFd {
+        self.file.into()
+    }
 }
 
 /// Bytes of the largest packet on an interface.
@@ -147,6 +155,5 @@ mod tests {
         for name in ["", "no-such-if", "a-name-of-16-chr"] {
             assert!(mtu(name).is_err(), "{name:?}");
         }
-        assert!(exists("lo") && !exists("no-such-if"));
     }
 }

@@ -2,26 +2,32 @@
 //!
 //! [`Network`] is decided at create, [`set_up`] applies it in the container's network namespace, and the supervisor
 //! runs a [`dhcp::Server`] on the tap. Addresses are chosen in the namespace and read back from the tap with
-//! [`addresses()`], so that nothing has to be carried from one step to the next.
+//! [`addresses()`], so that nothing has to be carried from one step to the next, except in a namespace that outlives the
+//! VM: there the tap and the table hang on descriptors, [`Held`], which a [`keeper`] hands to the supervisor.
 
 mod addresses;
 pub mod dhcp;
 mod facts;
+pub mod keeper;
 mod link;
+pub mod names;
 mod nft;
 mod rules;
 mod sysctl;
 #[cfg(test)]
 mod tests;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
 
 use serde::{Deserialize, Serialize};
 
 pub use addresses::{Addresses, addresses};
 
 use crate::error::{Error, Result};
+use crate::request::ports::Port;
 use link::Tap;
+use nft::Lifetime;
 
 /// Everything about the guest's network that is known before there is a namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,20 +44,31 @@ pub struct Network {
     pub ports: Ports,
 }
 
-/// Ports of the container's addresses that lead to the guest, TCP and UDP alike.
+/// Ports of the container's addresses that lead to the guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ports {
     /// Every port: the namespace is the VM's own.
     All,
     /// These alone: the namespace is shared.
-    Only(Vec<u16>),
+    Only(Vec<Port>),
+}
+
+/// What keeps the guest's network in a namespace that outlives the VM: it is gone when both are closed, by whatever end
+/// of whoever holds them.
+#[derive(Debug)]
+pub struct Held {
+    /// The tap, by an idle queue.
+    tap: OwnedFd,
+    /// The table, by the socket that owns it.
+    table: OwnedFd,
 }
 
 impl Network {
-    /// The network of the container `id` in a namespace of its own; see the fields for the rest.
-    pub fn new(id: &str, resolvers: Vec<Ipv4Addr>, owner: u32) -> Self {
-        let tap = tap_name(id);
-        Self { table: format!("crun-qemu-{tap}"), tap, resolvers, owner, ports: Ports::All }
+    /// The network with a tap of this name; see the fields for the rest.
+    pub fn new(tap: &str, resolvers: Vec<Ipv4Addr>, ports: Ports) -> Self {
+        // The container's root, as whom QEMU runs.
+        let owner = 0;
+        Self { table: format!("crun-qemu-{tap}"), tap: tap.to_owned(), resolvers, owner, ports }
     }
 
     /// Refuses names that would act in an nft script or in a path below `/proc/sys`.
@@ -70,64 +87,29 @@ impl Network {
     }
 }
 
-/// Name of the tap of the container `id`: `vm-` and eight hexadecimal digits, the id's own where it begins with such.
-pub fn tap_name(id: &str) -> String {
-    match id.get(..8) {
-        Some(prefix) if prefix.bytes().all(|b| b.is_ascii_hexdigit()) => format!("vm-{}", prefix.to_ascii_lowercase()),
-        // FNV-1a, 32 bits: the same in every process that asks.
-        _ => {
-            let hash = id.bytes().fold(0x811c_9dc5_u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
-            format!("vm-{hash:08x}")
-        }
-    }
-}
-
-/// The `nameserver` lines of a `resolv.conf`, in order; lines that make no sense are passed over, as libc does.
-pub fn resolvers(resolv_conf: &str) -> Vec<IpAddr> {
-    resolv_conf
-        .lines()
-        .filter_map(|line| {
-            let mut words = line.split_ascii_whitespace();
-            // An IPv6 address may carry a zone, which means nothing to the guest.
-            let address = (words.next() == Some("nameserver")).then(|| words.next())??;
-            address.split('%').next()?.parse().ok()
-        })
-        .collect()
-}
-
-/// Makes the tap and the kernel's NAT in the current network namespace; needs CAP_NET_ADMIN over it.
+/// Makes the tap and the kernel's NAT in the current network namespace; needs CAP_NET_ADMIN over it. In a shared one it
+/// is gone with what is returned.
 ///
 /// A table or tap of the same name that a former run left is replaced. On failure nothing of it stays.
 ///
 /// # Errors
-/// When `/dev/net/tun` cannot be used, no private subnet is free, a sysctl cannot be set, or nft is missing or refuses.
-pub fn set_up(network: &Network) -> Result<()> {
+/// When `/dev/net/tun` cannot be used, no private subnet is free, a sysctl cannot be set, or the kernel's nf_tables refuse.
+pub fn set_up(network: &Network) -> Result<Option<Held>> {
     network.check()?;
     let facts = facts::read(&network.tap)?;
     let addresses = Addresses::choose(&facts, &network.resolvers)?;
     let resolver = network.resolvers.first().map(|address| facts::resolver(*address));
-    let nft = nft::find()?;
-    let tap = Tap::create(&network.tap, network.owner)?;
-    let result = link::configure(&network.tap, &addresses)
-        .and_then(|()| sysctl::set(network))
-        .and_then(|()| link::up(&network.tap))
-        // Last, so that a failure before it leaves no table.
-        .and_then(|()| nft::run(nft, &rules::ruleset(network, &addresses, resolver.as_ref())));
-    if result.is_err() {
-        // The first error is the one to tell.
-        let _ = tap.remove();
+    let shared = network.ports != Ports::All;
+    // A failure up to the last step drops the tap, and the table comes next to last.
+    let tap = Tap::create(&network.tap, network.owner, shared)?;
+    link::configure(&network.tap, &addresses)?;
+    sysctl::set(network)?;
+    link::up(&network.tap)?;
+    let chains = rules::chains(network, &addresses, resolver.as_ref());
+    let lifetime = if shared { Lifetime::Socket } else { Lifetime::Namespace };
+    let table = nft::replace(&network.table, &chains, lifetime)?;
+    if shared {
+        return Ok(Some(Held { tap: tap.into_fd(), table }));
     }
-    result
-}
-
-/// Removes what [`set_up`] made, for a namespace that outlives the VM; needs CAP_NET_ADMIN. What is already gone is
-/// no error, and a failure with one part does not keep the other.
-///
-/// # Errors
-/// The first failure.
-pub fn tear_down(network: &Network) -> Result<()> {
-    network.check()?;
-    let table = nft::find().and_then(|nft| nft::run(nft, &rules::removal(network)));
-    let tap = if link::exists(&network.tap) { Tap::create(&network.tap, network.owner)?.remove() } else { Ok(()) };
-    table.and(tap)
+    tap.persist().map(|()| None)
 }

@@ -1,112 +1,126 @@
-//! The nft table: NAT both ways, and what the guest may reach.
+//! The nf_tables rules: NAT both ways, and what the guest may reach.
 
 use std::net::Ipv4Addr;
 
 use super::facts::Resolver;
+use super::nft::{Chain, LOOPBACK, Must, Rule};
 use super::{Addresses, Network, Ports};
+use crate::request::ports::Protocol;
+use Must::{Be, NotBe};
 
-/// The script for `nft -f`: one transaction that replaces a table of the same name.
-pub(super) fn ruleset(network: &Network, addresses: &Addresses, resolver: Option<&Resolver>) -> String {
-    let Network { tap, table, .. } = network;
-    let Addresses { gateway, guest, .. } = addresses;
-    let dns = resolver.map(|resolver| dns(tap, *gateway, resolver)).unwrap_or_default();
-    let ports = ports(&network.ports);
-    let inward = |from: &str| match &ports {
-        Some(ports) => format!("\t\t{from} fib daddr type local {ports} dnat to {guest}\n"),
-        None => String::new(),
-    };
-    // Not by interface or address: an engine may bring its interfaces later. Loopback traffic stays in the container,
-    // but what is sent to one of the container's addresses from inside is the engine's port forwarder.
-    // Nor do the taps of other VMs in the namespace count as outside: their gateways are local addresses too.
-    let from_outside = inward("iifname != \"lo\" iifname != \"vm-*\"");
-    let from_inside = inward(&format!("ip daddr != {{ 127.0.0.0/8, {gateway} }}"));
-    // By its published address the guest reaches itself.
-    let from_guest = inward(&format!("iifname \"{tap}\" ip daddr != {gateway}"));
-    format!(
-        "add table ip {table}
-delete table ip {table}
-table ip {table} {{
-\tchain source {{
-\t\ttype filter hook prerouting priority raw; policy accept;
-\t\tiifname != \"{tap}\" accept
-\t\tip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept
-\t\tip saddr != {guest} drop
-\t\tip daddr 127.0.0.0/8 drop
-\t}}
-\tchain prerouting {{
-\t\ttype nat hook prerouting priority dstnat; policy accept;
-{dns}{from_outside}{from_guest}\t}}
-\tchain output {{
-\t\ttype nat hook output priority -100; policy accept;
-{from_inside}\t}}
-\tchain postrouting {{
-\t\ttype nat hook postrouting priority srcnat; policy accept;
-\t\tip saddr {guest} masquerade
-\t}}
-\tchain input {{
-\t\ttype filter hook input priority filter; policy accept;
-\t\tiifname != \"{tap}\" accept
-\t\tct state established,related accept
-\t\tudp dport 67 accept
-\t\tct status dnat accept
-\t\ticmp type echo-request accept
-\t\tdrop
-\t}}
-\tchain forward {{
-\t\ttype filter hook forward priority filter; policy accept;
-\t\toifname != \"{tap}\" accept
-\t\tct state established,related accept
-\t\tct status dnat accept
-\t\tdrop
-\t}}
-}}
-"
-    )
+const DHCP_CLIENT: u16 = 68;
+const DHCP_SERVER: u16 = 67;
+const DNS: u16 = 53;
+
+/// All chains of the table.
+pub(super) fn chains(network: &Network, addresses: &Addresses, resolver: Option<&Resolver>) -> Vec<Chain> {
+    let (tap, shared) = (network.tap.as_str(), network.ports != Ports::All);
+    let chain = |name, kind, hook, priority, rules| Chain { name, kind, hook, priority, rules };
+    let before = libc::NF_INET_PRE_ROUTING;
+    let mut chains = vec![
+        chain("source", "filter", before, libc::NF_IP_PRI_RAW, source(tap, addresses)),
+        chain("prerouting", "nat", before, libc::NF_IP_PRI_NAT_DST, prerouting(network, addresses, resolver)),
+        chain("output", "nat", libc::NF_INET_LOCAL_OUT, libc::NF_IP_PRI_NAT_DST, output(network, addresses)),
+        chain(
+            "postrouting",
+            "nat",
+            libc::NF_INET_POST_ROUTING,
+            libc::NF_IP_PRI_NAT_SRC,
+            postrouting(network, addresses),
+        ),
+        chain("forward", "filter", libc::NF_INET_FORWARD, libc::NF_IP_PRI_FILTER, forward(tap)),
+    ];
+    if !shared {
+        chains.push(chain("input", "filter", libc::NF_INET_LOCAL_IN, libc::NF_IP_PRI_FILTER, input(tap)));
+    }
+    chains
 }
 
-/// The script that removes the table, whether it is there or not.
-pub(super) fn removal(network: &Network) -> String {
-    let table = &network.table;
-    format!("add table ip {table}\ndelete table ip {table}\n")
+/// No other source than the guest's own address.
+fn source(tap: &str, Addresses { guest, .. }: &Addresses) -> Vec<Rule> {
+    let asks_for_address = Rule::new().saddr(Be, Ipv4Addr::UNSPECIFIED).daddr(Be, Ipv4Addr::BROADCAST);
+    vec![
+        Rule::new().iifname(NotBe, tap).accept(),
+        asks_for_address.protocol(libc::IPPROTO_UDP).sport(DHCP_CLIENT).dport(DHCP_SERVER).accept(),
+        Rule::new().saddr(NotBe, *guest).drop(),
+        Rule::new().daddr(Be, LOOPBACK).drop(),
+    ]
 }
 
-/// Leads the guest's questions to the container's resolver.
-fn dns(tap: &str, gateway: Ipv4Addr, resolver: &Resolver) -> String {
-    let Resolver { address, udp, tcp } = resolver;
-    format!(
-        "\t\tiifname \"{tap}\" ip daddr {gateway} udp dport 53 dnat to {address}:{udp}\n\
-         \t\tiifname \"{tap}\" ip daddr {gateway} tcp dport 53 dnat to {address}:{tcp}\n"
-    )
-}
-
-/// The match for the guest's ports; `None` when it has none.
-fn ports(ports: &Ports) -> Option<String> {
-    let list = match ports {
-        Ports::All => return Some("meta l4proto { tcp, udp }".into()),
-        Ports::Only(list) if list.is_empty() => return None,
-        Ports::Only(list) => list.iter().map(u16::to_string).collect::<Vec<_>>().join(", "),
-    };
-    Some(format!("meta l4proto {{ tcp, udp }} th dport {{ {list} }}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn golden() {
-        let addresses =
-            Addresses { gateway: Ipv4Addr::new(10, 0, 99, 1), guest: Ipv4Addr::new(10, 0, 99, 2), mtu: 1500 };
-        let network = Network::new("1a2b3c4d5e6f", vec![], 0);
-        let shared = |ports| Network { ports: Ports::Only(ports), ..network.clone() };
-        let resolver = |address: [u8; 4], udp, tcp| Some(Resolver { address: address.into(), udp, tcp });
-        let table = [
-            (network.clone(), resolver([10, 88, 0, 1], 53, 53), include_str!("golden/own.nft")),
-            (shared(vec![80, 443]), resolver([127, 0, 0, 11], 41234, 35353), include_str!("golden/shared.nft")),
-            (shared(vec![]), None, include_str!("golden/closed.nft")),
-        ];
-        for (network, resolver, want) in table {
-            assert_eq!(ruleset(&network, &addresses, resolver.as_ref()), want, "{network:?}");
+/// What comes from outside or from the guest.
+fn prerouting(network: &Network, addresses: &Addresses, resolver: Option<&Resolver>) -> Vec<Rule> {
+    let &Addresses { gateway, guest, .. } = addresses;
+    let to_gateway = || Rule::new().iifname(Be, &network.tap).daddr(Be, gateway);
+    let mut rules = Vec::new();
+    if let Some(Resolver { address, udp, tcp }) = resolver {
+        for (protocol, port) in [(Protocol::Udp, udp), (Protocol::Tcp, tcp)] {
+            rules.push(to_gateway().protocol(protocol.number()).dport(DNS).dnat(*address, Some(*port)));
         }
     }
+    if network.ports != Ports::All {
+        // Those who share a network namespace share its loopback; the gateway is the guest's name for it.
+        rules.push(to_gateway().protocol(libc::IPPROTO_UDP).dport(DHCP_SERVER).accept());
+        let to_loopback = |p: Protocol| to_gateway().protocol(p.number()).dnat(Ipv4Addr::LOCALHOST, None);
+        rules.extend(Protocol::ALL.map(to_loopback));
+    }
+    // The gateway of a VM, this one's or another's here, is no address of the container's.
+    rules.push(Rule::new().iifname(Be, "vm-*").for_this_interface().accept());
+    rules.push(Rule::new().iifname(Be, "lo").accept());
+    // Not by interface or address: an engine may bring its interfaces later. By its published address the guest reaches
+    // itself, too.
+    rules.extend(inward(network, guest, Rule::new));
+    rules
+}
+
+/// What is sent from inside: an engine's port forwarder sends to the container's address. Loopback stays the
+/// container's own, except that in a shared namespace the guest's ports are there as any neighbour's are.
+fn output(network: &Network, &Addresses { gateway, guest, .. }: &Addresses) -> Vec<Rule> {
+    inward(network, guest, || {
+        let rule = Rule::new().daddr(NotBe, gateway);
+        if network.ports == Ports::All { rule.daddr(NotBe, LOOPBACK) } else { rule }
+    })
+}
+
+fn postrouting(network: &Network, addresses: &Addresses) -> Vec<Rule> {
+    let mut rules = vec![Rule::new().saddr(Be, addresses.guest).masquerade()];
+    if network.ports != Ports::All {
+        rules.push(Rule::new().oifname(Be, &network.tap).saddr(Be, LOOPBACK).masquerade());
+    }
+    rules
+}
+
+/// What the guest may reach of the container itself.
+fn input(tap: &str) -> Vec<Rule> {
+    vec![
+        Rule::new().iifname(NotBe, tap).accept(),
+        Rule::new().known().accept(),
+        Rule::new().protocol(libc::IPPROTO_UDP).dport(DHCP_SERVER).accept(),
+        Rule::new().was_dnat().accept(),
+        Rule::new().ping().accept(),
+        Rule::new().drop(),
+    ]
+}
+
+/// What may reach the guest.
+fn forward(tap: &str) -> Vec<Rule> {
+    vec![
+        Rule::new().oifname(NotBe, tap).accept(),
+        Rule::new().known().accept(),
+        Rule::new().was_dnat().accept(),
+        Rule::new().drop(),
+    ]
+}
+
+/// The guest's ports of this namespace's addresses lead to the guest; `begin` gives what else has to hold.
+fn inward(network: &Network, guest: Ipv4Addr, begin: impl Fn() -> Rule) -> Vec<Rule> {
+    let all = || Protocol::ALL.into_iter();
+    let matches: Vec<(Protocol, Option<u16>)> = match &network.ports {
+        Ports::All => all().map(|protocol| (protocol, None)).collect(),
+        Ports::Only(ports) => ports.iter().flat_map(|port| port.protocols().map(|p| (p, Some(port.number)))).collect(),
+    };
+    let rule = |(protocol, port): (Protocol, Option<u16>)| {
+        let rule = begin().for_us().protocol(protocol.number());
+        port.map_or(rule.clone(), |port| rule.dport(port)).dnat(guest, None)
+    };
+    matches.into_iter().map(rule).collect()
 }

@@ -4,30 +4,21 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::Network;
+use super::{Network, Ports};
 use crate::error::{Context, Result};
 
-/// The DHCP server's port, which the supervisor binds perhaps without any capability.
-const DHCP: u32 = 67;
-
 const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
-const FIRST_FREE_PORT: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
 
 /// Applies them all.
 pub(super) fn set(network: &Network) -> Result<()> {
     write(FORWARD, "1")?;
-    let lowest = fs::read_to_string(FIRST_FREE_PORT).ok().and_then(|text| text.trim().parse::<u32>().ok());
-    if lowest.is_some_and(|port| port > DHCP) {
-        // With NET_BIND_SERVICE, which engines give by default, it works without.
-        let _ = write(FIRST_FREE_PORT, &DHCP.to_string());
-    }
     let conf = |family: &str, key: &str| format!("/proc/sys/net/{family}/conf/{}/{key}", network.tap);
     // The guest must not teach the namespace routes, nor be told of a shorter way to itself.
     write(&conf("ipv4", "accept_redirects"), "0")?;
     write(&conf("ipv4", "send_redirects"), "0")?;
-    // An engine's resolver on loopback (Docker's) is reached through NAT only if the tap may route to loopback; the
-    // rules drop everything else that wants to go there.
-    let localnet = network.resolvers.first().is_some_and(|resolver| resolver.is_loopback());
+    // An engine's resolver on loopback (Docker's) is reached through NAT only if the tap may route to loopback, and so
+    // is everything there in a shared namespace; the rules drop what goes there by itself.
+    let localnet = network.ports != Ports::All || network.resolvers.first().is_some_and(|r| r.is_loopback());
     write(&conf("ipv4", "route_localnet"), if localnet { "1" } else { "0" })?;
     let ipv6 = conf("ipv6", "disable_ipv6");
     if Path::new(&ipv6).exists() { write(&ipv6, "1") } else { Ok(()) }

@@ -19,3 +19,11 @@ pub(super) fn mac(digest: u128) -> String {
     let [a, b, c, ..] = digest.to_be_bytes();
     format!("52:54:00:{a:02x}:{b:02x}:{c:02x}")
 }
+
+/// Name of the container's tap: `vm-` and eight hexadecimal digits, the id's own where it begins with such.
+pub(super) fn tap(id: &str, digest: u128) -> String {
+    match id.get(..8) {
+        Some(prefix) if prefix.bytes().all(|b| b.is_ascii_hexdigit()) => format!("vm-{}", prefix.to_ascii_lowercase()),
+        _ => format!("vm-{:08x}", digest >> 96),
+    }
+}

@@ -14,6 +14,7 @@ use oci_spec::runtime::Capability;
 use crate::error::{Error, Result};
 use crate::host::{Host, Uefi};
 use crate::image::Format;
+use crate::network::Ports;
 use crate::pci;
 use crate::request::Request;
 use crate::request::options::Firmware as Wanted;
@@ -80,12 +81,14 @@ pub enum Firmware {
 /// How the guest reaches the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Network {
-    /// A tap in the container's own network namespace.
+    /// A tap in the container's network namespace.
     Tap {
         /// Its name.
         name: String,
         /// Whether the kernel moves the packets.
         vhost: bool,
+        /// Which ports of the container's addresses are the guest's.
+        ports: Ports,
     },
     /// QEMU's user network: QEMU is the guest's router and talks to the world as any process of the container does, so
     /// that nothing of it is left in the network namespace when it is gone.

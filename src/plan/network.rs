@@ -2,20 +2,25 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use super::Network;
+use super::{Network, identity};
 use crate::error::Error;
 use crate::host::Host;
+use crate::network::Ports;
 use crate::paths;
-use crate::request::Request;
 use crate::request::ports::Port;
+use crate::request::{self, Request};
 
 pub(super) fn network(request: &Request, host: &Host, id: &str, digest: u128, warnings: &mut Vec<String>) -> Network {
-    let why = match (request.own_network, &host.tun) {
-        (true, Ok(())) => return Network::Tap { name: crate::network::tap_name(id), vhost: host.vhost_net },
-        (true, Err(why)) => format!("/dev/net/tun: {why}"),
-        (false, _) => "the container shares one".to_string(),
-    };
     let ports = request.options.ports.clone();
+    let why = match (&request.network, &host.tun) {
+        (request::Network::Foreign, _) => "the container shares one".to_string(),
+        (_, Err(why)) => format!("/dev/net/tun: {why}"),
+        (whose, Ok(())) => {
+            let shared = matches!(whose, request::Network::Shared(_));
+            let ports = if shared { Ports::Only(ports) } else { Ports::All };
+            return Network::Tap { name: identity::tap(id, digest), vhost: host.vhost_net, ports };
+        }
+    };
     let reached = match &*ports {
         [] => "nothing reaches it, unless --port names ports".to_string(),
         ports => format!("only port {} reaches it", ports.iter().map(Port::to_string).collect::<Vec<_>>().join(", ")),

@@ -1,6 +1,7 @@
-use super::identity::digest;
+use super::identity::{digest, tap};
 use super::network::ssh_forward;
 use super::*;
+use crate::request::Network as Whose;
 
 pub(crate) fn request() -> Request {
     Request::parse(
@@ -106,18 +107,18 @@ fn without_kvm_one_warning_unless_emulation_is_meant() {
 }
 
 #[test]
-fn a_shared_network_or_no_tun_means_the_user_network_and_a_warning() {
+fn the_hosts_network_or_no_tun_means_the_user_network_and_a_warning() {
     let gone = || Err("No such file or directory".to_string());
-    for (own, tun, ports, want) in [
+    for (whose, tun, ports, want) in [
         (
-            false,
+            Whose::Foreign,
             Ok(()),
             "",
             "qemu: network: the container shares one \
              (the guest gets QEMU's user network: it reaches out, nothing reaches it, unless --port names ports)",
         ),
         (
-            true,
+            Whose::Own,
             gone(),
             "80/tcp,53",
             "qemu: network: /dev/net/tun: No such file or directory \
@@ -125,14 +126,38 @@ fn a_shared_network_or_no_tun_means_the_user_network_and_a_warning() {
         ),
     ] {
         let ports = crate::request::ports::parse(ports).unwrap_or_default();
-        let change =
-            |r: &mut Request, h: &mut Host| (r.own_network, h.tun, r.options.ports) = (own, tun.clone(), ports.clone());
+        let change = |r: &mut Request, h: &mut Host| {
+            (r.network, h.tun, r.options.ports) = (whose.clone(), tun.clone(), ports.clone())
+        };
         let plan = decide(|r, h, _| change(r, h)).unwrap();
         let ssh = "127.10.14.222:22022".parse().unwrap();
         assert_eq!(
             (plan.network, plan.warnings),
             (Network::User { ssh, ports: ports.clone() }, vec![want.to_string()])
         );
+    }
+}
+
+#[test]
+fn in_a_shared_network_the_ports_that_are_named_and_no_warning() {
+    let ports = crate::request::ports::parse("80/tcp,53").unwrap();
+    for (whose, want) in [(Whose::Own, Ports::All), (Whose::Shared("/n".into()), Ports::Only(ports.clone()))] {
+        let plan = decide(|r, _, _| (r.network, r.options.ports) = (whose.clone(), ports.clone())).unwrap();
+        assert_eq!(plan.network, Network::Tap { name: "vm-a1b2c3d4".into(), vhost: true, ports: want });
+        assert_eq!(plan.warnings, [""; 0]);
+    }
+}
+
+#[test]
+fn tap_names() {
+    for (id, want) in [
+        ("1a2b3c4d5e6f7788", "vm-1a2b3c4d"),
+        ("1A2B3C4D", "vm-1a2b3c4d"),
+        ("web", "vm-a68da390"),
+        ("", "vm-6c62272e"),
+        ("../../x\n\"; drop", "vm-ce52f19a"),
+    ] {
+        assert_eq!(tap(id, digest(id)), want, "{id:?}");
     }
 }
 

@@ -10,6 +10,7 @@ use crate::first_boot::nocloud;
 use crate::first_boot::read::{self, CloudInit};
 use crate::first_boot::setup::Setup;
 use crate::first_boot::{Identity, credentials, ignition, seed, user_data};
+use crate::network::names;
 use crate::paths;
 use crate::plan::Plan;
 use crate::policy::Policy;
@@ -66,7 +67,8 @@ fn password_hash(options: &Options) -> Result<Option<String>> {
 
 /// Makes the key pair unless the container has it already, and the documents for every way of telling a guest.
 /// Returns the strings for its SMBIOS tables.
-pub fn write(dir: &PrivateDir, plan: &Plan, wishes: Wishes) -> Result<Vec<String>> {
+/// `hosts` is what the engine says of others.
+pub fn write(dir: &PrivateDir, plan: &Plan, wishes: Wishes, hosts: &str) -> Result<Vec<String>> {
     let inside = |path: &str| format!("{}{path}", skeleton::ROOT);
     let mut public_keys = vec![own_key(dir)?];
     public_keys.extend(wishes.public_keys);
@@ -76,7 +78,7 @@ pub fn write(dir: &PrivateDir, plan: &Plan, wishes: Wishes) -> Result<Vec<String
         public_keys,
         password_hash: wishes.password_hash,
     };
-    let setup = Setup::new(&plan.passed);
+    let setup = Setup::new(&plan.passed, &names::hosts(hosts, &plan.hostname));
     let files = nocloud::files(&identity, &setup, wishes.cloud_init.as_ref())?;
     let ignition = ignition::config(&identity, IGNITION_USER, &setup, wishes.ignition.as_deref())?;
     dir.write(&inside(paths::IGNITION), 0o600, ignition.as_bytes())?;

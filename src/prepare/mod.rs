@@ -3,12 +3,12 @@
 mod blockdevs;
 mod capabilities;
 mod first_boot;
+mod network;
 mod private_dir;
 pub mod skeleton;
 mod storage;
 
 use std::fs::{self, File};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ use crate::first_boot::read;
 use crate::host::{self, Host};
 use crate::image::{self, Format, overlay};
 use crate::launch::{Launch, Virtiofs};
-use crate::network;
+use crate::network::Ports;
 use crate::paths;
 use crate::pci;
 use crate::plan::passed::{Passed, Share, SharedFile};
@@ -31,12 +31,11 @@ use crate::request::options::{Firmware as WantedFirmware, Options};
 use crate::rootfs::Root;
 use crate::sources::Sources;
 use first_boot::Wishes;
+pub use network::network;
 use private_dir::PrivateDir;
 
 /// Name of the private directory in the bundle.
 const PRIVATE_DIR: &str = "crun-qemu";
-/// What the network phase is told.
-const NETWORK: &str = "network.json";
 /// Which file of the root is the VM image.
 const RECORD: &str = "record.json";
 /// The overlay.
@@ -62,7 +61,8 @@ struct Record {
 /// Whatever can be known before the VM starts. A failure leaves behind nothing that was not there before.
 pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     let config = bundle.join("config.json");
-    let request = Request::parse(&fs::read_to_string(&config).context(config.display())?)?;
+    let mut request = Request::parse(&fs::read_to_string(&config).context(config.display())?)?;
+    network::know_the_hosts(&mut request);
     let host = Host { pci: pci::find(&request.options)?, ..Host::detect(init)? };
     let wishes = Wishes::read(&request.options)?;
     let overrides = overrides(&request.options)?;
@@ -86,9 +86,9 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     let nvram = keep_nvram(&private, &plan.firmware)?;
     skeleton::make(&private, &wishes.users()?, &request.cwd)?;
     skeleton::places(&private, &plan.passed)?;
-    write_network(&private, id, &plan, &request)?;
+    let keeper = network::write(&private, &plan, &request)?;
     private.write(MEMORY, 0o600, plan.memory_overhead.to_string().as_bytes())?;
-    let oem_strings = first_boot::write(&private, &plan, wishes)?;
+    let oem_strings = first_boot::write(&private, &plan, wishes, &network::engines_file(&request, "/etc/hosts"))?;
     let domain = domain::xml(&plan, &oem_strings);
     let domain = overrides.map_or(Ok(domain.clone()), |over| over.over(&domain)).context("domain")?;
     write_launch(&private, domain, &plan, &request)?;
@@ -98,6 +98,7 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
         image: rootfs.join(record.image.strip_prefix("/").unwrap_or(&record.image)),
         overlay: storage.join(OVERLAY),
         nvram,
+        keeper,
         virtiofsd,
         capabilities: capabilities::cached(&host, plan.accelerator),
     };
@@ -125,15 +126,6 @@ pub fn raised_memory(bundle: &Path) -> Result<Option<u64>> {
         Ok(text) => serde_json::from_slice(&text).map(Some).context(path.display()),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e).context(path.display()),
-    }
-}
-
-/// Sets up the guest's network; the caller is in the container's network namespace with CAP_NET_ADMIN over it.
-pub fn network(bundle: &Path) -> Result<()> {
-    match fs::read_to_string(bundle.join(PRIVATE_DIR).join(NETWORK)) {
-        Ok(text) => network::set_up(&serde_json::from_str(&text).context(NETWORK)?),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(e).context(NETWORK),
     }
 }
 
@@ -176,24 +168,6 @@ fn keep_nvram(dir: &PrivateDir, firmware: &Firmware) -> Result<Option<PathBuf>> 
     Ok(Some(path))
 }
 
-fn write_network(dir: &PrivateDir, id: &str, plan: &Plan, request: &Request) -> Result<()> {
-    let Network::Tap { .. } = &plan.network else {
-        // An earlier start of the same container may have had a tap.
-        let _ = fs::remove_file(dir.join(NETWORK));
-        return Ok(());
-    };
-    let resolv_conf = request.mounts.iter().find(|m| m.destination() == Path::new("/etc/resolv.conf"));
-    let text = resolv_conf.and_then(|m| fs::read_to_string(m.source().as_ref()?).ok()).unwrap_or_default();
-    let resolvers = network::resolvers(&text).into_iter().filter_map(|address| match address {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
-    });
-    // The container's root, as whom QEMU runs.
-    let network = network::Network::new(id, resolvers.collect(), 0);
-    dir.write(NETWORK, 0o600, &serde_json::to_vec(&network).context(NETWORK)?)?;
-    Ok(())
-}
-
 /// `--merge-libvirt-xml`.
 fn overrides(options: &Options) -> Result<Option<Overrides>> {
     const OPTION: &str = "--merge-libvirt-xml";
@@ -208,14 +182,14 @@ fn overrides(options: &Options) -> Result<Option<Overrides>> {
 }
 
 fn write_launch(dir: &PrivateDir, domain: String, plan: &Plan, request: &Request) -> Result<()> {
-    let (tap, ssh) = match &plan.network {
-        Network::Tap { name, .. } => (Some(name.clone()), None),
-        Network::User { ssh, .. } => (None, Some(*ssh)),
+    let (tap, shared, ssh) = match &plan.network {
+        Network::Tap { name, ports, .. } => (Some(name.clone()), *ports != Ports::All, None),
+        Network::User { ssh, .. } => (None, false, Some(*ssh)),
     };
     let (warnings, env, cwd) = (plan.warnings.clone(), request.env.clone(), request.cwd.clone());
     let (print, virtiofs, exec_timeout) =
         (request.options.print_libvirt_xml, virtiofs(&plan.passed), request.options.timeout);
-    let launch = Launch { domain, print, warnings, tap, ssh, virtiofs, env, cwd, exec_timeout };
+    let launch = Launch { domain, print, warnings, tap, shared, ssh, virtiofs, env, cwd, exec_timeout };
     let name = format!("{}{}", skeleton::ROOT, paths::LAUNCH);
     dir.write(&name, 0o600, &serde_json::to_vec(&launch).context("launch.json")?)?;
     Ok(())

@@ -22,6 +22,7 @@ const DIRS: &[&str] = &[
     "usr",
     "var/tmp",
     "crun-qemu/capabilities",
+    "crun-qemu/keeper",
     "crun-qemu/local/bin",
     "crun-qemu/ssh",
 ];

@@ -43,8 +43,8 @@ pub struct Request {
     pub cpuset: Option<String>,
     /// The host's user that is root in the container, where it has a user namespace.
     pub mapped_root: Option<(u32, u32)>,
-    /// Whether the container has a network namespace to itself.
-    pub own_network: bool,
+    /// Whose network namespace the container has.
+    pub network: Network,
     /// Whether the container has a PID namespace that is not the host's.
     pub own_pids: bool,
     /// What root in the container can have; `None` where the configuration does not say.
@@ -55,6 +55,17 @@ pub struct Request {
     pub cwd: PathBuf,
     /// The engine calls itself so (`io.container.manager`).
     pub engine: Option<String>,
+}
+
+/// Whose network namespace a container has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Network {
+    /// Its own, which goes with it.
+    Own,
+    /// Another container's or the user's, at this path: what is left there stays.
+    Shared(PathBuf),
+    /// One over which nobody in the container has power: the host's as a rule.
+    Foreign,
 }
 
 /// A device that the engine has made in the container.
@@ -112,7 +123,7 @@ impl Request {
             cpus: cpus.map(|(quota, period)| quota / period),
             cpuset: cpu.and_then(|c| c.cpus().clone()),
             mapped_root: mapped_root(linux),
-            own_network: own_network(&namespaces, &annotations),
+            network: network(&namespaces, &annotations),
             own_pids: namespaces.iter().any(|n| n.typ() == LinuxNamespaceType::Pid),
             capabilities: process.capabilities().as_ref().map(|c| c.bounding().clone().unwrap_or_default()),
             env: process.env().clone().unwrap_or_default(),
@@ -164,16 +175,26 @@ pub fn is_engine_init(destination: &str) -> bool {
 /// Annotations of a container that has the network of a pod: podman's and CRI-O's, containerd's.
 const POD: &[&str] = &["io.kubernetes.cri-o.SandboxID", "io.kubernetes.cri.sandbox-id"];
 
-/// What engines call the files of the namespaces that they make for one container.
+/// What engines call the files of the namespaces that they make for one container; a UUID follows.
 const ENGINES_OWN: &[&str] = &["netns-", "cni-"];
 
 /// A namespace without a path is made with the container and goes with it, and so are those that engines make before.
-/// Another path is another process' (`--network container:`) or the user's, and what we leave there stays.
-fn own_network(namespaces: &[LinuxNamespace], annotations: &HashMap<String, String>) -> bool {
-    let Some(network) = namespaces.iter().find(|n| n.typ() == LinuxNamespaceType::Network) else { return false };
-    let Some(path) = network.path() else { return true };
+/// Another path is another process' (`--network container:`) or the user's. A user namespace that is made with the
+/// container has no power over it.
+fn network(namespaces: &[LinuxNamespace], annotations: &HashMap<String, String>) -> Network {
+    let find = |kind| namespaces.iter().find(|n| n.typ() == kind);
+    let Some(network) = find(LinuxNamespaceType::Network) else { return Network::Foreign };
+    let Some(path) = network.path() else { return Network::Own };
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    ENGINES_OWN.iter().any(|prefix| name.starts_with(prefix)) && !POD.iter().any(|key| annotations.contains_key(*key))
+    let uuid = |rest: &str| rest.len() == 36 && rest.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    let engines = ENGINES_OWN.iter().any(|prefix| name.strip_prefix(prefix).is_some_and(uuid));
+    if engines && !POD.iter().any(|key| annotations.contains_key(*key)) {
+        return Network::Own;
+    }
+    match find(LinuxNamespaceType::User).map(|user| user.path().is_some()) {
+        Some(false) => Network::Foreign,
+        Some(true) | None => Network::Shared(path.clone()),
+    }
 }
 
 fn mapped_root(linux: &oci_spec::runtime::Linux) -> Option<(u32, u32)> {
@@ -216,7 +237,7 @@ mod tests {
         assert_eq!(request.cpuset.as_deref(), Some("0-1"));
         assert_eq!(request.mapped_root, Some((1000, 1001)));
         assert_eq!(request.hostname.as_deref(), Some("h"));
-        assert!(!request.own_network);
+        assert_eq!(request.network, Network::Foreign);
     }
 
     #[test]
@@ -247,23 +268,30 @@ mod tests {
 
     #[test]
     fn whose_network_it_is() {
-        let network = |path: &str| serde_json::json!({"type": "network", "path": path});
+        let network = |path: &str| serde_json::json!([{"type": "network", "path": path}]);
         let none = serde_json::json!({});
         let pod = |key: &str| serde_json::json!({key: "f1aed84e4940"});
-        for (namespace, annotations, want) in [
-            (serde_json::json!({"type": "network"}), &none, true),
-            (network("/run/netns/netns-7194fa77-3e12"), &none, true),
-            (network("/run/user/1000/netns/netns-7194fa77"), &none, true),
-            (network("/var/run/netns/cni-7194fa77"), &none, true),
-            (serde_json::json!({"type": "pid"}), &none, false),
-            (network("/proc/25284/ns/net"), &none, false),
-            (network("/run/netns/mine"), &none, false),
-            (network("/var/run/docker/netns/default"), &none, false),
-            (network("/proc/25284/ns/net"), &pod("io.kubernetes.cri-o.SandboxID"), false),
-            (network("/var/run/netns/cni-7194fa77"), &pod("io.kubernetes.cri.sandbox-id"), false),
+        let shared = |path: &str| Network::Shared(path.into());
+        let cni = "/run/netns/cni-7194fa77-3e12-0f65-8a1d-5a3c2f0e9b11".to_string();
+        let new_user = serde_json::json!([{"type": "network", "path": "/proc/25284/ns/net"}, {"type": "user"}]);
+        let pods_user = serde_json::json!([{"type": "network", "path": "/n"}, {"type": "user", "path": "/u"}]);
+        for (namespaces, annotations, want) in [
+            (serde_json::json!([{"type": "network"}]), &none, Network::Own),
+            (network("/run/netns/netns-7194fa77-3e12-0f65-8a1d-5a3c2f0e9b11"), &none, Network::Own),
+            (network("/run/user/1000/netns/netns-7194fa77-3e12-0f65-8a1d-5a3c2f0e9b11"), &none, Network::Own),
+            (network("/var/run/netns/cni-7194fa77-3e12-0f65-8a1d-5a3c2f0e9b11"), &none, Network::Own),
+            (serde_json::json!([{"type": "pid"}]), &none, Network::Foreign),
+            (network("/proc/25284/ns/net"), &none, shared("/proc/25284/ns/net")),
+            (network("/run/netns/mine"), &none, shared("/run/netns/mine")),
+            (network("/run/netns/netns-mine"), &none, shared("/run/netns/netns-mine")),
+            (network("/var/run/docker/netns/default"), &none, shared("/var/run/docker/netns/default")),
+            (network("/proc/25284/ns/net"), &pod("io.kubernetes.cri-o.SandboxID"), shared("/proc/25284/ns/net")),
+            (network(&cni), &pod("io.kubernetes.cri.sandbox-id"), shared(&cni)),
+            (new_user, &none, Network::Foreign),
+            (pods_user, &none, shared("/n")),
         ] {
-            let request = parse(serde_json::json!({"linux": {"namespaces": [namespace]}, "annotations": annotations}));
-            assert_eq!(request.unwrap().own_network, want, "{namespace} {annotations}");
+            let request = parse(serde_json::json!({"linux": {"namespaces": namespaces}, "annotations": annotations}));
+            assert_eq!(request.unwrap().network, want, "{namespaces} {annotations}");
         }
     }
 

@@ -186,7 +186,7 @@ pub const TABLE: &[OptionSpec] = &[
     OptionSpec {
         name: "port",
         argument: Some("N[/tcp|/udp],…"),
-        meaning: "Ports that lead to the guest where the container shares its network (--network host, pods).",
+        meaning: "Ports that lead to the guest where the container shares its network (pods, --network container:, host).",
         default: "none there; in a network namespace of its own the guest has every port anyway",
         repeat: false,
         set: |o, v| {

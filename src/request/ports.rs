@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 
 /// A port of the guest's that is to be reached by the container's addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {
     /// 1 to 65535.
     pub number: u16,
@@ -14,7 +16,7 @@ pub struct Port {
 }
 
 /// A protocol that has ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Protocol {
     /// TCP.
     Tcp,
@@ -32,6 +34,21 @@ impl Protocol {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
         }
+    }
+
+    /// As the kernel calls it.
+    pub fn number(self) -> i32 {
+        match self {
+            Self::Tcp => libc::IPPROTO_TCP,
+            Self::Udp => libc::IPPROTO_UDP,
+        }
+    }
+}
+
+impl Port {
+    /// The protocols that it stands for.
+    pub fn protocols(self) -> impl Iterator<Item = Protocol> {
+        Protocol::ALL.into_iter().filter(move |protocol| self.protocol.is_none_or(|only| only == *protocol))
     }
 }
 

@@ -45,7 +45,6 @@ const SOFTWARE: &[(&str, &str)] = &[
         "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so",
         "libvirt's QEMU driver: not installed (install the package libvirt-daemon-driver-qemu)",
     ),
-    ("/usr/sbin/nft", "nft: not installed (install the package nftables)"),
     (
         env!("CARGO_BIN_EXE_crun-qemu-init"),
         concat!(env!("CARGO_BIN_EXE_crun-qemu-init"), ": not an executable (run make install again)"),

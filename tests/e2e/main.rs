@@ -23,6 +23,7 @@ mod pass_through;
 mod pci;
 mod podman_options;
 mod policy;
+mod ports;
 mod refused;
 mod sector;
 mod shared_network;

@@ -9,15 +9,16 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::harness::{Form, LABEL, Podman, Vm, directory, rootfs, run, source, text, tiny, unique};
+use crate::ports::there_and_back;
 
 /// What a server says that only the right one says.
 pub const PAGE: &str = "the right page";
 
 /// A network of podman's, with its resolver; gone with this.
-struct Bridge(Podman, String);
+pub struct Bridge(pub Podman, pub String);
 
 impl Bridge {
-    fn new(podman: Podman) -> Self {
+    pub fn new(podman: Podman) -> Self {
         let name = unique(LABEL);
         podman.ok(&["network", "create", "--label", LABEL, &name]);
         Self(podman, name)
@@ -228,7 +229,16 @@ fn default_network_rootful() {
 #[test]
 fn default_network_rootless() {
     let network = "slirp4netns:allow_host_loopback=true";
-    default_network(Podman::Rootless, &["--network", network], |_| "10.0.2.2".to_string());
+    let (six, data) = (free_port(), free_port());
+    let ports = [format!("[::1]:{six}:80"), format!("{data}:9000")];
+    let options = ["--network", network, "-p", &ports[0], "-p", &ports[1]];
+    default_network(Podman::Rootless, &options, |vm| {
+        // podman's forwarder speaks IPv6 to the outside and IPv4 to the container.
+        let answer = page(&format!("[::1]:{six}")).unwrap();
+        assert!(answer.ends_with(PAGE), "{answer}");
+        there_and_back(vm, data, 30);
+        "10.0.2.2".to_string()
+    });
 }
 
 #[test]

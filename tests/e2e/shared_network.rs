@@ -1,6 +1,6 @@
-//! QEMU's user network: where the container's network is another's, or has no tun device.
+//! Networks that are not the VM's own: a pod's, another container's, the host's; and none with a tun device.
 
-use crate::harness::{LABEL, Podman, Vm, directory, run, text, unique};
+use crate::harness::{Form, LABEL, Podman, Vm, directory, rootfs, run, text, tiny, unique};
 use crate::network::{
     PAGE, echo, free_port, gets_page, host_server, our_traces, page, plain, published, serve, traces, vm, wget,
 };
@@ -14,37 +14,30 @@ fn one_warning(vm: &Vm, want: &str) {
     assert_eq!(lines, [format!("qemu: network: {want}")]);
 }
 
-/// Two VMs in one network that is not theirs, with and without ports of their own.
-fn shared(podman: Podman, network: &[&str], traces: impl Fn() -> String, address: &str, out: &str) {
-    let before = traces();
+/// On the host's network nothing is set up: QEMU's user network, with and without ports.
+#[test]
+fn the_hosts_network() {
+    let podman = Podman::Rootful;
+    let before = our_traces();
     let (tcp, udp) = (free_port(), free_port());
     let ports = format!("{tcp}/tcp,{udp}/udp");
-    let (open, _root1) = vm(podman, network, &["--port", &ports]);
-    let (closed, _root2) = vm(podman, network, &[]);
+    let (open, _root1) = vm(podman, &["--network", "host"], &["--port", &ports]);
+    // By way of another container it is the host's as well.
+    let network = format!("container:{}", open.name);
+    let (closed, _root2) = vm(podman, &["--network", &network], &[]);
     assert_eq!(closed.exec_ok(&["root", "echo", "in"]), "in");
-    gets_page(&closed, out);
+    gets_page(&closed, &format!("nc -w 20 10.0.99.2 {}", host_server()));
     serve(&open);
     open.exec_ok(&["root", "sh", "-c", &format!("httpd -p {tcp} -h /tmp/www; setsid /tmp/echo {udp} >&- 2>&- <&- &")]);
     let reaches = "the container shares one (the guest gets QEMU's user network: it reaches out, ";
     one_warning(&closed, &format!("{reaches}nothing reaches it, unless --port names ports)"));
     one_warning(&open, &format!("{reaches}only port {tcp}/tcp, {udp}/udp reaches it)"));
-    let answer = page(&format!("{address}:{tcp}")).unwrap();
+    let answer = page(&format!("127.0.0.1:{tcp}")).unwrap();
     assert!(answer.ends_with(PAGE), "{answer}");
-    assert!(echo(&format!("{address}:{udp}")).ends_with("are you there"));
+    assert!(echo(&format!("127.0.0.1:{udp}")).ends_with("are you there"));
     assert_eq!(open.stop(), 0);
     drop((open, closed));
-    assert_eq!(traces(), before, "left in the network that was shared");
-}
-
-#[test]
-fn the_hosts_network() {
-    shared(
-        Podman::Rootful,
-        &["--network", "host"],
-        our_traces,
-        "127.0.0.1",
-        &format!("nc -w 20 10.0.99.2 {}", host_server()),
-    );
+    assert_eq!(our_traces(), before, "left on the host");
 }
 
 /// A pod; gone with this, with all its containers.
@@ -66,16 +59,64 @@ impl Drop for Pod {
     }
 }
 
+/// Two VMs and a neighbour in one pod: what each is reached by, and that nothing stays, whatever the end.
 #[test]
 fn a_pods_network() {
     let podman = Podman::Rootful;
-    let pod = Pod::new(podman, &[]);
+    let (tcp, udp) = (free_port(), free_port());
+    let pod = Pod::new(podman, &["-p", &format!("{tcp}:80"), "-p", &format!("{udp}:5353/udp")]);
     let (peer, _root) = plain(podman, &["--pod", &pod.1]);
     let pid = peer.pid().to_string();
-    let enter = ["nsenter", "--net", "--target", &pid];
+    let traces = || traces(&["nsenter", "--net", "--target", &pid]);
+    let before = traces();
     let infra = podman.ok(&["pod", "inspect", "--format", "{{.InfraContainerID}}", &pod.1]);
     let address = podman.ok(&["inspect", "--format", "{{.NetworkSettings.IPAddress}}", &infra]);
-    shared(podman, &["--pod", &pod.1], || traces(&enter), &address, &wget("http://10.0.99.2:8080/page"));
+
+    let (open, _root1) = vm(podman, &["--pod", &pod.1], &["--port", "80/tcp,5353/udp"]);
+    let (closed, _root2) = vm(podman, &["--pod", &pod.1], &[]);
+    serve(&open);
+    published(tcp, udp);
+    assert_eq!(peer.exec_ok(&["/busybox", "wget", "-q", "-O", "-", "http://127.0.0.1/page"]), PAGE);
+    gets_page(&closed, &wget(&format!("http://{address}/page")));
+    gets_page(&closed, &wget(&format!("http://{address}:8080/page")));
+    gets_page(&open, &wget("http://10.0.99.1:8080/page"));
+    for vm in [&open, &closed] {
+        assert!(!vm.logs().contains("qemu: "), "{}", vm.logs());
+        // What set it all up is gone, and what stays may not change it.
+        let processes = vm.exec_ok(&["-", "sh", "-c", "cat /proc/[0-9]*/comm; cat /proc/[0-9]*/status"]);
+        assert!(!processes.contains("crun-qemu-keep"), "{processes}");
+        for line in processes.lines().filter_map(|line| line.strip_prefix("CapPrm:")) {
+            const NET_ADMIN: u64 = 1 << 12;
+            assert_eq!(u64::from_str_radix(line.trim(), 16).unwrap() & NET_ADMIN, 0, "{processes}");
+        }
+    }
+
+    run("kill", &["-KILL", &closed.pid().to_string()]);
+    closed.wait();
+    published(tcp, udp);
+    assert_eq!(open.stop(), 0);
+    assert_eq!(traces(), before, "left after the end");
+    drop((open, closed));
+    never_started(podman, &pod, || assert_eq!(traces(), before, "left after a start that was none"));
+}
+
+/// A container that is made and never started, and one whose QEMU does not start.
+fn never_started(podman: Podman, pod: &Pod, nothing_left: impl Fn()) {
+    let root = rootfs(podman, "tiny");
+    let what = ["--rootfs", root.path().to_str().unwrap()];
+    let made = Vm { podman, name: unique(LABEL) };
+    let mut args = tiny(podman, Form::BuildTree, &what, &["--pod", &pod.1]).args(&made.name);
+    args[0] = "create".into();
+    podman.ok(&args);
+    podman.ok(&["init", &made.name]);
+    drop(made);
+    nothing_left();
+
+    let podman_options = ["--pod", &pod.1, "--memory", "900t", "--memory-swap", "-1"];
+    let failed = Vm { podman, name: unique(LABEL) };
+    let output = podman.output(&tiny(podman, Form::BuildTree, &what, &podman_options).args(&failed.name));
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    nothing_left();
 }
 
 #[test]
@@ -84,12 +125,17 @@ fn another_containers_network_rootless() {
     let (tcp, udp) = (free_port(), free_port());
     let ports = [format!("{tcp}:80"), format!("{udp}:5353/udp")];
     let (peer, _root) = plain(podman, &["-p", &ports[0], "-p", &ports[1]]);
+    let pid = peer.pid().to_string();
+    let traces = || traces(&["nsenter", "--net", "--target", &pid]);
+    let before = traces();
     let network = format!("container:{}", peer.name);
     let (vm, _root) = vm(podman, &["--network", &network], &["--port", "80,5353/udp"]);
     serve(&vm);
     published(tcp, udp);
-    // QEMU's router is the container's loopback, too.
-    gets_page(&vm, &wget("http://10.0.99.2:8080/page"));
+    // The guest's router is the container's loopback, too.
+    gets_page(&vm, &wget("http://10.0.99.1:8080/page"));
+    assert_eq!(vm.stop(), 0);
+    assert_eq!(traces(), before, "left after the end");
 }
 
 #[test]

@@ -5,14 +5,14 @@ mod places;
 
 use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Duration;
 
-use crun_qemu::network::{Addresses, Network, Ports, addresses, dhcp, set_up, tear_down};
+use crun_qemu::network::{Addresses, Held, Network, Ports, addresses, dhcp, keeper, set_up};
+use crun_qemu::request::ports;
+use nix::unistd::Pid;
 use places::{Place, TIMEOUT, again_below_unshare, connect, ip, serve_name, world_and_container};
 
-const ID: &str = "1a2b3c4d5e6f";
 const TAP: &str = "vm-1a2b3c4d";
 const WORLD: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
 const CONTAINER: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 5);
@@ -20,7 +20,7 @@ const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 99, 1);
 const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 99, 2);
 
 fn network(resolver: Ipv4Addr) -> Network {
-    Network::new(ID, vec![resolver], 0)
+    Network::new(TAP, vec![resolver], Ports::All)
 }
 
 /// The guest's traffic, all of it: out, in, to itself, and what it must not reach.
@@ -73,7 +73,7 @@ fn no_other_source(world: &Place, guest: &Place) {
 
 /// A client without an address gets one from the server, in two rounds.
 fn ask_for_the_address(guest: &Place) {
-    let mut server = dhcp::Server::bind(TAP).unwrap();
+    let mut server = dhcp::Server::bind(TAP, vec![]).unwrap();
     for (kind, wanted, answer) in [(1, None, 2), (3, Some(GUEST), 5), (3, Some(WORLD), 6)] {
         let client = guest.run(move || {
             let client = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 68)).unwrap();
@@ -93,43 +93,138 @@ fn ask_for_the_address(guest: &Place) {
     }
 }
 
-/// In a shared namespace only the ports named are the guest's, and nothing stays after the end.
+/// The network in a namespace that is shared, and what holds it.
+fn set_up_shared(tap: &str, list: &str) -> Held {
+    let ports = Ports::Only(ports::parse(list).unwrap_or_default());
+    set_up(&Network::new(tap, vec![WORLD], ports)).unwrap().expect("it is shared")
+}
+
+fn tables() -> String {
+    String::from_utf8(Command::new("nft").args(["list", "tables"]).output().unwrap().stdout).unwrap()
+}
+
+/// In a shared namespace only the ports named are the guest's, by their protocols.
 fn shared() {
     let (world, container) = world_and_container(WORLD, CONTAINER);
-    let network = Network { ports: Ports::Only(vec![8080, 8081]), ..network(WORLD) };
-    set_up(&network).unwrap();
-    // What a former run left does not stand in the way, nor does it cost the address.
-    set_up(&network).unwrap();
-    assert_eq!(addresses(TAP).unwrap().gateway, GATEWAY);
+    let held = set_up_shared(TAP, "8080,8081/tcp,8082/udp");
     // Another VM: another subnet.
-    let other = Network::new("ffffffff", vec![WORLD], 0);
-    set_up(&Network { ports: Ports::Only(vec![8082]), ..other.clone() }).unwrap();
-    assert_eq!(addresses("vm-ffffffff").unwrap().gateway, Ipv4Addr::new(172, 31, 99, 1));
+    let other = set_up_shared("vm-ffffffff", "8083");
+    let other_gateway = Ipv4Addr::new(172, 31, 99, 1);
+    assert_eq!(addresses(TAP).unwrap().gateway, GATEWAY);
+    assert_eq!(addresses("vm-ffffffff").unwrap().gateway, other_gateway);
 
-    let guest = Place::behind(TAP);
+    let guest = Place::behind_queues(TAP);
     guest.run(|| {
         ip("addr add 10.0.99.2/30 dev guest0");
         ip("route add default via 10.0.99.1");
-        serve_name((Ipv4Addr::UNSPECIFIED, 8080), "guest");
-        serve_name((Ipv4Addr::UNSPECIFIED, 9090), "guest");
+        for port in [8080, 8081, 8082, 9090] {
+            serve_name((Ipv4Addr::UNSPECIFIED, port), "guest");
+        }
     });
-    container.run(|| serve_name((Ipv4Addr::UNSPECIFIED, 9090), "neighbour"));
-    assert_eq!(world.run(|| connect((CONTAINER, 8080))), Ok("guest tcp 10.88.0.1; guest udp 10.88.0.1".into()));
-    let neighbour = "neighbour tcp 10.88.0.1; neighbour udp 10.88.0.1";
-    assert_eq!(world.run(|| connect((CONTAINER, 9090))), Ok(neighbour.into()));
+    let second = Place::behind_queues("vm-ffffffff");
+    second.run(|| {
+        ip("addr add 172.31.99.2/30 dev guest0");
+        ip("route add default via 172.31.99.1");
+        serve_name((Ipv4Addr::UNSPECIFIED, 8083), "second");
+    });
+    for port in [8081, 8082, 9090] {
+        container.run(move || serve_name((Ipv4Addr::UNSPECIFIED, port), "neighbour"));
+    }
+    container.run(|| serve_name((Ipv4Addr::LOCALHOST, 9091), "neighbour's own"));
+    container.run(|| serve_name((CONTAINER, 9092), "neighbour"));
+
+    for (port, want) in [
+        (8080, "guest tcp 10.88.0.1; guest udp 10.88.0.1"),
+        (8081, "guest tcp 10.88.0.1; neighbour udp 10.88.0.1"),
+        (8082, "neighbour tcp 10.88.0.1; guest udp 10.88.0.1"),
+        (8083, "second tcp 10.88.0.1; second udp 10.88.0.1"),
+        (9090, "neighbour tcp 10.88.0.1; neighbour udp 10.88.0.1"),
+    ] {
+        assert_eq!(world.run(move || connect((CONTAINER, port))), Ok(want.into()), "{port}");
+    }
+    // Neighbours meet by the container's address and on loopback, which is the gateway to the guest.
+    let neighbour = "neighbour tcp 10.0.99.2; neighbour udp 10.0.99.2";
+    assert_eq!(guest.run(|| connect((CONTAINER, 9092))), Ok(neighbour.into()));
+    let own = "neighbour's own tcp 10.0.99.2; neighbour's own udp 10.0.99.2";
+    assert_eq!(guest.run(|| connect((GATEWAY, 9091))), Ok(own.into()));
+    assert_eq!(guest.run(|| connect((CONTAINER, 8083))), Ok("second tcp 172.31.99.1; second udp 172.31.99.1".into()));
+    let by_loopback = "guest tcp 10.0.99.1; guest udp 10.0.99.1";
+    assert_eq!(container.run(|| connect((Ipv4Addr::LOCALHOST, 8080))), Ok(by_loopback.into()));
     // A way round the container's address: by route to the guest's own.
     world.run(|| ip("route add 10.0.99.0/30 via 10.88.0.5"));
     assert_eq!(world.run(|| connect((GUEST, 9090))).unwrap_err(), "tcp TimedOut");
 
-    drop(guest);
-    for network in [&network, &other] {
-        tear_down(network).unwrap();
-        assert!(addresses(&network.tap).is_err());
-        // Twice is no error.
-        tear_down(network).unwrap();
+    drop((guest, second, held));
+    assert!(addresses(TAP).is_err() && addresses("vm-ffffffff").is_ok());
+    assert_eq!(tables(), "table ip crun-qemu-vm-ffffffff\n");
+    drop(other);
+    assert_eq!(tables(), "");
+}
+
+/// What is held goes by way of the keeper to who asks, and with whoever has it.
+fn kept() {
+    world_and_container(WORLD, CONTAINER);
+    let dir = tempfile::tempdir().unwrap();
+    let start = |first: u32| {
+        keeper::start(set_up_shared(TAP, "80"), dir.path(), "socket", Pid::from_raw(first as i32)).unwrap()
+    };
+    // By a keeper whose container ends before it has started.
+    let mut first = Command::new("sleep").arg("1000").spawn().unwrap();
+    start(first.id());
+    assert!(addresses(TAP).is_ok());
+    first.kill().unwrap();
+    first.wait().unwrap();
+    wait_for(|| addresses(TAP).is_err() && tables().is_empty());
+    assert!(keeper::relieve(&dir.path().join("socket")).is_err());
+    // By one that is relieved.
+    start(std::process::id());
+    let held = keeper::relieve(&dir.path().join("socket")).unwrap();
+    assert_eq!((addresses(TAP).is_ok(), &*tables()), (true, "table ip crun-qemu-vm-1a2b3c4d\n"));
+    // Nobody else still has it.
+    drop(held);
+    wait_for(|| addresses(TAP).is_err() && tables().is_empty());
+    // By one that cannot.
+    let missing = dir.path().join("missing");
+    let error = keeper::start(set_up_shared(TAP, "80"), &missing, "socket", Pid::this()).unwrap_err().to_string();
+    assert!(error.contains("No such file or directory"), "{error}");
+    assert!(addresses(TAP).is_err() && tables().is_empty());
+}
+
+#[track_caller]
+fn wait_for(what: impl Fn() -> bool) {
+    for _ in 0..200 {
+        if what() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
-    let tables = Command::new("nft").args(["list", "tables"]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&tables.stdout), "");
+    panic!("it did not come");
+}
+
+/// The rules as nft prints them. `BLESS=1 cargo test` writes the golden files anew.
+fn as_nft_lists_them() {
+    world_and_container(WORLD, CONTAINER);
+    let docker = Ipv4Addr::new(127, 0, 0, 11);
+    for (name, ports, resolvers) in [
+        ("own", Ports::All, vec![WORLD]),
+        ("shared", Ports::Only(ports::parse("80/tcp,443").unwrap()), vec![docker]),
+        ("closed", Ports::Only(vec![]), vec![]),
+    ] {
+        let network = Network::new("vm-golden", resolvers, ports);
+        let held = set_up(&network).unwrap();
+        let listed = Command::new("nft").args(["list", "table", "ip", &network.table]).output().unwrap();
+        // Of a table with an owner nft also prints whose it is.
+        let listed = String::from_utf8(listed.stdout).unwrap();
+        let lines = listed.lines().map(|line| line.split(" # progname").next().unwrap());
+        let got: String = lines.map(|line| format!("{line}\n")).collect();
+        let path = format!("{}/tests/network/golden/{name}.nft", env!("CARGO_MANIFEST_DIR"));
+        if std::env::var_os("BLESS").is_some() {
+            fs::write(&path, &got).unwrap();
+        }
+        assert_eq!(got, fs::read_to_string(&path).unwrap(), "{name}");
+        drop(held);
+        let _ = Command::new("ip").args(["link", "del", "vm-golden"]).output();
+    }
 }
 
 /// A resolver on loopback that listens on a port of its own choice, as Docker's does.
@@ -162,19 +257,15 @@ fn loopback_resolver() {
 fn failures() {
     world_and_container(WORLD, CONTAINER);
     let error = || set_up(&network(WORLD)).unwrap_err().to_string();
-    let dir = tempfile::tempdir().unwrap();
-    let nft = dir.path().join("nft");
-    fs::write(&nft, "#!/bin/sh\necho 'no such thing' >&2\nexit 1\n").unwrap();
-    fs::set_permissions(&nft, fs::Permissions::from_mode(0o755)).unwrap();
-    places::mount(&["--bind", nft.to_str().unwrap(), "/usr/sbin/nft"]);
-    let refused = "qemu: /usr/sbin/nft: no such thing (the kernel needs nf_tables with nat, masquerade and fib)";
-    assert_eq!(error(), refused);
+    // A table of the same name that is somebody else's; the keeper of the tap is nobody.
+
+    let held = set_up_shared("vm-other", "8080");
+    let taken = Network { tap: TAP.into(), ..Network::new("vm-other", vec![], Ports::All) };
+    let refused = "qemu: nf_tables: Operation not permitted \
+        (setting up a network takes CAP_NET_ADMIN in its namespace)";
+    assert_eq!(set_up(&taken).unwrap_err().to_string(), refused);
     assert!(addresses(TAP).is_err(), "the tap stayed");
-    places::mount(&["-t", "tmpfs", "none", "/usr/sbin"]);
-    let missing = "qemu: nft: not found in /usr/sbin/nft, /sbin/nft, /usr/bin/nft, /usr/local/sbin/nft \
-        (install the package nftables)";
-    assert_eq!(error(), missing);
-    assert!(addresses(TAP).is_err(), "the tap stayed");
+    drop(held);
     places::mount(&["-t", "tmpfs", "none", "/dev/net"]);
     assert!(error().starts_with("qemu: "), "{}", error());
 }
@@ -198,5 +289,7 @@ below_unshare! {
     traffic: traffic_rootful, traffic_rootless;
     shared: shared_rootful, shared_rootless;
     loopback_resolver: loopback_resolver_rootful, loopback_resolver_rootless;
+    kept: kept_rootful, kept_rootless;
+    as_nft_lists_them: as_nft_lists_them_rootful, as_nft_lists_them_rootless;
     failures: failures_rootful, failures_rootless;
 }

@@ -81,10 +81,18 @@ impl Place {
 
     /// A guest at the other end of the tap: its interface is `guest0`.
     pub fn behind(tap: &str) -> Self {
-        let near = open_tap(tap);
+        Self::behind_queue(open_tap(tap, 0))
+    }
+
+    /// The same for a tap that another holds, too.
+    pub fn behind_queues(tap: &str) -> Self {
+        Self::behind_queue(open_tap(tap, libc::IFF_MULTI_QUEUE))
+    }
+
+    fn behind_queue(near: File) -> Self {
         let mut guest = Self::elsewhere();
         let far = guest.run(|| {
-            let far = open_tap("guest0");
+            let far = open_tap("guest0", 0);
             ip("link set guest0 mtu 1400 up");
             far
         });
@@ -120,12 +128,12 @@ pub fn world_and_container(world: Ipv4Addr, container: Ipv4Addr) -> (Place, Plac
 }
 
 /// Opens a tap as QEMU does.
-fn open_tap(name: &str) -> File {
+fn open_tap(name: &str, queues: i32) -> File {
     nix::ioctl_write_ptr_bad!(set_iff, libc::TUNSETIFF, libc::ifreq);
     let file = OpenOptions::new().read(true).write(true).open("/dev/net/tun").unwrap();
     // SAFETY: plain data for which zeros are valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as i16;
+    request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | queues) as i16;
     for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
         *to = from as libc::c_char;
     }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use crun_qemu::error::{Context, Error, Result};
 use crun_qemu::exec::{self, alive};
 use crun_qemu::launch::Launch;
-use crun_qemu::network::dhcp;
+use crun_qemu::network::{dhcp, keeper, names};
 use crun_qemu::paths;
 use crun_qemu::status::{Mark, State};
 use nix::errno::Errno;
@@ -51,7 +51,11 @@ fn supervise() -> Result<Exit> {
     embedded::prepare(root, Some(Path::new(paths::CAPABILITIES)))?;
     let terminal = Terminal::take_over()?;
     let console = Console::listen(terminal.is_tty())?;
-    let dhcp = launch.tap.as_deref().map(dhcp::Server::bind).transpose()?;
+    // Held to the end of this process, and no longer: the network namespace outlives it.
+    let _held =
+        launch.shared.then(|| keeper::relieve(&Path::new(paths::KEEPER_DIR).join(paths::KEEPER))).transpose()?;
+    let search = names::search(&fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
+    let dhcp = launch.tap.as_deref().map(|tap| dhcp::Server::bind(tap, search)).transpose()?;
     let daemons = Daemons::start(&launch.virtiofs)?;
     let alive = alive::hold(Path::new(paths::ALIVE))?;
     let (reaper, life) = (Reaper::of(daemons.pids()), Lifecycle::new());

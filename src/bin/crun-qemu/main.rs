@@ -19,6 +19,7 @@ use crun_qemu::request::options;
 use crun_qemu::{config_json, paths, prepare};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 /// Where crun is looked for; engines call runtimes with an empty environment.
@@ -156,7 +157,8 @@ fn network_hook() -> Result<()> {
     std::io::stdin().read_to_string(&mut state).context("hook")?;
     let state: Value = serde_json::from_str(&state).context("hook")?;
     let bundle = state["bundle"].as_str().ok_or_else(|| Error::new("hook", "the state names no bundle"))?;
-    prepare::network(Path::new(bundle))
+    // crun's child that runs the hooks is the one that becomes the supervisor.
+    prepare::network(Path::new(bundle), Pid::parent())
 }
 
 fn hand_over(words: impl Iterator<Item = impl AsRef<OsStr>>) -> Result<()> {

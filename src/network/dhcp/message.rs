@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use crate::network::addresses::NETMASK;
 
 /// What the client is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     /// Router, resolver and server.
     pub gateway: Ipv4Addr,
@@ -15,6 +15,8 @@ pub struct Lease {
     pub guest: Ipv4Addr,
     /// Bytes of the largest packet.
     pub mtu: u32,
+    /// Domains in which names are looked up.
+    pub search: Vec<String>,
 }
 
 /// A packet for the client's port.
@@ -60,12 +62,14 @@ mod option {
     pub const NETMASK: u8 = 1;
     pub const ROUTER: u8 = 3;
     pub const RESOLVER: u8 = 6;
+    pub const DOMAIN: u8 = 15;
     pub const MTU: u8 = 26;
     pub const REQUESTED: u8 = 50;
     pub const LEASE_TIME: u8 = 51;
     pub const KIND: u8 = 53;
     pub const SERVER: u8 = 54;
     pub const CLIENT_ID: u8 = 61;
+    pub const SEARCH: u8 = 119;
     pub const END: u8 = 255;
 }
 
@@ -122,7 +126,7 @@ fn build(request: &[u8], options: &[u8], lease: &Lease, answer: u8, informs: boo
     }
     packet[at::COOKIE].copy_from_slice(&COOKIE);
     let mut put = |code: u8, value: &[u8]| {
-        // No value here is longer than a request's option, which one byte counts.
+        // No value here is longer than 255 bytes: a name, a request's option, what `search_list` fits into that.
         packet.push(code);
         packet.push(value.len() as u8);
         packet.extend_from_slice(value);
@@ -141,6 +145,10 @@ fn build(request: &[u8], options: &[u8], lease: &Lease, answer: u8, informs: boo
         put(option::ROUTER, &lease.gateway.octets());
         put(option::RESOLVER, &lease.gateway.octets());
         put(option::MTU, &u16::try_from(lease.mtu).unwrap_or(u16::MAX).to_be_bytes());
+        if let Some(first) = lease.search.first() {
+            put(option::DOMAIN, first.trim_end_matches('.').as_bytes());
+            put(option::SEARCH, &search_list(&lease.search));
+        }
     }
     packet.push(option::END);
     if answer != kind::NAK && !informs {
@@ -151,6 +159,21 @@ fn build(request: &[u8], options: &[u8], lease: &Lease, answer: u8, informs: boo
     }
     packet.resize(packet.len().max(SHORTEST), option::PAD);
     Some(packet)
+}
+
+/// Domains as DNS writes them, labels with their lengths (RFC 3397): as many as fit an option.
+fn search_list(domains: &[String]) -> Vec<u8> {
+    let mut list = Vec::new();
+    for domain in domains {
+        let labels = domain.trim_end_matches('.').split('.');
+        // A label has at most 63 bytes.
+        let name: Vec<u8> = labels.flat_map(|l| std::iter::once(l.len() as u8).chain(l.bytes())).chain([0]).collect();
+        if list.len() + name.len() > u8::MAX.into() {
+            break;
+        }
+        list.extend(name);
+    }
+    list
 }
 
 /// Value of the first option of a code; options that run over the end do not exist.

@@ -46,12 +46,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens on the tap, whose addresses it reads. Needs no capability where [`super::set_up`] could lower the first
-    /// unprivileged port, else NET_BIND_SERVICE; binding to an interface needs none from Linux 5.7 on.
+    /// Listens on the tap, whose addresses it reads. Needs NET_BIND_SERVICE; binding to an interface needs nothing from
+    /// Linux 5.7 on.
     ///
     /// # Errors
     /// When the tap is not there or has no address, or the port cannot be bound.
-    pub fn bind(tap: &str) -> Result<Self> {
+    /// `search` are the domains in which the guest is to look up names.
+    pub fn bind(tap: &str, search: Vec<String>) -> Result<Self> {
         let Addresses { gateway, guest, mtu } = addresses(tap)?;
         let what = || format!("DHCP server on {tap}");
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
@@ -60,7 +61,7 @@ impl Server {
         setsockopt(&socket, sockopt::Broadcast, &true).context(what())?;
         setsockopt(&socket, NoChecksum, &true).context(what())?;
         bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, SERVER))).context(what())?;
-        Ok(Self { socket, lease: Lease { gateway, guest, mtu } })
+        Ok(Self { socket, lease: Lease { gateway, guest, mtu, search } })
     }
 
     /// Answers the requests that have come, a bounded number of them; never blocks.

@@ -1,6 +1,7 @@
 use super::*;
 
-const LEASE: Lease = Lease { gateway: Ipv4Addr::new(10, 0, 99, 1), guest: Ipv4Addr::new(10, 0, 99, 2), mtu: 1500 };
+const LEASE: Lease =
+    Lease { gateway: Ipv4Addr::new(10, 0, 99, 1), guest: Ipv4Addr::new(10, 0, 99, 2), mtu: 1500, search: Vec::new() };
 const XID: [u8; 4] = [0xde, 0xad, 0xbe, 0xef];
 const MAC: [u8; 6] = [0x52, 0x54, 0, 1, 2, 3];
 
@@ -149,4 +150,18 @@ fn hostile_packets_get_bounded_answers_or_none() {
         }
     }
     assert!(answered > 10_000, "{answered}: the packets are too broken to test anything");
+}
+
+#[test]
+fn search_domains_as_many_as_fit() {
+    let lease = |search: &[&str]| Lease { search: search.iter().map(ToString::to_string).collect(), ..LEASE };
+    let answer = |lease: &Lease| reply(&request(NONE, &[53, 1, 1]), lease).unwrap().packet;
+    let found = |packet: &[u8], code| find(&packet[at::OPTIONS..], code).map(<[u8]>::to_vec);
+    let packet = answer(&lease(&["dns.podman", "a."]));
+    assert_eq!(found(&packet, option::DOMAIN).unwrap(), b"dns.podman");
+    assert_eq!(found(&packet, option::SEARCH).unwrap(), b"\x03dns\x06podman\0\x01a\0");
+    let long = [["x"; 60].concat(), ["y"; 60].concat()].join(".");
+    let packet = answer(&lease(&[&long, &long, &long]));
+    assert_eq!(found(&packet, option::SEARCH).unwrap().len(), 2 * 123);
+    assert_eq!(*packet.last().unwrap(), option::END);
 }

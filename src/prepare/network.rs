@@ -1,0 +1,71 @@
+//! What the step that sets up the network is told, and the step itself.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::Pid;
+
+use super::PRIVATE_DIR;
+use super::private_dir::PrivateDir;
+use crate::error::{Context, Result};
+use crate::network::{self, Ports, keeper, names};
+use crate::paths;
+use crate::plan::{Network, Plan};
+use crate::request::{self, Request};
+
+/// What that step is told.
+const NETWORK: &str = "network.json";
+/// Where the keeper listens.
+const KEEPER: &str = "keeper";
+
+/// A container that shares another's network may have got the host's, where we are now.
+pub fn know_the_hosts(request: &mut Request) {
+    let inode = |path: &Path| path.metadata().map(|m| (m.dev(), m.ino())).ok();
+    if let request::Network::Shared(path) = &request.network
+        && inode(path).is_some_and(|theirs| Some(theirs) == inode(Path::new("/proc/self/ns/net")))
+    {
+        request.network = request::Network::Foreign;
+    }
+}
+
+/// Writes it, and makes the directory of the keeper's socket where there is a keeper. Not in the container's root, which
+/// may be read-only by then.
+pub fn write(dir: &PrivateDir, plan: &Plan, request: &Request) -> Result<Option<PathBuf>> {
+    let Network::Tap { name, ports, .. } = &plan.network else {
+        // An earlier start of the same container may have had a tap.
+        let _ = fs::remove_file(dir.join(NETWORK));
+        return Ok(None);
+    };
+    let resolvers = names::resolvers(&engines_file(request, "/etc/resolv.conf"));
+    let network = network::Network::new(name, resolvers, ports.clone());
+    dir.write(NETWORK, 0o600, &serde_json::to_vec(&network).context(NETWORK)?)?;
+    if *ports == Ports::All {
+        return Ok(None);
+    }
+    dir.make_dir(KEEPER)?;
+    dir.give(&dir.join(KEEPER))?;
+    Ok(Some(dir.join(KEEPER)))
+}
+
+/// What the engine wrote for the container, in `/etc/hosts` or `/etc/resolv.conf`; nothing where it wrote none.
+pub fn engines_file(request: &Request, destination: &str) -> String {
+    let mount = request.mounts.iter().find(|m| m.destination() == Path::new(destination));
+    mount.and_then(|m| fs::read_to_string(m.source().as_ref()?).ok()).unwrap_or_default()
+}
+
+/// Sets up the guest's network; the caller is in the container's network namespace with CAP_NET_ADMIN over it. `first`
+/// is the container's first process, the supervisor to be.
+pub fn network(bundle: &Path, first: Pid) -> Result<()> {
+    let dir = bundle.join(PRIVATE_DIR);
+    let network = match fs::read_to_string(dir.join(NETWORK)) {
+        Ok(text) => serde_json::from_str(&text).context(NETWORK)?,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e).context(NETWORK),
+    };
+    match network::set_up(&network)? {
+        Some(held) => keeper::start(held, &dir.join(KEEPER), paths::KEEPER, first),
+        None => Ok(()),
+    }
+}
