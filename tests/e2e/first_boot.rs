@@ -151,7 +151,7 @@ const NETWORK_CONFIG: &str = "version: 2\nethernets: {enp1s0: {dhcp4: true, addr
 fn cloud_init_with_parts_of_other_kinds() {
     let part = |kind: &str, body: &str| format!("--=b=\nContent-Type: text/{kind}; charset=\"utf-8\"\n\n{body}\n");
     let gateway = Podman::Rootful.ok(&["network", "inspect", "podman", "--format", "{{(index .Subnets 0).Gateway}}"]);
-    let port = serve("#cloud-config\nruncmd: ['echo included > /var/tmp/included']\n");
+    let port = serve("#cloud-config\nbootcmd: ['echo included > /var/tmp/included']\n");
     let message = [
         "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"=b=\"\n\n",
         &part("x-shellscript", "#!/bin/sh\necho script > /var/tmp/script"),
