@@ -8,7 +8,7 @@ use crate::harness::{Form, LABEL, Podman, Run, Vm, directory, rootfs, text, uniq
 
 const ALLOW: &str = "host-paths = allow\n";
 
-/// What `podman run` says where the system's policy and root's own are these, and nothing else on the host is another.
+/// What `podman run` says where the system's policy and root's own are these, which nobody else sees.
 fn said(run: &Run, system: &str, own: &str) -> String {
     let over = directory();
     for (policy, dir) in [(system, "etc/crun-qemu"), (own, "root/.config/crun-qemu")] {
@@ -20,8 +20,9 @@ fn said(run: &Run, system: &str, own: &str) -> String {
     let vm = Vm { podman: Podman::Rootful, name: unique(LABEL) };
     let mut args = run.args(&vm.name);
     args.insert(1, "-d".into());
-    let script =
-        r#"for d in etc root; do mount -t overlay none -o "lowerdir=$0/$d:/$d" "/$d" || exit; done; exec podman "$@""#;
+    let script = r#"for d in etc root; do
+        mkdir "$0/$d.work" && mount -t overlay none -o "lowerdir=/$d,upperdir=$0/$d,workdir=$0/$d.work" "/$d" || exit
+        done; exec podman "$@""#;
     let mut command = Command::new("unshare");
     let output = command.args(["-m", "sh", "-c", script]).arg(over.path()).args(args).output().unwrap();
     assert!(matches!(output.status.code(), Some(125..=127)), "{}", text(&output.stderr));

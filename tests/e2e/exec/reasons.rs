@@ -21,7 +21,7 @@ fn fails(output: &Output, why: &str) {
 /// Leaves a command to itself, which takes the guest's network from under execs, and returns how the first one fails.
 fn broken_by(vm: &Vm, script: &str) -> Output {
     let script = format!("sleep 1; {script}");
-    assert!(vm.exec_command(&["-d"], &["root", "sh", "-c", &script]).status().unwrap().success());
+    assert!(vm.exec_command(&["-d"], &["root", "sh", "-c", &script]).output().unwrap().status.success());
     let mut output = None;
     until("all is as before", || {
         let tried = vm.exec(&["tiny", "true"]);
