@@ -126,6 +126,8 @@ fn a_guest_has_all_its_memory_and_its_cpus() {
     let resident: u64 = qemu_threads(&vm, "VmHWM")[0].trim_end_matches(" kB").parse().unwrap();
     assert!(resident << 10 > MEMORY, "{resident} KiB: the guest has not used its memory");
     assert_eq!(vm.inspect("{{.State.Running}} {{.State.OOMKilled}}"), "true false");
+    let events = cgroup(&vm, "memory", "memory.oom_control", "memory.events");
+    assert!(events.lines().any(|line| line == "oom_kill 0"), "{events}");
 
     seen_by_podman(&vm);
     pause(&vm);
