@@ -5,7 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::error::{Context, Error, Result};
-use crate::image::{self, Format};
+use crate::image;
 use crate::plan::passed::{Disk, DiskSource, Passed};
 use crate::request::Request;
 
@@ -24,17 +24,19 @@ pub fn check(passed: &Passed, request: &Request, first: bool) -> Result<()> {
 fn one(disk: &Disk, request: &Request, mount: usize, first: bool) -> Result<()> {
     let Some(mount) = request.mounts.get(mount) else { return Ok(()) };
     let source = mount.source().as_deref().unwrap_or(Path::new(""));
-    let name = mount.destination();
-    let what = format!("--blockdev source={}", name.display());
+    let what = format!("--blockdev source={}", mount.destination().display());
     let open = OpenOptions::new()
         .read(true)
         .write(!disk.read_only)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC)
         .open(source);
     let file = open.context(&what)?;
-    image::inspect(name, &file, Some(disk.format))?;
-    if disk.format == Format::Raw && first && image::inspect(name, &file, None)?.format == Format::Qcow2 {
-        return Err(Error::new(what, "declared raw, but it is a qcow2 image").hint("format=qcow2"));
+    let name = Path::new(&what);
+    let found = if first { image::inspect(name, &file, None)?.format } else { disk.format };
+    if found != disk.format {
+        let why = format!("declared {}, but it is a {found} image", disk.format);
+        return Err(Error::new(what, why).hint(format!("format={found}")));
     }
+    image::inspect(name, &file, Some(disk.format))?;
     Ok(())
 }

@@ -187,8 +187,19 @@ fn what_cannot_be_passed_through() {
             vec!["--blockdev".into(), blockdev("/i", "raw")],
             "--blockdev source=/i: declared raw, but it is a qcow2 image (format=qcow2)".into(),
         ),
-        (vec!["-v".into(), v("raw", "/i")], vec!["--blockdev".into(), blockdev("/i", "qcow2")], "RAW".into()),
-        (vec!["-v".into(), v("backed", "/i")], vec!["--blockdev".into(), blockdev("/i", "qcow2")], "BACKED".into()),
+        (
+            vec!["-v".into(), v("raw", "/i")],
+            vec!["--blockdev".into(), blockdev("/i", "qcow2")],
+            "--blockdev source=/i: declared qcow2, but it is a raw image (format=raw)".into(),
+        ),
+        (
+            vec!["-v".into(), v("backed", "/i")],
+            vec!["--blockdev".into(), blockdev("/i", "qcow2")],
+            format!(
+                "--blockdev source=/i: the qcow2 image has a backing file, {:?} (make one file of it with `qemu-img convert -O qcow2` first)",
+                path("raw")
+            ),
+        ),
         (
             vec!["-v".into(), v("vmdk", "/i")],
             vec!["--blockdev".into(), blockdev("/i", "vmdk")],

@@ -132,6 +132,8 @@ fn arguments(kind: Kind, dir: &Path, modcaps: &str) -> Vec<String> {
         }
         Kind::Rust => {
             let mut arguments = vec![format!("--shared-dir={dir}"), "--sandbox=chroot".into()];
+            // File handles want a capability more than containers have.
+            arguments.push("--inode-file-handles=never".into());
             if !modcaps.is_empty() {
                 arguments.push(format!("--modcaps={modcaps}"));
             }
@@ -170,7 +172,10 @@ mod tests {
         let words = |kind, modcaps| arguments(kind, Path::new("/d"), modcaps)[2..].join(" ");
         assert_eq!(words(Kind::C, "-mknod"), "-f -o source=/d,sandbox=chroot,modcaps=-mknod");
         assert_eq!(words(Kind::C, ""), "-f -o source=/d,sandbox=chroot");
-        assert_eq!(words(Kind::Rust, "-mknod:-chown"), "--shared-dir=/d --sandbox=chroot --modcaps=-mknod:-chown");
+        assert_eq!(
+            words(Kind::Rust, "-mknod:-chown"),
+            "--shared-dir=/d --sandbox=chroot --inode-file-handles=never --modcaps=-mknod:-chown"
+        );
     }
 
     #[test]
