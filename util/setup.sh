@@ -50,6 +50,9 @@ same_qemu() {
     done
 }
 
+# Up to Debian 12 virtiofsd comes with QEMU.
+[ "$(. /etc/os-release && echo "${VERSION_ID:-0}" | cut -d. -f1)" -le 12 ] || RUN="$RUN virtiofsd"
+
 wanted='' fedora='' commands=''
 [ $# -gt 0 ] || set -- run build test
 for group; do

@@ -37,6 +37,17 @@ fn cloud_init() {
 }
 
 #[test]
+fn shared_directory() {
+    let wanted = ["/srv/read-only virtiofs ro,", "from the host\na = 1\na secret", "from the guest\n"];
+    prints(&example(Podman::Rootful, "shared-directory", "cloud").0, &wanted);
+}
+
+#[test]
+fn block_device() {
+    prints(&example(Podman::Rootful, "block-device", "cloud").0, &["64M crun-qemu-0\n", "1G crun-qemu-1\n", "kept\n"]);
+}
+
+#[test]
 fn ignition() {
     prints(&example(Podman::Rootful, "ignition", "ignition").0, &["Ignition was here\n"]);
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crun_qemu::error::{Error, Result};
-use crun_qemu::host::{Host, REQUIREMENTS};
+use crun_qemu::host::{self, Host, REQUIREMENTS};
 
 /// Prints a line for each thing; `crun` and `init` are the executables that would be used.
 ///
@@ -29,6 +29,10 @@ pub fn run(crun: &str, init: &Path) -> Result<()> {
             match host.uefi {
                 Some(uefi) => line("ok", "UEFI", &uefi.code),
                 None => line("no", "UEFI", "install the package ovmf (Debian) or edk2-ovmf (Fedora)"),
+            }
+            match host::virtiofsd() {
+                Ok(path) => line("ok", "virtiofsd", path),
+                Err(error) => line("no", "virtiofsd", &format!("{error}: no directories, no files")),
             }
             let vhost = if host.vhost_net { "/dev/vhost-net" } else { "not usable: QEMU moves the packets itself" };
             line(if host.vhost_net { "ok" } else { "no" }, "vhost-net", vhost);
