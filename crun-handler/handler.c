@@ -31,7 +31,8 @@ modify_oci_configuration (void *cookie, struct crun_context *context, struct cru
   char *msg = NULL;
 
   (void) cookie;
-  if (crun_qemu_create (context ? context->bundle : NULL, context ? context->id : NULL, def, &msg) < 0)
+  if (crun_qemu_create (context ? context->state_root : NULL, context ? context->bundle : NULL,
+                        context ? context->id : NULL, def, &msg) < 0)
     return fail (err, msg);
   return 0;
 }

@@ -87,12 +87,67 @@ struct crun_device_rule_trailing
   unsigned char present;
 };
 
-/* devices points to rules in one of the two layouts above. */
+/* Complete, as in 1.8.1. */
+struct crun_memory_interleaved
+{
+  int64_t kernel;
+  unsigned char kernel_present;
+  int64_t kernel_tcp;
+  unsigned char kernel_tcp_present;
+  int64_t limit;
+  unsigned char limit_present;
+  int64_t reservation;
+  unsigned char reservation_present;
+  int64_t swap;
+  unsigned char swap_present;
+  uint64_t swappiness;
+  unsigned char swappiness_present;
+  unsigned char disable_oom_killer;
+  unsigned char disable_oom_killer_present;
+  unsigned char use_hierarchy;
+  unsigned char use_hierarchy_present;
+  unsigned char check_before_update;
+  unsigned char check_before_update_present;
+  void *residual;
+};
+
+/* Complete, as in 1.21: the "present" bits are in the order of the fields, that of check_before_update is in the second
+ * byte. */
+struct crun_memory_trailing
+{
+  int64_t kernel;
+  int64_t kernel_tcp;
+  int64_t limit;
+  int64_t reservation;
+  int64_t swap;
+  uint64_t swappiness;
+  unsigned char disable_oom_killer;
+  unsigned char use_hierarchy;
+  unsigned char check_before_update;
+  void *residual;
+  unsigned char present[2];
+};
+
+/* Complete. */
+struct crun_map
+{
+  char **keys;
+  char **values;
+  size_t len;
+};
+
+/* devices points to rules, memory to limits in one of the two layouts above. */
 struct crun_resources
 {
-  void *unified;
+  struct crun_map *unified;
   void **devices;
   size_t devices_len;
+  void *pids;
+  void *block_io;
+  void *cpu;
+  void **hugepage_limits;
+  size_t hugepage_limits_len;
+  void *memory;
 };
 
 /* A device that crun makes in the container. */

@@ -10,14 +10,16 @@ struct crun_config;
 /*
  Prepares the VM of the container `id` and edits `def`, crun's parsed configuration, to run it.
 
- `bundle` is the bundle's absolute path. `def` may be NULL, or one without a process as `crun update` has it: then
- nothing is done. Returns 0, or -1 with `def` unchanged and `*msg` set to a line that the caller frees (NULL when
+ `bundle` is the bundle's absolute path. `def` may be NULL: then nothing is done. For one without a process, as `crun
+ update` has it, `states` is where crun keeps its containers' states, or NULL for its default, and `def` is edited to
+ let the VM's memory alone. Returns 0, or -1 with `def` unchanged and `*msg` set to a line that the caller frees (NULL when
  memory ran out). `msg` may be NULL.
 
  # Safety
  Strings are NUL-terminated; `def` is the configuration that crun hands to its handlers.
  */
-int crun_qemu_create(const char *bundle,
+int crun_qemu_create(const char *states,
+                     const char *bundle,
                      const char *id,
                      struct crun_config *def,
                      char **msg);

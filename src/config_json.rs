@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::edits::{Edits, MountEdit};
 use crate::error::{Error, Result};
+use crate::limits;
 use crate::paths;
 
 /// The annotation that makes crun look for a handler.
@@ -35,16 +36,35 @@ pub fn apply(config: &mut Value, edits: &Edits, hook: &Path) -> Result<()> {
         let device = list(linux, "devices")?.get_mut(*index).and_then(Value::as_object_mut);
         device.ok_or_else(|| malformed("devices"))?.insert("path".into(), json!(path));
     }
-    let rules = list(child(linux, "resources", json!({}))?, "devices")?;
-    rules.extend(
+    let resources = child(linux, "resources", json!({}))?;
+    list(resources, "devices")?.extend(
         edits
             .devices
             .iter()
             .map(|d| json!({"allow": true, "type": d.kind(), "major": d.major, "minor": d.minor, "access": d.access})),
     );
+    raise(resources, edits.memory);
     let root = config.as_object_mut().ok_or_else(|| malformed("it"))?;
     list(child(root, "hooks", json!({}))?, "createContainer")?.push(json!({"path": hook, "args": [hook, "network"]}));
     Ok(())
+}
+
+/// Raises the limits of memory in `resources` by `by` bytes.
+pub fn raise(resources: &mut Object, by: u64) {
+    if let Some(memory) = resources.get_mut("memory").and_then(Value::as_object_mut) {
+        for name in ["limit", "swap"] {
+            if let Some(limit) = memory.get(name).and_then(Value::as_i64) {
+                memory.insert(name.into(), json!(limits::raised(limit, by)));
+            }
+        }
+    }
+    if let Some(unified) = resources.get_mut("unified").and_then(Value::as_object_mut) {
+        for name in limits::UNIFIED {
+            if let Some(limit) = unified.get(*name).and_then(Value::as_str).and_then(|v| limits::raised_text(v, by)) {
+                unified.insert((*name).into(), json!(limit));
+            }
+        }
+    }
 }
 
 /// Turns the process of `podman exec C ARGS` into our own one, which does what ARGS say.
@@ -136,6 +156,7 @@ mod tests {
             ],
             devices: vec![DeviceRule { is_block: false, major: 10, minor: 200, access: "rw" }],
             device_paths: vec![(1, "/dev/crun-qemu/1".into())],
+            memory: 1000,
         }
     }
 
@@ -149,7 +170,10 @@ mod tests {
             "root": {"path": "/image"},
             "mounts": [{"destination": "/proc", "type": "proc"},
                        {"destination": "/data", "source": "/d", "options": ["rw"]}, {"destination": "/run/secrets"}],
-            "linux": {"devices": [{"path": "/a"}, {"path": "/b", "type": "b"}], "resources": {"devices": [{"allow": false}]}}
+            "linux": {"devices": [{"path": "/a"}, {"path": "/b", "type": "b"}],
+                      "resources": {"devices": [{"allow": false}], "cpu": {"shares": 5},
+                                    "memory": {"limit": 5000, "swap": 9000, "reservation": 70, "kernel": 80},
+                                    "unified": {"memory.max": "5000", "memory.high": "max", "memory.low": "70"}}}
         });
         apply(&mut config, &edits(), Path::new("/bin/crun-qemu")).unwrap();
         let want = json!({
@@ -163,7 +187,9 @@ mod tests {
                        {"destination": "/crun-qemu/mounts/0", "source": "/d", "options": ["rw", "nosuid"]}],
             "linux": {"devices": [{"path": "/a"}, {"path": "/dev/crun-qemu/1", "type": "b"}],
                       "resources": {"devices": [{"allow": false},
-                      {"allow": true, "type": "c", "major": 10, "minor": 200, "access": "rw"}]}},
+                      {"allow": true, "type": "c", "major": 10, "minor": 200, "access": "rw"}],
+                      "cpu": {"shares": 5}, "memory": {"limit": 6000, "swap": 10000, "reservation": 70, "kernel": 80},
+                      "unified": {"memory.max": "6000", "memory.high": "max", "memory.low": "70"}}},
             "hooks": {"createContainer": [{"path": "/bin/crun-qemu", "args": ["/bin/crun-qemu", "network"]}]}
         });
         assert_eq!(config, want);

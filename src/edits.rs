@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::paths;
+use crate::pci;
 use crate::plan::passed::{Disk, DiskSource, SharedFile};
 use crate::plan::{Accelerator, Network, Plan};
 
@@ -21,6 +22,8 @@ pub struct Edits {
     pub devices: Vec<DeviceRule>,
     /// Devices that the engine has made in the container, by their indices, and the paths to which they move.
     pub device_paths: Vec<(usize, String)>,
+    /// Bytes by which the limits of the container's memory are raised: the VM's own need beside the guest's memory.
+    pub memory: u64,
 }
 
 /// One entry of the new list of mounts.
@@ -113,7 +116,7 @@ impl Edits {
             tmpfs("/tmp"),
         ];
         mounts.extend(plan.passed.kept.iter().copied().map(MountEdit::Keep));
-        mounts.extend(devices.iter().map(|(path, _)| bind(path, Path::new(path), DEVICE)));
+        mounts.extend(devices.iter().map(|(path, _)| bind(&path.display().to_string(), path, DEVICE)));
         mounts.extend([
             bind(paths::INIT, &artifacts.init, READ_ONLY),
             bind(paths::IMAGE, &artifacts.image, READ_ONLY_DATA),
@@ -131,6 +134,7 @@ impl Edits {
             mounts,
             devices: devices.into_iter().map(|(_, device)| device).chain(rules).collect(),
             device_paths: plan.passed.disks.iter().filter_map(moved_device).collect(),
+            memory: plan.memory_overhead,
         }
     }
 }
@@ -169,17 +173,27 @@ fn moved_device(disk: &Disk) -> Option<(usize, String)> {
     }
 }
 
-/// The devices that QEMU opens, with their numbers: these are the kernel's own and fixed.
-fn devices(plan: &Plan) -> Vec<(&'static str, DeviceRule)> {
+/// The devices that QEMU opens, with their numbers: these are the kernel's own and fixed, but for VFIO's groups.
+fn devices(plan: &Plan) -> Vec<(PathBuf, DeviceRule)> {
     let misc = |minor| DeviceRule { is_block: false, major: 10, minor, access: "rw" };
     let mut devices = Vec::new();
     if plan.accelerator == Accelerator::Kvm {
-        devices.push(("/dev/kvm", misc(232)));
+        devices.push(("/dev/kvm".into(), misc(232)));
     }
     if let Network::Tap { vhost, .. } = plan.network {
-        devices.push(("/dev/net/tun", misc(200)));
+        devices.push(("/dev/net/tun".into(), misc(200)));
         if vhost {
-            devices.push(("/dev/vhost-net", misc(238)));
+            devices.push(("/dev/vhost-net".into(), misc(238)));
+        }
+    }
+    if !plan.hostdevs.is_empty() {
+        devices.push((pci::control(), misc(196)));
+    }
+    for pci::Device { group, .. } in &plan.hostdevs {
+        let node = (group.node(), DeviceRule { is_block: false, major: group.major, minor: group.minor, access: "rw" });
+        // Devices may share a group.
+        if !devices.contains(&node) {
+            devices.push(node);
         }
     }
     devices
@@ -195,4 +209,20 @@ fn tmpfs(destination: &str) -> MountEdit {
     let options = ["nosuid", "nodev", "noexec", "mode=755"].map(str::to_string).to_vec();
     let (kind, source) = ("tmpfs".to_string(), "tmpfs".to_string());
     MountEdit::Add(Mount { destination: destination.to_string(), kind, source, options })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::tests::{BIOS_IMAGE, ID, host, request};
+
+    #[test]
+    fn passed_devices_bring_the_nodes_of_their_groups_and_no_more() {
+        let mut host = host();
+        (host.memlock, host.pci) = (u64::MAX, pci::tests::devices());
+        let devices = devices(&crate::plan::plan(ID, &request(), &host, BIOS_IMAGE, &Default::default()).unwrap());
+        let vfio = devices.iter().filter(|(path, _)| path.starts_with("/dev/vfio"));
+        let vfio: Vec<_> = vfio.map(|(path, d)| (path.to_str().unwrap(), d.major, d.minor)).collect();
+        assert_eq!(vfio, [("/dev/vfio/vfio", 10, 196), ("/dev/vfio/7", 511, 0), ("/dev/vfio/12", 511, 1)]);
+    }
 }

@@ -17,22 +17,31 @@ use crate::{crun, prepare};
 
 /// Prepares the VM of the container `id` and edits `def`, crun's parsed configuration, to run it.
 ///
-/// `bundle` is the bundle's absolute path. `def` may be NULL, or one without a process as `crun update` has it: then
-/// nothing is done. Returns 0, or -1 with `def` unchanged and `*msg` set to a line that the caller frees (NULL when
+/// `bundle` is the bundle's absolute path. `def` may be NULL: then nothing is done. For one without a process, as `crun
+/// update` has it, `states` is where crun keeps its containers' states, or NULL for its default, and `def` is edited to
+/// let the VM's memory alone. Returns 0, or -1 with `def` unchanged and `*msg` set to a line that the caller frees (NULL when
 /// memory ran out). `msg` may be NULL.
 ///
 /// # Safety
 /// Strings are NUL-terminated; `def` is the configuration that crun hands to its handlers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn crun_qemu_create(
+    states: *const c_char,
     bundle: *const c_char,
     id: *const c_char,
     def: *mut crun_config,
     msg: *mut *mut c_char,
 ) -> c_int {
     boundary(msg, || {
-        if crun::is_update(def)? {
+        if def.is_null() {
             return Ok(());
+        }
+        if crun::is_update(def)? {
+            // SAFETY: the caller's promise.
+            return unsafe {
+                let states = if states.is_null() { None } else { Some(path(states)?) };
+                crun::update::in_structs(states, text(id)?, def)
+            };
         }
         // SAFETY: the caller's promise.
         unsafe {
@@ -191,7 +200,7 @@ mod tests {
     fn null_is_an_error() {
         let mut msg = ptr::null_mut();
         // SAFETY: NULL is allowed everywhere.
-        assert_eq!(unsafe { crun_qemu_create(ptr::null(), ptr::null(), ptr::null_mut(), &mut msg) }, 0);
+        assert_eq!(unsafe { crun_qemu_create(ptr::null(), ptr::null(), ptr::null(), ptr::null_mut(), &mut msg) }, 0);
         // SAFETY: as above.
         assert_eq!(unsafe { crun_qemu_network(ptr::null(), &mut msg) }, -1);
         // SAFETY: the boundary's own string.

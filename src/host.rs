@@ -4,9 +4,11 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use nix::sys::resource::{Resource, getrlimit};
 use serde::Deserialize;
 
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
+use crate::pci;
 
 /// What a plan depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +27,10 @@ pub struct Host {
     pub uefi: Option<Uefi>,
     /// CPUs that this process may use.
     pub cpus: u32,
+    /// Memory that this process may lock, bytes; what it starts inherits that.
+    pub memlock: u64,
+    /// The PCI devices that were asked for; see [`pci::find`].
+    pub pci: Vec<pci::Device>,
 }
 
 /// A UEFI build: code and the template of its variables, each below `/usr`.
@@ -130,6 +136,8 @@ impl Host {
             vhost_net: usable("/dev/vhost-net").is_ok(),
             uefi: uefi(Path::new(FIRMWARE_DESCRIPTIONS)),
             cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
+            memlock: getrlimit(Resource::RLIMIT_MEMLOCK).context("locked memory")?.1,
+            pci: Vec::new(),
         })
     }
 }

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 pub struct Launch {
     /// The libvirt domain, complete.
     pub domain: String,
+    /// Print the domain and end.
+    #[serde(default)]
+    pub print: bool,
     /// Lines for stderr before the VM starts, each complete.
     pub warnings: Vec<String>,
     /// The tap on which the guest asks for its address; `None` with QEMU's own user network.

@@ -10,6 +10,8 @@ pub mod request;
 
 pub mod host;
 
+pub mod pci;
+
 pub mod sources;
 
 pub mod rootfs;
@@ -22,9 +24,13 @@ pub mod domain;
 
 pub mod first_boot;
 
+pub mod policy;
+
 pub mod launch;
 
 pub mod network;
+
+pub mod limits;
 
 pub mod edits;
 

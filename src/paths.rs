@@ -41,6 +41,8 @@ pub const SSH_DIR: &str = "/run/crun-qemu-ssh";
 pub const STATUS: &str = "/run/status";
 /// Locked by the supervisor for as long as the VM runs.
 pub const ALIVE: &str = "/run/alive";
+/// Locked by every exec that is at work in the guest.
+pub const EXECS: &str = "/run/execs";
 /// With QEMU's user network: this port of a loopback address of the VM's own is the guest's sshd. Below the range from
 /// which the kernel takes ports by itself.
 pub const SSH_PORT: u16 = 22022;

@@ -68,7 +68,9 @@ fn bundle(dir: &Path) -> PathBuf {
         "process": {"args": [""], "cwd": "/", "env": ["A=b"], "user": {"uid": 1000, "gid": 1000}},
         "root": {"path": root},
         "mounts": [{"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid"]}],
-        "linux": {"resources": {"devices": [{"allow": false, "access": "rwm"}]}}
+        "linux": {"resources": {"devices": [{"allow": false, "access": "rwm"}],
+                                "memory": {"limit": 536870912, "swap": 1073741824},
+                                "unified": {"memory.high": "500000000"}}}
     });
     fs::write(bundle.join("config.json"), config.to_string()).unwrap();
     bundle

@@ -28,6 +28,7 @@ sweep >/dev/null || say "what an earlier run left behind could not all be remove
 # test's time.
 for guest in tiny tiny-uefi cloud ignition systemd; do "$here/guest.sh" $guest >/dev/null; done
 "$here/build-crun.sh" 1.21 >/dev/null
+"$here/build-virtiofsd.sh" >/dev/null
 
 mkdir -p target
 log=target/test.log

@@ -42,6 +42,7 @@ pub unsafe fn apply(proven: &Proven, edits: &Edits) -> Result<()> {
         Ok((device, string(path.as_bytes())?))
     });
     let paths = paths.collect::<Result<Vec<_>>>()?;
+    let limits = proven.limits.raised(edits.memory)?;
     // … then the writes.
     // SAFETY: proven pointers, and the blocks made above.
     unsafe {
@@ -62,6 +63,7 @@ pub unsafe fn apply(proven: &Proven, edits: &Edits) -> Result<()> {
             (*devices.resources).devices = list;
             (*devices.resources).devices_len = len;
         }
+        limits.commit();
     }
     Ok(())
 }
@@ -215,7 +217,8 @@ fn strings(from: &[String]) -> Result<*mut *mut c_char> {
     array(&from.iter().map(|s| string(s.as_bytes())).collect::<Result<Vec<_>>>()?)
 }
 
-fn string(from: &[u8]) -> Result<*mut c_char> {
+/// A string that crun can free.
+pub(super) fn string(from: &[u8]) -> Result<*mut c_char> {
     let from = CString::new(from).map_err(|e| Error::new("edits", e.to_string()))?;
     let bytes = from.as_bytes_with_nul();
     let at = zeroed(bytes.len())?.cast::<u8>();

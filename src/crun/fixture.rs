@@ -57,6 +57,55 @@ fn rule(layout: DeviceLayout, v: &Value) -> *mut c_void {
     }
 }
 
+fn memory(layout: DeviceLayout, v: &Value) -> *mut c_void {
+    if !v.is_object() {
+        return ptr::null_mut();
+    }
+    let bit = |name: &str| u8::from(!v[name].is_null());
+    let number = |name: &str| v[name].as_i64().unwrap_or(0);
+    match layout {
+        Interleaved => leak(crun_memory_interleaved {
+            // What the compiler has in the other bits of such a byte is nobody's business.
+            limit_present: bit("limit") | 0x80,
+            limit: number("limit"),
+            reservation: number("reservation"),
+            reservation_present: bit("reservation"),
+            swap: number("swap"),
+            swap_present: bit("swap"),
+            swappiness: number("swappiness") as u64,
+            swappiness_present: bit("swappiness"),
+            disable_oom_killer: (v["disableOOMKiller"] == json!(true)).into(),
+            disable_oom_killer_present: bit("disableOOMKiller"),
+            ..Default::default()
+        })
+        .cast(),
+        Trailing => leak(crun_memory_trailing {
+            limit: number("limit"),
+            reservation: number("reservation"),
+            swap: number("swap"),
+            swappiness: number("swappiness") as u64,
+            disable_oom_killer: (v["disableOOMKiller"] == json!(true)).into(),
+            present: [
+                bit("limit") << 2
+                    | bit("reservation") << 3
+                    | bit("swap") << 4
+                    | bit("swappiness") << 5
+                    | bit("disableOOMKiller") << 6,
+                0,
+            ],
+            ..Default::default()
+        })
+        .cast(),
+    }
+}
+
+/// In another order than the JSON's.
+fn map(v: &Value) -> *mut crun_map {
+    let Some(entries) = v.as_object() else { return ptr::null_mut() };
+    let (keys, values): (Vec<_>, Vec<_>) = entries.iter().rev().map(|(k, v)| (c(&json!(k)), c(v))).unzip();
+    leak(crun_map { len: keys.len(), keys: list(keys), values: list(values) })
+}
+
 /// `v` parsed by a crun with rules of that layout.
 pub fn build(layout: DeviceLayout, v: &Value) -> *mut crun_config {
     let mounts = v["mounts"].as_array().unwrap().iter().map(|m| {
@@ -73,7 +122,13 @@ pub fn build(layout: DeviceLayout, v: &Value) -> *mut crun_config {
     let rules: Vec<_> = v["linux"]["resources"]["devices"].as_array().into_iter().flatten().collect();
     let rules: Vec<_> = rules.into_iter().map(|v| rule(layout, v)).collect();
     let resources = match v["linux"]["resources"].is_object() {
-        true => leak(crun_resources { devices_len: rules.len(), devices: list(rules), ..Default::default() }),
+        true => leak(crun_resources {
+            unified: map(&v["linux"]["resources"]["unified"]),
+            devices_len: rules.len(),
+            devices: list(rules),
+            memory: memory(layout, &v["linux"]["resources"]["memory"]),
+            ..Default::default()
+        }),
         false => ptr::null_mut(),
     };
     let made = v["linux"]["devices"].as_array().into_iter().flatten();

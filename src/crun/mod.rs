@@ -5,11 +5,13 @@ mod config;
 #[cfg(test)]
 mod fixture;
 pub mod handover;
+mod memory;
 mod peek;
 mod proof;
 pub mod sys;
 #[cfg(test)]
 mod tests;
+pub mod update;
 
 use std::path::Path;
 
@@ -23,9 +25,6 @@ use crate::error::{Error, Result};
 
 /// Whether `def` is no container's configuration: `crun update` calls handlers too, with one that has resources alone.
 pub fn is_update(def: *const crun_config) -> Result<bool> {
-    if def.is_null() {
-        return Ok(true);
-    }
     let def = peek(def).ok_or_else(|| unknown_layout("the configuration"))?;
     Ok(def.process.is_null() && def.root.is_null() && def.mounts.is_null() && def.oci_version.is_null())
 }

@@ -32,6 +32,12 @@ unsafe impl Plain for sys::crun_mount {}
 unsafe impl Plain for sys::crun_device_rule_interleaved {}
 // SAFETY: as above.
 unsafe impl Plain for sys::crun_device_rule_trailing {}
+// SAFETY: as above.
+unsafe impl Plain for sys::crun_memory_interleaved {}
+// SAFETY: as above.
+unsafe impl Plain for sys::crun_memory_trailing {}
+// SAFETY: as above.
+unsafe impl Plain for sys::crun_map {}
 
 /// What is at `at`, or `None` if that is no readable memory.
 pub fn peek<T: Plain>(at: *const T) -> Option<T> {

@@ -3,6 +3,7 @@
 use libc::c_char;
 
 use super::config::{Config, DeviceRule, Mount, Process, Root};
+use super::memory::{self, Limits};
 use super::peek::{Plain, is_text, peek, peek_array};
 use super::sys::{
     crun_config, crun_device, crun_device_rule_interleaved, crun_device_rule_trailing, crun_linux, crun_mount,
@@ -23,6 +24,7 @@ pub struct Proven {
     pub made: Vec<*mut crun_device>,
     /// `None` without device rules: then all is allowed, and one rule more would forbid the rest.
     pub devices: Option<Devices>,
+    pub limits: Limits,
 }
 
 /// The list of device rules.
@@ -49,8 +51,8 @@ pub fn prove(def: *mut crun_config, config: &Config) -> Result<Proven, Mismatch>
     prove_process(top.process, process)?;
     let mounts = prove_mounts(top.mounts, top.mounts_len, config.mounts.as_deref().unwrap_or_default())?;
     let made = prove_made(top.linux_, config)?;
-    let devices = prove_linux(top.linux_, config)?;
-    Ok(Proven { def, root: top.root, process: top.process, mounts, made, devices })
+    let (devices, limits) = prove_linux(top.linux_, config)?;
+    Ok(Proven { def, root: top.root, process: top.process, mounts, made, devices, limits })
 }
 
 fn prove_root(at: *mut crun_root, want: &Root) -> Result<(), Mismatch> {
@@ -92,28 +94,30 @@ fn prove_made(at: *mut crun_linux, config: &Config) -> Result<Vec<*mut crun_devi
     Ok(made)
 }
 
-fn prove_linux(at: *mut crun_linux, config: &Config) -> Result<Option<Devices>, Mismatch> {
+fn prove_linux(at: *mut crun_linux, config: &Config) -> Result<(Option<Devices>, Limits), Mismatch> {
     let Some(linux) = &config.linux else {
         same(at.is_null(), || "linux".into())?;
-        return Ok(None);
+        return Ok(Default::default());
     };
     let got = read(at, "linux")?;
     let Some(resources) = &linux.resources else {
         same(got.resources.is_null(), || "linux.resources".into())?;
-        return Ok(None);
+        return Ok(Default::default());
     };
     let list = read(got.resources, "linux.resources")?;
+    let limits = memory::prove(&list, resources)?;
     let want = resources.devices.as_deref().unwrap_or_default();
     let rules = pointers(list.devices, list.devices_len, want.len(), || "linux.resources.devices".into())?;
     if want.is_empty() {
-        return Ok(None);
+        return Ok((None, limits));
     }
     let all = |is: fn(*const (), &DeviceRule) -> bool| rules.iter().zip(want).all(|(at, want)| is((*at).cast(), want));
-    match (all(is_interleaved), all(is_trailing)) {
-        (true, false) => Ok(Some(Devices { resources: got.resources, layout: DeviceLayout::Interleaved })),
-        (false, true) => Ok(Some(Devices { resources: got.resources, layout: DeviceLayout::Trailing })),
-        _ => Err("linux.resources.devices".into()),
-    }
+    let layout = match (all(is_interleaved), all(is_trailing)) {
+        (true, false) => DeviceLayout::Interleaved,
+        (false, true) => DeviceLayout::Trailing,
+        _ => return Err("linux.resources.devices".into()),
+    };
+    Ok((Some(Devices { resources: got.resources, layout }), limits))
 }
 
 fn is_interleaved(at: *const (), want: &DeviceRule) -> bool {
@@ -140,11 +144,11 @@ fn is_trailing(at: *const (), want: &DeviceRule) -> bool {
         && got.present & 7 == present
 }
 
-fn same(same: bool, name: impl FnOnce() -> Mismatch) -> Result<(), Mismatch> {
+pub(super) fn same(same: bool, name: impl FnOnce() -> Mismatch) -> Result<(), Mismatch> {
     if same { Ok(()) } else { Err(name()) }
 }
 
-fn read<T: Plain>(at: *mut T, name: &str) -> Result<T, Mismatch> {
+pub(super) fn read<T: Plain>(at: *mut T, name: &str) -> Result<T, Mismatch> {
     peek(at).ok_or_else(|| name.to_owned())
 }
 
@@ -153,7 +157,12 @@ fn text(at: *const c_char, want: &Option<String>, name: impl FnOnce() -> Mismatc
 }
 
 /// The array at `at` if it has `want` elements; the pointer to an empty one may be anything.
-fn pointers<T>(at: *mut *mut T, len: usize, want: usize, name: impl Fn() -> Mismatch) -> Result<Vec<*mut T>, Mismatch> {
+pub(super) fn pointers<T>(
+    at: *mut *mut T,
+    len: usize,
+    want: usize,
+    name: impl Fn() -> Mismatch,
+) -> Result<Vec<*mut T>, Mismatch> {
     same(len == want, &name)?;
     peek_array(at, len).ok_or_else(name)
 }

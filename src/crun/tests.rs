@@ -31,7 +31,9 @@ fn podman() -> Value {
             {"allow": false, "access": "rwm"},
             {"allow": true, "type": "c", "major": 5, "minor": 0, "access": "rw"},
             {"allow": true, "type": "c", "major": 136, "access": "rwm"}
-        ]}}
+        ],
+        "memory": {"limit": 5000, "swap": 9000, "reservation": 70, "swappiness": 0, "disableOOMKiller": false},
+        "unified": {"memory.high": "4000", "memory.max": "5000", "memory.low": "70", "memory.swap.max": "max"}}}
     })
 }
 
@@ -56,6 +58,7 @@ fn edits() -> Edits {
             DeviceRule { is_block: true, major: 7, minor: 3, access: "r" },
         ],
         device_paths: vec![(0, "/dev/crun-qemu/0".into())],
+        memory: 1000,
     }
 }
 
@@ -75,6 +78,10 @@ fn edited() -> Value {
     rules.push(json!({"allow": true, "type": "c", "major": 10, "minor": 232, "access": "rw"}));
     rules.push(json!({"allow": true, "type": "b", "major": 7, "minor": 3, "access": "r"}));
     want["linux"]["devices"][0]["path"] = json!("/dev/crun-qemu/0");
+    want["linux"]["resources"]["memory"]["limit"] = json!(6000);
+    want["linux"]["resources"]["memory"]["swap"] = json!(10000);
+    want["linux"]["resources"]["unified"]["memory.high"] = json!("5000");
+    want["linux"]["resources"]["unified"]["memory.max"] = json!("6000");
     want
 }
 
@@ -142,6 +149,13 @@ fn every_difference_is_found_before_anything_is_done() {
         ("linux.resources.devices", "/linux/resources/devices/2/minor", json!(0)),
         ("linux.resources.devices", "/linux/resources/devices/2/allow", Value::Null),
         ("linux.resources.devices", "/linux/resources/devices", json!([])),
+        ("linux.resources.memory", "/linux/resources/memory/limit", json!(5001)),
+        ("linux.resources.memory", "/linux/resources/memory/swap", Value::Null),
+        ("linux.resources.memory", "/linux/resources/memory/kernel", json!(0)),
+        ("linux.resources.memory", "/linux/resources/memory/swappiness", Value::Null),
+        ("linux.resources.memory", "/linux/resources/memory/disableOOMKiller", json!(true)),
+        ("linux.resources.unified", "/linux/resources/unified/memory.max", json!("500")),
+        ("linux.resources.unified", "/linux/resources/unified/memory.other", json!("1")),
         ("linux.resources", "/linux/resources", Value::Null),
         ("linux", "/linux", Value::Null),
     ];
@@ -169,7 +183,7 @@ fn wild_pointers_are_errors() {
     // Every word of every struct in turn is made one that points nowhere, or to too little.
     let words = |size: usize| size / size_of::<usize>();
     type Pick = fn(*mut crun_config) -> *mut usize;
-    let pick: [(Pick, usize); 7] = [
+    let pick: [(Pick, usize); 9] = [
         (|def| def.cast(), words(size_of::<crun_config>())),
         // SAFETY: built by the test.
         (|def| unsafe { (*def).process.cast() }, words(size_of::<crun_process>())),
@@ -180,12 +194,16 @@ fn wild_pointers_are_errors() {
         // SAFETY: as above.
         (|def| unsafe { (*(*(*def).linux_).resources).devices.cast() }, 1),
         // SAFETY: as above.
+        (|def| unsafe { (*(*(*def).linux_).resources).memory.cast() }, 6),
+        // SAFETY: as above.
+        (|def| unsafe { (*(*(*def).linux_).resources).unified.cast() }, 3),
+        // SAFETY: as above.
         (|def| unsafe { (*def).linux_.cast() }, 2),
         // SAFETY: as above.
         (|def| unsafe { (*(*(*def).linux_).devices).cast() }, 2),
     ];
     // Members that nobody looks at may be anything.
-    let unread = [&[1, 2, 3, 4][..], &[2, 3], &[], &[0], &[], &[], &[]];
+    let unread = [&[1, 2, 3, 4][..], &[2, 3], &[], &[3, 4, 5, 6, 7, 9, 10, 11], &[], &[], &[], &[], &[]];
     for (n, (struct_of, words)) in pick.into_iter().enumerate() {
         for word in (0..words).filter(|word| !unread[n].contains(word)) {
             for wild in [0, 1, usize::MAX, 1 << 63, 1 << 40] {
@@ -239,7 +257,6 @@ fn edits_that_cannot_be_change_nothing() {
 
 #[test]
 fn updates_have_no_container() {
-    assert!(is_update(ptr::null()).unwrap());
     let linux_ = leak(crun_linux::default());
     assert!(is_update(leak(crun_config { linux_, ..Default::default() })).unwrap());
     assert!(!is_update(build(Trailing, &podman())).unwrap());
@@ -257,6 +274,13 @@ fn layouts_are_those_of_the_versions_named() {
     assert_eq!(size_of::<crun_device_rule_interleaved>(), 64);
     assert_eq!(offset_of!(crun_device_rule_trailing, access), 32);
     assert_eq!((offset_of!(crun_device_rule_trailing, present), size_of::<crun_device_rule_trailing>()), (48, 56));
+    assert_eq!((offset_of!(crun_resources, cpu), offset_of!(crun_resources, memory)), (40, 64));
+    assert_eq!((offset_of!(crun_memory_interleaved, limit), offset_of!(crun_memory_interleaved, swap)), (32, 64));
+    assert_eq!(offset_of!(crun_memory_interleaved, disable_oom_killer), 89);
+    assert_eq!(offset_of!(crun_memory_interleaved, check_before_update_present), 94);
+    assert_eq!(size_of::<crun_memory_interleaved>(), 104);
+    assert_eq!((offset_of!(crun_memory_trailing, limit), offset_of!(crun_memory_trailing, swap)), (16, 32));
+    assert_eq!((offset_of!(crun_memory_trailing, present), size_of::<crun_memory_trailing>()), (64, 72));
 }
 
 #[test]

@@ -1,13 +1,17 @@
 //! The libvirt domain of a plan. Pure; every path is one inside the container.
 
+mod hostdev;
+mod merge;
 mod passed;
+mod tree;
 mod xml;
 
 use std::io;
 
 use crate::network::Ports;
 use crate::paths;
-use crate::plan::{Accelerator, Firmware, Network, Plan};
+use crate::plan::{Accelerator, Firmware, Network, Plan, TRANSLATION_CACHE};
+use tree::Element;
 use xml::Xml;
 
 /// The XML document. `oem_strings` go into the SMBIOS tables, where systemd looks for credentials.
@@ -16,6 +20,32 @@ pub fn xml(plan: &Plan, oem_strings: &[String]) -> String {
     // Writing into a Vec cannot fail.
     let _ = domain(&mut xml, plan, oem_strings);
     xml.finish()
+}
+
+/// A document to be laid over a domain.
+pub struct Overrides(Element);
+
+impl Overrides {
+    /// Reads it; on failure says what is wrong with it.
+    ///
+    /// # Errors
+    /// It is not XML, or the root element is not `<domain>`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match Element::parse(text)? {
+            root if root.name == "domain" => Ok(Self(root)),
+            root => Err(format!("its root element is <{}>, not <domain>", root.name)),
+        }
+    }
+
+    /// Lays it over `domain`, which is ours.
+    ///
+    /// # Errors
+    /// `domain` is not XML.
+    pub fn over(self, domain: &str) -> Result<String, String> {
+        let mut domain = Element::parse(domain)?;
+        domain.lay_over(self.0);
+        Ok(domain.document())
+    }
 }
 
 /// Of the elements that hold QEMU's own options.
@@ -47,7 +77,8 @@ fn domain(xml: &mut Xml, plan: &Plan, oem_strings: &[String]) -> io::Result<()> 
         xml.parent("os", &[], |xml| os(xml, &plan.firmware))?;
         xml.parent("features", &[], |xml| {
             xml.empty("acpi", &[])?;
-            xml.empty("apic", &[])
+            xml.empty("apic", &[])?;
+            translation_cache(xml, plan.accelerator)
         })?;
         xml.empty("cpu", &[("mode", cpu), ("check", "none")])?;
         xml.empty("clock", &[("offset", "utc")])?;
@@ -58,6 +89,15 @@ fn domain(xml: &mut Xml, plan: &Plan, oem_strings: &[String]) -> io::Result<()> 
         xml.empty("seclabel", &[("type", "none")])?;
         user_network(xml, plan)
     })
+}
+
+/// The container's limit of memory has room for a cache of this size.
+fn translation_cache(xml: &mut Xml, accelerator: Accelerator) -> io::Result<()> {
+    match accelerator {
+        Accelerator::Kvm => Ok(()),
+        Accelerator::Tcg => xml
+            .parent("tcg", &[], |xml| xml.text("tb-cache", &[("unit", "MiB")], &(TRANSLATION_CACHE >> 20).to_string())),
+    }
 }
 
 fn os(xml: &mut Xml, firmware: &Firmware) -> io::Result<()> {
@@ -96,6 +136,7 @@ fn devices(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
     passed::disks(xml, &plan.passed)?;
     passed::file_systems(xml, &plan.passed)?;
     interface(xml, plan)?;
+    hostdev::hostdevs(xml, plan)?;
     xml.parent("serial", &[("type", "unix")], |xml| {
         xml.empty("source", &[("mode", "connect"), ("path", paths::CONSOLE)])?;
         xml.empty("target", &[("type", "isa-serial"), ("port", "0")])
@@ -175,6 +216,27 @@ mod tests {
             "tcg-uefi-user",
             &xml(&plan(ID, &emulated, &host(), image, &sources).unwrap(), &["io.systemd.credential:x=y".into()]),
         );
+    }
+
+    #[test]
+    fn golden_passthrough() {
+        let mut host = host();
+        host.memlock = u64::MAX;
+        host.pci = crate::pci::tests::devices();
+        compare("kvm-hostdevs", &xml(&plan(ID, &request(), &host, BIOS_IMAGE, &Default::default()).unwrap(), &[]));
+    }
+
+    #[test]
+    fn what_is_laid_over_a_domain_leaves_the_rest_as_it_is() {
+        let golden = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/kvm-hostdevs.xml"));
+        let (golden, over) = (golden.unwrap(), |text| Overrides::parse(text).unwrap());
+        // What is nowhere empty in ours is not so afterwards either.
+        let same = golden.replace("<oemStrings>\n    </oemStrings>", "<oemStrings/>");
+        assert_eq!(over("<domain/>").over(&golden).unwrap(), same);
+        let two = over("<domain><vcpu>2</vcpu></domain>").over(&golden).unwrap();
+        assert_eq!(two, same.replace("<vcpu>4</vcpu>", "<vcpu>2</vcpu>"));
+        let error = Overrides::parse("<network/>").err().unwrap();
+        assert_eq!(error, "its root element is <network>, not <domain>");
     }
 
     #[test]

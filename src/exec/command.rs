@@ -137,7 +137,7 @@ fn for_login_shell(script: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
     use std::os::unix::ffi::OsStrExt;
-    use std::process::{Command, Output};
+    use std::process::{Command, Output, Stdio};
 
     fn job(argv: &[&[u8]]) -> Job {
         Job { token: "tok123".into(), argv: argv.iter().map(|a| a.to_vec()).collect(), ..Job::default() }
@@ -234,9 +234,10 @@ mod tests {
 
     #[test]
     fn killing_finds_the_job_and_not_itself() {
+        use std::io::Read;
         use std::os::unix::process::{CommandExt, ExitStatusExt};
         let token = format!("crunqemutest{}", std::process::id());
-        let mut j = job(&[b"sh", b"-c", b"trap : TERM HUP; while :; do sleep 60; done"]);
+        let mut j = job(&[b"sh", b"-c", b"trap : TERM HUP; echo; while :; do sleep 60 >&-; done"]);
         j.token = token.clone();
         let command = j.command().unwrap();
         let command = std::ffi::OsStr::from_bytes(&command);
@@ -245,7 +246,9 @@ mod tests {
             if leader {
                 child.process_group(0);
             }
-            let mut child = child.arg("-c").arg(command).spawn().unwrap();
+            let mut child = child.arg("-c").arg(command).stdout(Stdio::piped()).spawn().unwrap();
+            // A shell that is killed before it has set its traps is no concern of this test.
+            child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
             run("/bin/sh", &kill(&token));
             let status = child.wait().unwrap();
             // The program goes a moment before the shell above it.

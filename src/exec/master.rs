@@ -2,6 +2,9 @@
 //!
 //! sshd takes ten sessions on a connection by default, so there is a row of masters for each user. The first one that
 //! takes the session gets it; a new one is made at the end of the row.
+//!
+//! dropbear gets a connection for each session: where a program ends while another one's session is being opened, its
+//! versions 2022.82 to 2024.86 end the connection with all of its sessions ("Failed assertion … sent_close").
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -13,18 +16,21 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
 
 use super::mux::{Client, Opened, Session};
-use super::{alive, reach};
+use super::reach;
 use crate::error::{Context, Error, Result};
 
 const SSH: &str = "/usr/bin/ssh";
-/// The mark of a guest that has let somebody in.
+/// The mark of a guest that has let somebody in, with its sshd's version in it.
 const ENTERED: &str = "entered";
 /// Masters of one user: with ten sessions on each this is far beyond what a guest is asked for.
 const ROW: usize = 64;
+/// One attempt of ssh's to connect and to greet.
+const CONNECT: Duration = Duration::from_secs(30);
 /// A guest that has just begun to answer may not have its users yet, or keep them out until it has booted
 /// (pam_nologin).
 const SETTLING: Duration = Duration::from_secs(30);
@@ -42,8 +48,6 @@ pub struct Guest {
     pub key: PathBuf,
     /// Directory of sockets and known hosts, private, on a tmpfs.
     pub dir: PathBuf,
-    /// See [`alive`].
-    pub alive: PathBuf,
     /// Until when to wait for sshd.
     pub deadline: Instant,
 }
@@ -70,8 +74,9 @@ impl Guest {
                     Ok(client) => client,
                     Err(_) => self.make(i)?,
                 };
-                match client.open(command, term, stdio) {
-                    Ok(Opened::Session(session)) => return Ok(session),
+                let Some(turn) = self.turn(&socket.with_extension(format!("{i}.turn.lock")))? else { break };
+                match client.open(command, term, stdio, self.deadline) {
+                    Ok(Opened::Session(session)) => return Ok(session.holding(turn)),
                     Ok(Opened::Refused) => break,
                     Err(_) => {}
                 }
@@ -85,6 +90,24 @@ impl Guest {
         self.dir.join(ENTERED).exists()
     }
 
+    /// Leaves the mark, in one step: others look at it.
+    fn entered(&self, version: &str) -> Result<()> {
+        let (new, mark) = (self.dir.join(format!("{ENTERED}.{}", std::process::id())), self.dir.join(ENTERED));
+        fs::write(&new, version).and_then(|()| fs::rename(&new, &mark)).context(mark.display())
+    }
+
+    /// To be held as long as the session on a connection; `None` where the connection is another's alone.
+    fn turn(&self, path: &Path) -> Result<Option<Flock<File>>> {
+        let version = fs::read_to_string(self.dir.join(ENTERED)).unwrap_or_default();
+        let alone = version.contains("dropbear");
+        let how = if alone { FlockArg::LockExclusiveNonblock } else { FlockArg::LockSharedNonblock };
+        match Flock::lock(lock_file(path)?, how) {
+            Ok(lock) => Ok(Some(lock)),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, e)) => Err(e).context(path.display()),
+        }
+    }
+
     /// Path of a control socket: short, whatever the user's name (108 bytes at most, 17 of them ssh's own suffix).
     fn socket(&self, i: usize) -> PathBuf {
         let digest = Sha256::digest(self.user.as_bytes());
@@ -95,25 +118,27 @@ impl Guest {
     /// Makes the master, unless another exec does so at the same time.
     fn make(&self, i: usize) -> Result<Client> {
         let socket = self.socket(i);
-        let _lock = lock(&socket.with_extension(format!("{i}.lock")))?;
+        let lock = socket.with_extension(format!("{i}.lock"));
+        let locked = Flock::lock(lock_file(&lock)?, FlockArg::LockExclusive);
+        let _locked = locked.map_err(|(_, e)| e).context(lock.display())?;
         if let Ok(client) = Client::connect(&socket) {
             return Ok(client);
         }
-        let mut settling = None;
+        let (mut settling, mut version) = (None, None);
         if !self.was_entered() {
-            reach::wait(self.address, &self.alive, self.deadline)?;
+            version = Some(reach::wait(self.address, self.deadline)?.version);
             settling = Some(Instant::now() + SETTLING);
         }
         loop {
             let why = match self.start(&socket, &socket.with_extension(format!("{i}.log")), i > 0) {
                 Ok(client) => {
-                    let _ = File::create(self.dir.join(ENTERED));
+                    version.map_or(Ok(()), |version| self.entered(&version))?;
                     return Ok(client);
                 }
                 Err(Refusal::Other(e)) => return Err(e),
                 Err(Refusal::Ssh(why)) => why,
             };
-            let waited = reach::wait(self.address, &self.alive, self.deadline)?;
+            let waited = reach::wait(self.address, self.deadline)?.waited;
             let now = Instant::now();
             if waited {
                 settling = Some(now + SETTLING);
@@ -121,9 +146,6 @@ impl Guest {
                 return Err(self.refused(&why));
             }
             sleep(if waited { Duration::ZERO } else { SETTLING_PAUSE });
-            if alive::ended(&self.alive) {
-                return Err(reach::not_running());
-            }
         }
     }
 
@@ -139,7 +161,9 @@ impl Guest {
         ssh.arg("-S").arg(socket).arg("-i").arg(&self.key).args(["-l", &self.user]);
         ssh.args(["-p", &self.address.port().to_string()]);
         let known = format!("UserKnownHostsFile={}", self.dir.join("known_hosts").display());
-        for option in OPTIONS.into_iter().chain([persist, &known]) {
+        let left = self.deadline.saturating_duration_since(Instant::now()).min(CONNECT).as_secs().max(1);
+        let connect = format!("ConnectTimeout={left}");
+        for option in OPTIONS.into_iter().chain([persist, &known, &connect]) {
             ssh.args(["-o", option]);
         }
         ssh.arg("--").arg(self.address.ip().to_string());
@@ -179,12 +203,11 @@ pub fn forget(dir: &Path) {
 }
 
 /// Nothing of the user's or the host's configuration, nothing forwarded, nothing asked.
-const OPTIONS: [&str; 23] = [
+const OPTIONS: [&str; 22] = [
     "BatchMode=yes",
     "CanonicalizeHostname=no",
     "CheckHostIP=no",
     "ClearAllForwardings=yes",
-    "ConnectTimeout=30",
     "ControlMaster=yes",
     "EscapeChar=none",
     "ForwardAgent=no",
@@ -205,8 +228,7 @@ const OPTIONS: [&str; 23] = [
     "VisualHostKey=no",
 ];
 
-fn lock(path: &Path) -> Result<Flock<File>> {
+fn lock_file(path: &Path) -> Result<File> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
-    let file = file.context(path.display())?;
-    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| e).context(path.display())
+    file.context(path.display())
 }

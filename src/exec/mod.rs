@@ -16,9 +16,11 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::SigSet;
 use nix::unistd::Uid;
 
 pub use command::Job;
@@ -84,7 +86,6 @@ fn enter(args: Vec<OsString>, guest: impl Fn(&str) -> Result<IpAddr>) -> Result<
         user,
         key: paths::SSH_KEY.into(),
         dir: paths::SSH_DIR.into(),
-        alive: paths::ALIVE.into(),
         deadline: Instant::now() + timeout,
     };
     let job = Job {
@@ -106,9 +107,26 @@ pub fn in_guest(guest: &Guest, job: &Job, term: Option<Vec<u8>>) -> Result<i32> 
     }
     // The watcher first: it is forked, which wants a single thread.
     let watch = watch::Watch::start(guest, &job.token)?;
+    let _attending = alive::attend(Path::new(paths::EXECS))?;
+    std::thread::spawn(|| end_with_the_vm(Path::new(paths::ALIVE)));
     let quiet = if guest.was_entered() { QUIET.1 } else { QUIET.0 };
     let notice = Notice::after(quiet, format!("qemu: waiting for the guest's sshd at {}", guest.address));
-    session::run(guest, job, term, watch, || drop(notice))
+    let status = session::run(guest, job, term, watch, || drop(notice));
+    std::mem::forget(LAST_WORD.lock());
+    status
+}
+
+/// Whose message and status are this process'.
+static LAST_WORD: Mutex<()> = Mutex::new(());
+
+/// Ends this process when the VM ends, of which a connection learns late or never.
+fn end_with_the_vm(alive: &Path) {
+    // Signals are for the thread that waits for them.
+    let _ = SigSet::all().thread_block();
+    alive::wait_for_end(alive);
+    let _last = LAST_WORD.lock();
+    eprintln!("{}", Error::new("exec", "the VM is not running"));
+    std::process::exit(FAILED);
 }
 
 /// The key is root's alone, and crun runs an exec as the user that the container was started with.

@@ -3,11 +3,14 @@
 //! Spoken here rather than by one more `ssh` because only so it is known whether a session was refused (another
 //! master is needed), never opened (the command can be tried again) or lost.
 
+use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
+use nix::fcntl::Flock;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::unistd::Pid;
 
@@ -50,6 +53,7 @@ pub struct Session {
     /// The master's process: it wants SIGWINCH when the terminal's size changes.
     pub master: Pid,
     status: Option<u32>,
+    _holds: Option<Flock<File>>,
 }
 
 /// What happened to a session.
@@ -85,8 +89,14 @@ impl Client {
     /// Runs `command` with `stdio`; with `term` on a terminal of that kind, whose modes and size are `stdio[0]`'s.
     ///
     /// # Errors
-    /// When the connection went before the session was opened: nothing was run.
-    pub fn open(mut self, command: &[u8], term: Option<&[u8]>, stdio: [BorrowedFd<'_>; 3]) -> io::Result<Opened> {
+    /// When the connection went before the session was opened, or `deadline` did: nothing was run.
+    pub fn open(
+        mut self,
+        command: &[u8],
+        term: Option<&[u8]>,
+        stdio: [BorrowedFd<'_>; 3],
+        deadline: Instant,
+    ) -> io::Result<Opened> {
         Packet::new(NEW_SESSION)
             .u32(1)
             .bytes(b"")
@@ -103,9 +113,14 @@ impl Client {
             let rights = [ControlMessage::ScmRights(&fds)];
             sendmsg::<()>(self.stream.as_raw_fd(), &[IoSlice::new(&[0])], &rights, MsgFlags::MSG_NOSIGNAL, None)?;
         }
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
         let (kind, _) = receive(&mut self.stream)?;
+        self.stream.set_read_timeout(None)?;
         match kind {
-            SESSION_OPENED => Ok(Opened::Session(Session { stream: self.stream, master: self.master, status: None })),
+            SESSION_OPENED => {
+                Ok(Opened::Session(Session { stream: self.stream, master: self.master, status: None, _holds: None }))
+            }
             FAILURE | PERMISSION_DENIED => Ok(Opened::Refused),
             _ => Err(io::Error::other("unexpected answer")),
         }
@@ -113,6 +128,11 @@ impl Client {
 }
 
 impl Session {
+    /// Keeps the lock for as long as the session is there.
+    pub fn holding(self, lock: Flock<File>) -> Self {
+        Self { _holds: Some(lock), ..self }
+    }
+
     /// Waits for what happens next. To be called when the descriptor is readable, or to block.
     pub fn next(&mut self) -> Event {
         loop {

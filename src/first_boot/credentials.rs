@@ -42,6 +42,16 @@ fn after_options(line: &str) -> Option<&str> {
     Some(line[end..].trim_start())
 }
 
+/// The password in a file: its first line.
+///
+/// # Errors
+/// When it is not text.
+pub fn first_line<'a>(option: &str, bytes: &'a [u8]) -> Result<&'a str> {
+    let line = bytes.split(|&b| b == b'\n').next().unwrap_or_default();
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    std::str::from_utf8(line).map_err(|_| Error::new(option, "its first line is not UTF-8"))
+}
+
 /// The password as `crypt(3)` has it: SHA-512, which every guest's C library knows.
 ///
 /// # Errors
@@ -107,6 +117,15 @@ mod tests {
         );
         assert_ne!(password_hash("--password", "x").unwrap(), password_hash("--password", "x").unwrap());
         assert!(password_hash("--password", "a\nb").is_err() && password_hash("--password", "").is_err());
+    }
+
+    #[test]
+    fn a_password_in_a_file() {
+        for (file, want) in [("pa ss", "pa ss"), ("x\n", "x"), ("x\r\ny\n", "x"), ("\nx", ""), ("", "")] {
+            assert_eq!(first_line("--password-file", file.as_bytes()).unwrap(), want, "{file:?}");
+        }
+        let e = first_line("--password-file", b"\xff\n").unwrap_err().to_string();
+        assert_eq!(e, "qemu: --password-file: its first line is not UTF-8");
     }
 
     #[test]

@@ -68,7 +68,11 @@ fn absolute(option: &str, path: &Path) -> Result<()> {
     Err(Error::new(format!("{option} {}", path.display()), why).hint("give an absolute path"))
 }
 
-fn optional(option: &str, path: &Path) -> Result<Option<Vec<u8>>> {
+/// Reads a file if it is there; `option` names it in an error.
+///
+/// # Errors
+/// When it is not a regular file, cannot be read or is larger than 16 MiB.
+pub fn optional(option: &str, path: &Path) -> Result<Option<Vec<u8>>> {
     let what = || format!("{option} {}", path.display());
     // O_NONBLOCK: opening a fifo must not wait for its other end, nor a terminal become ours.
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;

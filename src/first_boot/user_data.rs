@@ -59,23 +59,59 @@ pub fn merge(user: &[u8], own: &str) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// The users that the user-data may name: every `name:` with a user's name behind it, in whatever part. More than there
-/// are does no harm to those who look for them, and no YAML parser sees through templates and messages.
+/// The users that the user-data may name, in whatever part: what stands behind `name:` or `user:`, and the items of
+/// `users:`. More than there are does no harm to those who look for them, and no YAML parser sees through templates and
+/// messages.
 pub fn users(user: &[u8]) -> Vec<String> {
     let unpacked = if user.starts_with(&[0x1f, 0x8b]) { gunzip(user).unwrap_or_default() } else { user.to_vec() };
-    let text = String::from_utf8_lossy(&unpacked);
-    let name = |part: &str| {
-        let value = part.trim_start_matches([' ', '-', '\t', '"', '\'']).strip_prefix("name")?;
-        let value = value.trim_start_matches(['"', '\'']).trim_start().strip_prefix(':')?;
-        let value = value.trim_matches([' ', '\t', '\r', '"', '\'', '}', ']']);
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-.".contains(c);
-        let first = value.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
-        (first && value.len() <= 32 && value.chars().all(plain)).then(|| value.to_owned())
-    };
-    let mut names: Vec<String> = text.split(['\n', ',', '{']).filter_map(name).collect();
+    let text = readable(&String::from_utf8_lossy(&unpacked));
+    let mut names = Vec::new();
+    let mut listed = false;
+    for line in text.lines() {
+        let item = line.trim_start();
+        if let Some(flow) = item.strip_prefix("users:") {
+            listed = true;
+            names.extend(flow.split(['[', ',', ']']).filter_map(user_name));
+        }
+        listed &= line.starts_with([' ', '\t', '-', '#', 'u']) || line.is_empty();
+        names.extend(item.strip_prefix("- ").filter(|_| listed).and_then(user_name));
+        names.extend(line.split([',', '{']).filter_map(named));
+    }
+    names.retain(|name| name != "default");
     names.sort();
     names.dedup();
     names
+}
+
+/// The user in `name: USER`, whatever quotes there are.
+fn named(part: &str) -> Option<String> {
+    let part = part.trim_start_matches([' ', '-', '\t', '"', '\'']);
+    let value = part.strip_prefix("name").or_else(|| part.strip_prefix("user"))?;
+    user_name(value.trim_start_matches(['"', '\'']).trim_start().strip_prefix(':')?)
+}
+
+/// A user's name as it stands in YAML.
+fn user_name(value: &str) -> Option<String> {
+    let value = value.trim_matches([' ', '\t', '\r', '"', '\'', '}', ']']);
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-.".contains(c);
+    let first = value.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
+    (first && value.len() <= 32 && value.chars().all(plain)).then(|| value.to_owned())
+}
+
+/// The text, with that of a message's parts in base64 behind it.
+fn readable(text: &str) -> String {
+    let text = text.replace('\r', "");
+    let mut readable = text.clone();
+    for part in text.split("\n--") {
+        let Some((head, body)) = part.split_once("\n\n") else { continue };
+        if head.to_ascii_lowercase().contains("content-transfer-encoding: base64") {
+            let body: String = body.split_whitespace().collect();
+            let bytes = Base64::decode_vec(&body).unwrap_or_default();
+            readable.push('\n');
+            readable.push_str(&String::from_utf8_lossy(&bytes));
+        }
+    }
+    readable
 }
 
 /// A message of the user's own, less the line by which mail folders tell messages apart.
@@ -156,10 +192,29 @@ mod tests {
 
     #[test]
     fn users_that_are_named() {
-        let data = "#cloud-config\nusers:\n  - default\n  - name: alice\n    sudo: x\n  - {gecos: B, name: 'bob'}\n\
-                    system_info: {\"default_user\": {\"name\": \"carol\"}}\nx: [{name: \"A b\"}, {name: ../x}]\nrename: no\n";
-        assert_eq!(users(data.as_bytes()), ["alice", "bob", "carol"]);
+        let data = "#cloud-config\nusers:\n  - default\n  - name: alice\n    sudo: x\n  - {gecos: B, name: 'bob'}\n  - dora\n\
+                    system_info: {\"default_user\": {\"name\": \"carol\"}}\nx: [{name: \"A b\"}, {name: ../x}]\nrename: no\n\
+                    packages:\n- vim\n";
+        let want = ["alice", "bob", "carol", "dora"];
+        assert_eq!(users(data.as_bytes()), want);
+        assert_eq!(
+            users(b"#cloud-config\nuser: eve\nusers: [default, 'fay', gil]\nruncmd: [x]\n"),
+            ["eve", "fay", "gil"]
+        );
         assert_eq!(users(b"#!/bin/sh\nhostname: x\n"), [""; 0]);
+        assert_eq!(users(format!("## template: jinja\n{data}").as_bytes()), want);
+        let gzip =
+            [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3][..], &miniz_oxide::deflate::compress_to_vec(data.as_bytes(), 6)];
+        assert_eq!(users(&gzip.concat()), want);
+        // As cloud-init's own make-mime has them, and as people write them.
+        let merged = merge(data.as_bytes(), "#cloud-config\n").unwrap();
+        assert_eq!(users(&merged), want);
+        let crlf = String::from_utf8(merged).unwrap().replace('\n', "\r\n");
+        assert_eq!(users(crlf.as_bytes()), want);
+        let message = format!(
+            "Content-Type: multipart/mixed; boundary=\"b\"\n\n--b\nContent-Type: text/jinja2\n\n{data}\n--b--\n"
+        );
+        assert_eq!(users(message.as_bytes()), want);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Every decision about the VM. Pure: reads no file, starts no process.
 
+mod hostdevs;
 mod identity;
 mod mounts;
 mod network;
@@ -14,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::host::{Host, Uefi};
 use crate::image::Format;
 use crate::network::Ports;
+use crate::pci;
 use crate::request::Request;
 use crate::request::options::Firmware as Wanted;
 use crate::request::ports::Port;
@@ -21,7 +23,7 @@ use crate::request::ports::Port;
 use crate::sources::Sources;
 use passed::Passed;
 
-pub use size::DEFAULT_MEMORY;
+pub use size::{DEFAULT_MEMORY, TRANSLATION_CACHE};
 
 /// The VM as it will be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +42,8 @@ pub struct Plan {
     pub vcpus: u32,
     /// Guest memory, bytes.
     pub memory: u64,
+    /// What the container's limit of memory lacks for a guest with all of that, bytes; 0 where there is no limit.
+    pub memory_overhead: u64,
     /// What boots the disk.
     pub firmware: Firmware,
     /// Format of the image below the overlay.
@@ -48,6 +52,8 @@ pub struct Plan {
     pub network: Network,
     /// Hardware address of the guest's network card.
     pub mac: String,
+    /// PCI devices of the host's that the guest gets.
+    pub hostdevs: Vec<pci::Device>,
     /// What of the container's mounts and devices is the guest's.
     pub passed: Passed,
     /// What the user should know, one line each.
@@ -111,19 +117,26 @@ pub fn plan(id: &str, request: &Request, host: &Host, image: ImageFacts, sources
     own_processes(request)?;
     let digest = identity::digest(id);
     let mut warnings = Vec::new();
+    let accelerator = accelerator(request, host, &mut warnings);
+    let firmware = firmware(request.options.firmware, host, image)?;
+    let (vcpus, memory) = (size::vcpus(request, host)?, size::memory(request, &firmware)?);
+    let passed = mounts::sort(request, sources)?;
+    let overhead = || size::overhead(memory, vcpus, accelerator, &firmware, passed.virtiofs());
     Ok(Plan {
+        memory_overhead: request.memory.map_or(0, |_| overhead()),
         name: id.chars().take(12).collect(),
         uuid: identity::uuid(digest),
         hostname: request.hostname.clone().unwrap_or_else(|| id.chars().take(12).collect()),
-        accelerator: accelerator(request, host, &mut warnings),
+        accelerator,
         emulator: host.emulator.clone(),
-        vcpus: size::vcpus(request, host)?,
-        memory: size::memory(request)?,
-        firmware: firmware(request.options.firmware, host, image)?,
+        vcpus,
+        memory,
+        firmware,
         image_format: image.format,
         network: network::network(request, host, id, digest, &mut warnings),
         mac: identity::mac(digest),
-        passed: mounts::sort(request, sources)?,
+        hostdevs: hostdevs::hostdevs(request, host, memory)?,
+        passed,
         warnings,
     })
 }

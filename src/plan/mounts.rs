@@ -239,7 +239,9 @@ fn disk_of_file(blockdev: &Blockdev, request: &Request, sources: &Sources) -> Re
 
 /// Puts all in order, gives names, and refuses two things at one path.
 fn finish(mut passed: Passed) -> Result<Passed> {
+    // podman writes mounts in another order on every start, and names have to stay.
     passed.shares.sort_by(|a, b| a.target.cmp(&b.target));
+    passed.disks.sort_by(|a, b| a.target.cmp(&b.target));
     for (n, share) in passed.shares.iter_mut().enumerate() {
         let fits = share.target.len() <= LONGEST_TAG;
         share.tag = if fits { share.target.clone() } else { format!("virtiofs-{n}") };

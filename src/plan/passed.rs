@@ -126,9 +126,14 @@ impl Disk {
 }
 
 impl Passed {
-    /// Whether the guest has a virtiofs, for which its memory has to be shared.
+    /// How many virtiofs the guest has.
+    pub fn virtiofs(&self) -> u64 {
+        self.shares.len() as u64 + u64::from(!self.files.is_empty())
+    }
+
+    /// Whether it has any, for which its memory has to be shared.
     pub fn has_virtiofs(&self) -> bool {
-        !self.shares.is_empty() || !self.files.is_empty()
+        self.virtiofs() > 0
     }
 }
 

@@ -20,6 +20,8 @@ pub(crate) fn host() -> Host {
         vhost_net: true,
         uefi: Some(Uefi { code: "/usr/share/OVMF/OVMF_CODE.fd".into(), vars: "/usr/share/OVMF/OVMF_VARS.fd".into() }),
         cpus: 4,
+        memlock: 8 << 20,
+        pci: Vec::new(),
     }
 }
 
@@ -43,6 +45,24 @@ fn memory_is_the_limit_else_the_default() {
         let got = decide(|r, _, _| r.memory = limit).map(|p| p.memory).map_err(|e| e.to_string());
         assert_eq!(got, want, "{limit:?}");
     }
+    let uefi = decide(|r, _, _| (r.options.firmware, r.memory) = (Wanted::Uefi, Some(32 << 20))).unwrap_err();
+    assert_eq!(uefi.to_string(), "qemu: --memory: 32 MiB is too little for a VM with UEFI (at least 64m)");
+}
+
+#[test]
+fn a_limit_is_raised_by_what_qemu_needs() {
+    let overhead = |limit: Option<u64>, emulated: bool| {
+        decide(|r, _, _| (r.memory, r.options.emulated) = (limit, emulated)).unwrap().memory_overhead >> 20
+    };
+    // Without a limit there is nothing to raise.
+    assert_eq!((overhead(None, false), overhead(None, true)), (0, 0));
+    assert_eq!((overhead(Some(256 << 20), false), overhead(Some(256 << 20), true)), (242, 546));
+    assert_eq!((overhead(Some(4 << 30), false), overhead(Some(4 << 30), true)), (257, 801));
+    let with = |uefi: bool, shares: u64| {
+        let firmware = if uefi { Firmware::Uefi(host().uefi.unwrap()) } else { Firmware::Bios };
+        size::overhead(512 << 20, 2, Accelerator::Kvm, &firmware, shares) >> 20
+    };
+    assert_eq!((with(false, 0), with(true, 0), with(false, 2)), (235, 242, 301));
 }
 
 #[test]
@@ -188,4 +208,26 @@ fn processes_need_their_own_namespace_and_some_capabilities() {
         let got = decide(|r, _, _| (r.own_pids, r.capabilities) = (own_pids, capabilities.clone()));
         assert_eq!(got.map(drop).map_err(|e| e.to_string()), want, "{own_pids} {have:?}");
     }
+}
+
+#[test]
+fn passed_devices_are_different_ones_and_want_memory_locked() {
+    let devices = crate::pci::tests::devices();
+    let with = |limit, own, list: &[crate::pci::Device]| {
+        let got = decide(|r, h, _| (r.memlock, h.memlock, h.pci) = (limit, own, list.to_vec()));
+        got.map(|plan| plan.hostdevs).map_err(|e| e.to_string())
+    };
+    let little = "qemu: locked memory: a PCI device wants the guest's memory locked, 3072 MiB with what belongs to it, \
+                  and 8192 KiB may be (--ulimit memlock=-1)";
+    for (limit, own, want) in [
+        (None, 8 << 20, Err(little.to_string())),
+        (Some(8 << 20), u64::MAX, Err(little.to_string())),
+        (Some(u64::MAX), 8 << 20, Ok(devices.clone())),
+        (None, 3 << 30, Ok(devices.clone())),
+    ] {
+        assert_eq!(with(limit, own, &devices), want, "{limit:?} {own}");
+    }
+    assert_eq!(with(None, 8 << 20, &[]), Ok(vec![]));
+    let twice = [devices[0].clone(), devices[2].clone(), devices[0].clone()];
+    assert_eq!(with(None, u64::MAX, &twice), Err("qemu: PCI device 0000:01:1f.0: given twice".into()));
 }

@@ -13,6 +13,7 @@ use crate::first_boot::{Identity, credentials, ignition, seed, user_data};
 use crate::network::names;
 use crate::paths;
 use crate::plan::Plan;
+use crate::policy::Policy;
 use crate::request::options::Options;
 
 /// The public half of the container's key, on the host's side.
@@ -36,12 +37,11 @@ impl Wishes {
     pub fn read(options: &Options) -> Result<Self> {
         let keys = options.ssh_key.as_deref().map(|path| read::file("--ssh-key", path)).transpose()?;
         let keys = keys.map(|bytes| credentials::public_keys("--ssh-key", &bytes)).transpose()?;
-        let password = options.password.as_deref();
         Ok(Self {
             cloud_init: options.cloud_init.as_deref().map(read::cloud_init).transpose()?,
             ignition: options.ignition.as_deref().map(|path| read::file("--ignition", path)).transpose()?,
             public_keys: keys.unwrap_or_default(),
-            password_hash: password.map(|p| credentials::password_hash("--password", p)).transpose()?,
+            password_hash: password_hash(options)?,
         })
     }
 
@@ -52,6 +52,17 @@ impl Wishes {
         users.extend(data.map(user_data::users).unwrap_or_default());
         Ok(users)
     }
+}
+
+/// The password itself goes no further than this.
+fn password_hash(options: &Options) -> Result<Option<String>> {
+    if let Some(path) = &options.password_file {
+        const OPTION: &str = "--password-file";
+        Policy::read()?.allow_host_path(OPTION)?;
+        let bytes = read::file(OPTION, path)?;
+        return credentials::password_hash(OPTION, credentials::first_line(OPTION, &bytes)?).map(Some);
+    }
+    options.password.as_deref().map(|password| credentials::password_hash("--password", password)).transpose()
 }
 
 /// Makes the key pair unless the container has it already, and the documents for every way of telling a guest.

@@ -13,18 +13,21 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain;
+use crate::domain::{self, Overrides};
 use crate::edits::{Artifacts, Edits};
 use crate::error::{Context, Error, Result};
+use crate::first_boot::read;
 use crate::host::{self, Host};
 use crate::image::{self, Format, overlay};
 use crate::launch::{Launch, Virtiofs};
 use crate::network::Ports;
 use crate::paths;
+use crate::pci;
 use crate::plan::passed::{Passed, Share, SharedFile};
 use crate::plan::{Firmware, ImageFacts, Network, Plan, plan};
+use crate::policy::Policy;
 use crate::request::Request;
-use crate::request::options::Firmware as WantedFirmware;
+use crate::request::options::{Firmware as WantedFirmware, Options};
 use crate::rootfs::Root;
 use crate::sources::Sources;
 use first_boot::Wishes;
@@ -37,6 +40,8 @@ const PRIVATE_DIR: &str = "crun-qemu";
 const RECORD: &str = "record.json";
 /// The overlay.
 const OVERLAY: &str = "overlay.qcow2";
+/// By how much the limits of the container's memory are raised, bytes.
+const MEMORY: &str = "memory.json";
 /// UEFI variables.
 const NVRAM: &str = "nvram.fd";
 
@@ -58,8 +63,9 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     let config = bundle.join("config.json");
     let mut request = Request::parse(&fs::read_to_string(&config).context(config.display())?)?;
     network::know_the_hosts(&mut request);
-    let host = Host::detect(init)?;
+    let host = Host { pci: pci::find(&request.options)?, ..Host::detect(init)? };
     let wishes = Wishes::read(&request.options)?;
+    let overrides = overrides(&request.options)?;
     let rootfs = bundle.join(&request.root);
     let root = Root::open(&rootfs)?;
     let private = PrivateDir::open(bundle.join(PRIVATE_DIR), request.mapped_root)?;
@@ -81,8 +87,11 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     skeleton::make(&private, &wishes.users()?, &request.cwd)?;
     skeleton::places(&private, &plan.passed)?;
     let keeper = network::write(&private, &plan, &request)?;
+    private.write(MEMORY, 0o600, plan.memory_overhead.to_string().as_bytes())?;
     let oem_strings = first_boot::write(&private, &plan, wishes, &network::engines_file(&request, "/etc/hosts"))?;
-    write_launch(&private, domain::xml(&plan, &oem_strings), &plan, &request)?;
+    let domain = domain::xml(&plan, &oem_strings);
+    let domain = overrides.map_or(Ok(domain.clone()), |over| over.over(&domain)).context("domain")?;
+    write_launch(&private, domain, &plan, &request)?;
     let artifacts = Artifacts {
         root: private.join(skeleton::ROOT),
         init: host.init.clone(),
@@ -105,6 +114,19 @@ pub fn installed_init() -> PathBuf {
 /// Writes the edited configuration beside everything else of ours in `bundle`; the engine's own stays as it is.
 pub fn write_config(bundle: &Path, config: &[u8]) -> Result<PathBuf> {
     PrivateDir::open(bundle.join(PRIVATE_DIR), None)?.write("config.json", 0o600, config)
+}
+
+/// By how much the limits of the memory of the container in `bundle` were raised; `None` where there is no VM.
+///
+/// # Errors
+/// What cannot be read.
+pub fn raised_memory(bundle: &Path) -> Result<Option<u64>> {
+    let path = bundle.join(PRIVATE_DIR).join(MEMORY);
+    match fs::read(&path) {
+        Ok(text) => serde_json::from_slice(&text).map(Some).context(path.display()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e).context(path.display()),
+    }
 }
 
 /// The image that is recorded, else the only one there is.
@@ -146,14 +168,28 @@ fn keep_nvram(dir: &PrivateDir, firmware: &Firmware) -> Result<Option<PathBuf>> 
     Ok(Some(path))
 }
 
+/// `--merge-libvirt-xml`.
+fn overrides(options: &Options) -> Result<Option<Overrides>> {
+    const OPTION: &str = "--merge-libvirt-xml";
+    let Some(path) = &options.merge_libvirt_xml else { return Ok(None) };
+    Policy::read()?.allow_host_path(OPTION)?;
+    let bytes = read::file(OPTION, path)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| "it is not UTF-8".to_string());
+    let overrides = text.and_then(Overrides::parse);
+    overrides
+        .map(Some)
+        .map_err(|why| Error::new(format!("{OPTION} {}", path.display()), format!("not a libvirt domain: {why}")))
+}
+
 fn write_launch(dir: &PrivateDir, domain: String, plan: &Plan, request: &Request) -> Result<()> {
     let (tap, shared, ssh) = match &plan.network {
         Network::Tap { name, ports, .. } => (Some(name.clone()), *ports != Ports::All, None),
         Network::User { ssh, .. } => (None, false, Some(*ssh)),
     };
     let (warnings, env, cwd) = (plan.warnings.clone(), request.env.clone(), request.cwd.clone());
-    let virtiofs = virtiofs(&plan.passed);
-    let launch = Launch { domain, warnings, tap, shared, ssh, virtiofs, env, cwd, exec_timeout: None };
+    let (print, virtiofs, exec_timeout) =
+        (request.options.print_libvirt_xml, virtiofs(&plan.passed), request.options.timeout);
+    let launch = Launch { domain, print, warnings, tap, shared, ssh, virtiofs, env, cwd, exec_timeout };
     let name = format!("{}{}", skeleton::ROOT, paths::LAUNCH);
     dir.write(&name, 0o600, &serde_json::to_vec(&launch).context("launch.json")?)?;
     Ok(())

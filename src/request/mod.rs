@@ -9,7 +9,8 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use oci_spec::runtime::{
-    Capability, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxNamespace, LinuxNamespaceType, Mount, Spec,
+    Capability, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxNamespace, LinuxNamespaceType, LinuxResources,
+    Mount, PosixRlimitType, Spec,
 };
 
 use crate::error::{Context, Error, Result};
@@ -34,6 +35,8 @@ pub struct Request {
     pub all_devices: bool,
     /// `--memory`, bytes.
     pub memory: Option<u64>,
+    /// `--ulimit memlock`, the hard limit in bytes; `u64::MAX` is none.
+    pub memlock: Option<u64>,
     /// `--cpus`: CPU time per wall-clock time.
     pub cpus: Option<f64>,
     /// `--cpuset-cpus`.
@@ -110,7 +113,13 @@ impl Request {
             devices: linux.devices().iter().flatten().map(|d| device(d, rules)).collect(),
             all_devices: rules.iter().any(|r| r.allow() && matches_all(r))
                 || annotations.get(PRIVILEGED).is_some_and(|value| value == "TRUE"),
-            memory: resources.and_then(|r| positive(r.memory().as_ref()?.limit()?)),
+            memory: resources.and_then(memory_limit),
+            memlock: process
+                .rlimits()
+                .iter()
+                .flatten()
+                .find(|r| r.typ() == PosixRlimitType::RlimitMemlock)
+                .map(|r| r.hard()),
             cpus: cpus.map(|(quota, period)| quota / period),
             cpuset: cpu.and_then(|c| c.cpus().clone()),
             mapped_root: mapped_root(linux),
@@ -141,6 +150,13 @@ fn matches_all(rule: &LinuxDeviceCgroup) -> bool {
     matches!(rule.typ(), None | Some(LinuxDeviceType::A))
         && rule.major().is_none_or(|n| n < 0)
         && rule.minor().is_none_or(|n| n < 0)
+}
+
+/// crun writes the map of cgroup v2's own files last.
+fn memory_limit(resources: &LinuxResources) -> Option<u64> {
+    let own = resources.unified().as_ref().and_then(|files| files.get("memory.max")?.trim().parse().ok());
+    let limit = own.or_else(|| u64::try_from(resources.memory().as_ref()?.limit()?).ok());
+    limit.filter(|limit| *limit > 0)
 }
 
 /// The VM's supervisor is an init already: the engine's (`--init`) is left out with its separator.
@@ -230,6 +246,15 @@ mod tests {
             parse(serde_json::json!({"linux": {"resources": {"memory": {"limit": -1}, "cpu": {"quota": 0}}}}));
         let request = request.unwrap();
         assert_eq!((request.memory, request.cpus), (None, None));
+    }
+
+    #[test]
+    fn limits_by_cgroup_v2s_own_names_go_first() {
+        for (max, want) in [("5000", Some(5000)), ("max", Some(7000)), ("0", None)] {
+            let resources = serde_json::json!({"memory": {"limit": 7000}, "unified": {"memory.max": max}});
+            let request = parse(serde_json::json!({"linux": {"resources": resources}})).unwrap();
+            assert_eq!(request.memory, want, "{max}");
+        }
     }
 
     #[test]

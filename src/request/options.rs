@@ -26,12 +26,20 @@ pub struct Options {
     pub format: Option<Format>,
     /// `--ignition`: a configuration file of the host's.
     pub ignition: Option<PathBuf>,
+    /// `--merge-libvirt-xml`: a file of the host's.
+    pub merge_libvirt_xml: Option<PathBuf>,
     /// `--password`: the default user's.
     pub password: Option<String>,
+    /// `--password-file`: a file of the host's with it.
+    pub password_file: Option<PathBuf>,
     /// `--port`.
     pub ports: Vec<Port>,
+    /// `--print-libvirt-xml`.
+    pub print_libvirt_xml: bool,
     /// `--ssh-key`: a file of the host's with public keys.
     pub ssh_key: Option<PathBuf>,
+    /// `--timeout`: seconds.
+    pub timeout: Option<u64>,
     /// `--vfio-pci`: whole PCI devices, as paths below /sys.
     pub vfio_pci: Vec<PathBuf>,
     /// `--vfio-pci-mdev`: mediated devices, as paths below /sys.
@@ -143,6 +151,17 @@ pub const TABLE: &[OptionSpec] = &[
         },
     },
     OptionSpec {
+        name: "merge-libvirt-xml",
+        argument: Some("FILE"),
+        meaning: "libvirt domain document (absolute) laid over ours; the policy file has to allow host paths.",
+        default: "none",
+        repeat: false,
+        set: |o, v| {
+            o.merge_libvirt_xml = Some(v.into());
+            Ok(())
+        },
+    },
+    OptionSpec {
         name: "password",
         argument: Some("PASSWORD"),
         meaning: "Password of the image's default user, by cloud-init or Ignition; podman inspect shows it.",
@@ -150,6 +169,17 @@ pub const TABLE: &[OptionSpec] = &[
         repeat: false,
         set: |o, v| {
             o.password = Some(v.into());
+            Ok(())
+        },
+    },
+    OptionSpec {
+        name: "password-file",
+        argument: Some("FILE"),
+        meaning: "File (absolute) whose first line is that password; a policy has to allow it, see FILES.",
+        default: "none",
+        repeat: false,
+        set: |o, v| {
+            o.password_file = Some(v.into());
             Ok(())
         },
     },
@@ -165,6 +195,17 @@ pub const TABLE: &[OptionSpec] = &[
         },
     },
     OptionSpec {
+        name: "print-libvirt-xml",
+        argument: None,
+        meaning: "Print the libvirt domain and end, without a VM.",
+        default: "the VM runs",
+        repeat: false,
+        set: |o, v| {
+            o.print_libvirt_xml = switch("print-libvirt-xml", v)?;
+            Ok(())
+        },
+    },
+    OptionSpec {
         name: "ssh-key",
         argument: Some("FILE"),
         meaning: "File (absolute) with public keys that may log in besides the container's own.",
@@ -172,6 +213,17 @@ pub const TABLE: &[OptionSpec] = &[
         repeat: false,
         set: |o, v| {
             o.ssh_key = Some(v.into());
+            Ok(())
+        },
+    },
+    OptionSpec {
+        name: "timeout",
+        argument: Some("SECONDS"),
+        meaning: "How long podman exec waits for the guest's sshd, 1 to 86400.",
+        default: "300",
+        repeat: false,
+        set: |o, v| {
+            o.timeout = Some(timeout(v)?);
             Ok(())
         },
     },
@@ -214,6 +266,11 @@ fn firmware(value: &str) -> Result<Firmware> {
         "uefi" => Ok(Firmware::Uefi),
         _ => Err(Error::new("--firmware", format!("\"{value}\" is unknown")).hint("auto, bios or uefi")),
     }
+}
+
+fn timeout(value: &str) -> Result<u64> {
+    let seconds = value.parse().ok().filter(|seconds| (1..=86_400).contains(seconds));
+    seconds.ok_or_else(|| Error::new("--timeout", format!("\"{value}\" is no number of seconds from 1 to 86400")))
 }
 
 /// The table as `--help` prints it.

@@ -68,6 +68,14 @@ fn each_mistake_has_its_line() {
             "qemu: annotation run.oci.qemu.emulated.b: unknown (crun-qemu options lists all)",
         ),
         (&["", "--firmware", "efi"], &[], r#"qemu: --firmware: "efi" is unknown (auto, bios or uefi)"#),
+        (&["", "--timeout", "0"], &[], r#"qemu: --timeout: "0" is no number of seconds from 1 to 86400"#),
+        (&["", "--timeout=86401"], &[], r#"qemu: --timeout: "86401" is no number of seconds from 1 to 86400"#),
+        (&["", "--timeout", "5m"], &[], r#"qemu: --timeout: "5m" is no number of seconds from 1 to 86400"#),
+        (
+            &["", "--password-file", "/f"],
+            &[("run.oci.qemu.password", "x")],
+            "qemu: --password-file: given beside --password (one of the two)",
+        ),
         (&[""], &[("run.oci.qemu.x", "")], "qemu: annotation run.oci.qemu.x: unknown (crun-qemu options lists all)"),
     ] {
         assert_eq!(parse(args, annotations), Err(want.to_string()), "{args:?}");

@@ -30,8 +30,11 @@ struct parsed
   struct crun_mount mount, *mounts[1];
   struct crun_device_rule_interleaved interleaved;
   struct crun_device_rule_trailing trailing;
+  struct crun_memory_interleaved memory_interleaved;
+  struct crun_memory_trailing memory_trailing;
+  struct crun_map unified;
   void *rules[1];
-  char *args[2], *env[2], *options[2];
+  char *args[2], *env[2], *options[2], *key[1], *value[1];
 };
 
 static void
@@ -47,7 +50,14 @@ parse (struct parsed *p, char *root, int interleaved)
   p->interleaved = (struct crun_device_rule_interleaved){ .allow_present = 1, .access = "rwm" };
   p->trailing = (struct crun_device_rule_trailing){ .present = 1, .access = "rwm" };
   p->rules[0] = interleaved ? (void *) &p->interleaved : (void *) &p->trailing;
-  p->resources = (struct crun_resources){ .devices = p->rules, .devices_len = 1 };
+  p->memory_interleaved = (struct crun_memory_interleaved){ .limit = 536870912, .limit_present = 1,
+                                                            .swap = 1073741824, .swap_present = 1 };
+  p->memory_trailing = (struct crun_memory_trailing){ .limit = 536870912, .swap = 1073741824, .present = { 4 | 16 } };
+  p->key[0] = "memory.high";
+  p->value[0] = "500000000";
+  p->unified = (struct crun_map){ .keys = p->key, .values = p->value, .len = 1 };
+  p->resources = (struct crun_resources){ .devices = p->rules, .devices_len = 1, .unified = &p->unified };
+  p->resources.memory = interleaved ? (void *) &p->memory_interleaved : (void *) &p->memory_trailing;
   p->linux_.resources = &p->resources;
   p->root.path = root;
   p->process = (struct crun_process){ .args = p->args, .args_len = 1, .cwd = "/", .env = p->env, .env_len = 1 };
@@ -113,6 +123,17 @@ modifications (struct crun_context *context, char *root)
           CHECK (memcmp (&shifted, &copy, sizeof (shifted)) == 0);
         }
 
+      /* Limits that are not there, or others. */
+      p.resources.memory = NULL;
+      CHECK (modify (context, &p.config, "layout") < 0);
+      p.resources.memory = &p.rules;
+      CHECK (modify (context, &p.config, "layout") < 0);
+      p.resources.memory = before.resources.memory;
+      p.value[0] = "500000001";
+      CHECK (modify (context, &p.config, "layout") < 0);
+      p.value[0] = "500000000";
+      CHECK (memcmp (&p, &before, sizeof (p)) == 0);
+
       /* The rule in the other layout's place, or nowhere. */
       p.rules[0] = (void *) 8;
       before = p;
@@ -120,6 +141,13 @@ modifications (struct crun_context *context, char *root)
       CHECK (memcmp (&p, &before, sizeof (p)) == 0);
     }
   CHECK (modify (context, (struct crun_config *) 8, "layout") < 0);
+
+  /* An update of a container that crun does not know: crun's affair. */
+  struct parsed p;
+  parse (&p, root, 1);
+  update.linux_ = &p.linux_;
+  CHECK (modify (context, &update, NULL) == 0);
+  CHECK (p.memory_interleaved.limit == 536870912);
 }
 
 static void

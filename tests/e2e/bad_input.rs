@@ -20,6 +20,11 @@ const OPTIONS: &[(&[&str], &[&str], &str)] = &[
     (&[], &["--firmware", "efi"], r#"--firmware: "efi" is unknown (auto, bios or uefi)"#),
     (&["--annotation", "run.oci.qemu.emulated=perhaps"], &[], r#"--emulated: "perhaps" is neither true nor false"#),
     (&[], &["--emulated"], "--emulated: given twice"),
+    (
+        &["--annotation", "run.oci.qemu.password=x"],
+        &["--password-file", "/x"],
+        "--password-file: given beside --password (one of the two)",
+    ),
     (&[], &["--bo\ngus\x1b[2J"], r"--bo\ngus\u{1b}[2J: unknown option (crun-qemu options lists all)"),
     (
         &["--annotation", "run.oci.qemu.bogus=1"],
@@ -27,6 +32,7 @@ const OPTIONS: &[(&[&str], &[&str], &str)] = &[
         "annotation run.oci.qemu.bogus: unknown (crun-qemu options lists all)",
     ),
     (&["--memory", "16m"], &[], "--memory: 16 MiB is too little for a VM (at least 32m)"),
+    (&["--memory", "32m"], &["--firmware", "uefi"], "--memory: 32 MiB is too little for a VM with UEFI (at least 64m)"),
 ];
 
 /// What a VM cannot do without, and our line when it is missing.
@@ -148,7 +154,7 @@ fn roots_rootless() {
 #[test]
 fn options() {
     bad_options(Form::BuildTree, OPTIONS);
-    bad_options(Form::Plugin, &[OPTIONS[0], OPTIONS[2], OPTIONS[6], OPTIONS[7]]);
+    bad_options(Form::Plugin, &[OPTIONS[0], OPTIONS[2], OPTIONS[7], OPTIONS[8]]);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! `podman exec`: commands in the guest as in a container.
 
 mod killed;
+mod reasons;
+mod rootless;
 
 use std::io::Write;
 use std::process::{Output, Stdio};
@@ -150,11 +152,11 @@ fn terminal(vm: &Vm, user: &str) {
     assert_eq!(console.finish().0, Some(5), "a login shell's status");
 }
 
-/// With OpenSSH 20 are more at once than it takes sessions on a connection.
+/// With OpenSSH 20 are more at once than it takes sessions on a connection; they end while others begin.
 fn concurrent(vm: &Vm, user: &str, many: usize) {
     let execs: Vec<_> = (0..many)
         .map(|i| {
-            let script = format!("sleep 3; echo {i}; exit {i}");
+            let script = format!("sleep {}; echo {i}; exit {i}", i % 4);
             let mut command = vm.exec_command(&[], &[user, "sh", "-c", &script]);
             thread::spawn(move || command.output().unwrap())
         })
@@ -248,7 +250,7 @@ fn on_a_small_guest() {
     options(&vm, "tiny");
     terminal(&vm, "tiny");
     killed(&vm, "tiny");
-    concurrent(&vm, "tiny", 4);
+    concurrent(&vm, "tiny", 12);
     around(&vm);
 
     for (change, status) in [("touch", "healthy"), ("rm", "unhealthy")] {

@@ -1,6 +1,8 @@
 //! What guests are told on their first boot, by cloud-init, by Ignition and by systemd's credentials.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
@@ -39,7 +41,7 @@ fn ssh(vm: &Vm, private: &str, user: &str) {
 
 /// The user's entry in the shadow file is a hash of the password.
 #[track_caller]
-fn has_password(vm: &Vm, user: &str, password: &str) {
+pub fn has_password(vm: &Vm, user: &str, password: &str) {
     let entry = vm.exec_ok(&["root", "getent", "shadow", user]);
     let hash = entry.split(':').nth(1).unwrap();
     let salt = hash.split('$').nth(2).unwrap_or_else(|| panic!("{entry}"));
@@ -126,20 +128,42 @@ fn cloud_init_with_a_configuration_of_the_users() {
     ssh(&vm, &private, "debian");
 }
 
-/// A message of parts, compressed; and neither a name nor a key of the user's.
+/// Answers every HTTP request with `body`, for as long as the test runs; returns the port.
+fn serve(body: &'static str) -> u16 {
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let _ = BufReader::new(&stream).lines().map_while(Result::ok).find(String::is_empty);
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            let _ = (&stream).write_all(&[head.as_bytes(), body.as_bytes()].concat());
+        }
+    });
+    port
+}
+
+/// With the interface of the name that QEMU's q35 gives it in a guest.
+const NETWORK_CONFIG: &str = "version: 2\nethernets: {enp1s0: {dhcp4: true, addresses: [192.0.2.7/24]}}\n";
+
+/// A message of parts, compressed, with one that is fetched from the container's network; a network configuration; and
+/// neither a name nor a key of the user's.
 #[test]
 fn cloud_init_with_parts_of_other_kinds() {
     let part = |kind: &str, body: &str| format!("--=b=\nContent-Type: text/{kind}; charset=\"utf-8\"\n\n{body}\n");
+    let gateway = Podman::Rootful.ok(&["network", "inspect", "podman", "--format", "{{(index .Subnets 0).Gateway}}"]);
+    let port = serve("#cloud-config\nbootcmd: ['echo included > /var/tmp/included']\n");
     let message = [
         "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"=b=\"\n\n",
         &part("x-shellscript", "#!/bin/sh\necho script > /var/tmp/script"),
         &part("cloud-boothook", "#!/bin/sh\necho hook > /var/tmp/hook"),
         &part("jinja2", "## template: jinja\n#cloud-config\nruncmd: ['echo {{ v1.local_hostname }} > /var/tmp/jinja']"),
         &part("cloud-config", "#cloud-config\nwrite_files: [{path: /etc/theirs, content: fine}]"),
+        &part("x-include-url", &format!("#include\nhttp://{gateway}:{port}/part")),
         "--=b=--\n",
     ];
     let dir = directory();
     let plain = write(dir.path(), "user-data", &message.concat());
+    write(dir.path(), "network-config", NETWORK_CONFIG);
     run("gzip", &["-n", &plain]);
     fs::rename(format!("{plain}.gz"), &plain).unwrap();
     let root = rootfs(Podman::Rootful, "cloud");
@@ -153,6 +177,11 @@ fn cloud_init_with_parts_of_other_kinds() {
             ("cat /var/tmp/hook", "hook"),
             ("cat /var/tmp/jinja", "first-boot"),
             ("cat /etc/theirs", "fine"),
+            ("cat /var/tmp/included", "included"),
+            (
+                "ip -o -4 address show enp1s0 | grep -o '192.0.2.7/24\\|10.0.99.2/30' | sort",
+                "10.0.99.2/30\n192.0.2.7/24",
+            ),
             ("grep -c . ~debian/.ssh/authorized_keys", "1"),
         ],
     );

@@ -90,8 +90,8 @@ impl Podman {
     }
 }
 
-/// Makes the user and its directories where they are missing.
-fn rootless_home() -> PathBuf {
+/// The home of the user that runs rootless podman; makes the user and its directories where they are missing.
+pub fn rootless_home() -> PathBuf {
     static MADE: Mutex<bool> = Mutex::new(false);
     let home = PathBuf::from("/var/tmp").join(USER);
     let mut made = MADE.lock().unwrap_or_else(|e| e.into_inner());

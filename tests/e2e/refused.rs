@@ -86,6 +86,8 @@ fn each_wrong_input_has_its_line() {
         ("--ssh-key", "@/empty.pub", ": no public key in it".into()),
         ("--password", "a\nb", format!(": {password}")),
         ("--password", "", format!(": {password}")),
+        ("--timeout", "0", ": \"0\" is no number of seconds from 1 to 86400".into()),
+        ("--timeout", "1h", ": \"1h\" is no number of seconds from 1 to 86400".into()),
     ];
     let dir = dir.path().to_str().unwrap();
     let mut wrong = Vec::new();

@@ -1,6 +1,7 @@
 //! The container's process: one loop that waits for signals, the console and libvirt's thread.
 
 use std::fs;
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Instant;
@@ -43,6 +44,10 @@ fn supervise() -> Result<Exit> {
     for warning in &launch.warnings {
         say(warning);
     }
+    if launch.print {
+        print(&launch.domain)?;
+        return Ok(Exit::Clean);
+    }
     embedded::prepare(root, Some(Path::new(paths::CAPABILITIES)))?;
     let terminal = Terminal::take_over()?;
     let console = Console::listen(terminal.is_tty())?;
@@ -51,12 +56,20 @@ fn supervise() -> Result<Exit> {
         launch.shared.then(|| keeper::relieve(&Path::new(paths::KEEPER_DIR).join(paths::KEEPER))).transpose()?;
     let search = names::search(&fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
     let dhcp = launch.tap.as_deref().map(|tap| dhcp::Server::bind(tap, search)).transpose()?;
-    // Held to the end of this process: execs that wait for the guest end with it.
-    let _alive = alive::hold(Path::new(paths::ALIVE))?;
     let daemons = Daemons::start(&launch.virtiofs)?;
-    let machine = Machine::start(launch.domain)?;
+    let alive = alive::hold(Path::new(paths::ALIVE))?;
     let (reaper, life) = (Reaper::of(daemons.pids()), Lifecycle::new());
-    Supervisor { signals, console, dhcp, daemons, machine, reaper, life, reasons: Vec::new(), mark: None }.run()
+    let exit = Machine::start(launch.domain).and_then(|machine| {
+        Supervisor { signals, console, dhcp, daemons, machine, reaper, life, reasons: Vec::new(), mark: None }.run()
+    });
+    alive::let_go(alive, Path::new(paths::EXECS));
+    exit
+}
+
+/// Prints the domain in place of running it.
+fn print(domain: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(domain.as_bytes()).and_then(|()| stdout.flush()).context("standard output")
 }
 
 /// What `create` handed over.

@@ -67,16 +67,14 @@ impl Daemons {
     /// Says why one of them ended, unless it ended as it does when QEMU goes.
     pub fn obituary(&self, pid: Pid, status: &WaitStatus) -> Option<Error> {
         let daemon = self.0.iter().find(|daemon| daemon.pid == pid)?;
-        let how = match status {
+        let why = match status {
             WaitStatus::Exited(_, 0) => return None,
-            WaitStatus::Exited(_, status) => format!("it ended with status {status}"),
+            WaitStatus::Exited(_, status) => format!("it ended with status {status}{}", daemon.last_words()),
             WaitStatus::Signaled(_, signal, _) => format!("it was killed by {signal}"),
             _ => return None,
         };
-        let log = fs::read_to_string(&daemon.log).unwrap_or_default();
-        let said = log.lines().rfind(|line| !line.trim().is_empty()).map(|line| format!(": {}", line.trim()));
         let what = format!("virtiofsd of {}", daemon.target);
-        Some(Error::new(what, how + &said.unwrap_or_default()))
+        Some(Error::new(what, why))
     }
 
     /// Ends them: where other processes live on, they do not go with this one.
@@ -87,6 +85,13 @@ impl Daemons {
 }
 
 impl Daemon {
+    /// The last line that it said, behind a colon.
+    fn last_words(&self) -> String {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let said = log.lines().rfind(|line| !line.trim().is_empty());
+        said.map(|line| format!(": {}", line.trim())).unwrap_or_default()
+    }
+
     fn start(directory: &Virtiofs, kind: Kind, modcaps: &str) -> Result<Self> {
         let what = || format!("virtiofsd of {}", directory.target);
         let listener = UnixListener::bind(&directory.socket).context(what())?;

@@ -7,26 +7,42 @@ use std::path::PathBuf;
 /// crun's global options that take a value.
 const GLOBAL_WITH_VALUE: &[&str] =
     &["--cgroup-manager", "--log", "--log-format", "--log-level", "--root", "--rootless"];
-/// Options with a value of the commands that we look into: create, run and exec.
+/// Options with a value of the commands that we look into: create, run, exec and update.
 const COMMAND_WITH_VALUE: &[&str] = &[
     "--apparmor",
+    "--blkio-weight",
     "--bundle",
     "--cap",
     "--cgroup",
     "--config",
     "--console-socket",
+    "--cpu-period",
+    "--cpu-quota",
+    "--cpu-rt-period",
+    "--cpu-rt-runtime",
+    "--cpu-share",
+    "--cpuset-cpus",
+    "--cpuset-mems",
     "--cwd",
     "--env",
+    "--kernel-memory",
+    "--kernel-memory-tcp",
+    "--memory",
+    "--memory-reservation",
+    "--memory-swap",
     "--pid-file",
+    "--pids-limit",
     "--preserve-fds",
     "--process",
     "--process-label",
+    "--resources",
     "--user",
     "-b",
     "-c",
     "-e",
     "-f",
     "-p",
+    "-r",
     "-u",
 ];
 
@@ -47,6 +63,10 @@ pub struct CommandLine {
     pub config: Option<PathBuf>,
     /// `--process` of the command and the index of the word that ends it.
     pub process: Option<(PathBuf, usize)>,
+    /// `--resources` of the command and the index of the word that ends it.
+    pub resources: Option<(PathBuf, usize)>,
+    /// Whether the command names a limit of memory itself.
+    pub memory: bool,
     /// Index of the container's id.
     pub id: Option<usize>,
 }
@@ -96,6 +116,8 @@ impl CommandLine {
             (true, "--bundle" | "-b") => self.bundle = Some(value.into()),
             (true, "--config" | "-f") => self.config = Some(value.into()),
             (true, "--process" | "-p") => self.process = Some((value.into(), end)),
+            (true, "--resources" | "-r") => self.resources = Some((value.into(), end)),
+            (true, "--memory" | "--memory-reservation" | "--memory-swap") => self.memory = true,
             _ => {}
         }
     }
@@ -133,6 +155,16 @@ mod tests {
             parse("--root /r --log file:/l --log-format json exec --process /x --console-socket /s --detach id");
         assert_eq!((containerd.root, containerd.log), (Some("/r".into()), Some("/l".into())));
         assert_eq!((containerd.process, containerd.id), (Some(("/x".into(), 8)), Some(12)));
+    }
+
+    #[test]
+    fn updates() {
+        let podman = parse("update --resources=/r id");
+        assert_eq!((podman.resources, podman.memory, podman.id), (Some(("/r".into(), 1)), false, Some(2)));
+        let containerd = parse("--root /x update --resources - id");
+        assert_eq!((containerd.resources, containerd.id), (Some(("-".into(), 4)), Some(5)));
+        let by_hand = parse("update --cpu-share 5 --memory-swap 7 id");
+        assert_eq!((by_hand.resources, by_hand.memory, by_hand.id), (None, true, Some(5)));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod command_line;
 mod doctor;
+mod pause;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, OpenOptions};
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use command_line::CommandLine;
+use crun_qemu::crun::update;
 use crun_qemu::error::{Context, Error, Result};
 use crun_qemu::request::options;
 use crun_qemu::{config_json, paths, prepare};
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         }
         Some("create" | "run") => create(&words, &line),
         Some("exec") => exec(&words, &line),
+        Some("update") => update(&words, &line),
         _ => hand_over(words.iter()),
     };
     match done {
@@ -80,7 +83,8 @@ fn create(words: &[OsString], line: &CommandLine) -> Result<()> {
     let original = bundle.join(line.config.as_deref().unwrap_or(Path::new("config.json")));
     let text = fs::read_to_string(&original).context(original.display())?;
     let mut config: Value = serde_json::from_str(&text).context(original.display())?;
-    if SANDBOX.iter().any(|key| config["annotations"][key] == "sandbox") {
+    let root = bundle.join(config["root"]["path"].as_str().unwrap_or_default());
+    if SANDBOX.iter().any(|key| config["annotations"][key] == "sandbox") || pause::is_pause(&config, &root) {
         return hand_over(words.iter());
     }
     if line.config.is_some() {
@@ -111,14 +115,39 @@ fn exec(words: &[OsString], line: &CommandLine) -> Result<()> {
     let text = fs::read_to_string(path).context(path.display())?;
     let mut process: Value = serde_json::from_str(&text).context(path.display())?;
     config_json::apply_exec(&mut process)?;
-    let mut edited = fs::File::from(memfd_create("process", MFdFlags::empty()).context("memfd")?);
-    edited.write_all(process.to_string().as_bytes()).and_then(|()| edited.rewind()).context("memfd")?;
-    fcntl(&edited, FcntlArg::F_SETFD(FdFlag::empty())).context("memfd")?;
+    hand_over_with(words, *index, &process)
+}
+
+fn update(words: &[OsString], line: &CommandLine) -> Result<()> {
+    let Some(id) = line.id else { return hand_over(words.iter()) };
+    let id = words[id].to_string_lossy();
+    let mut resources = serde_json::json!({});
+    if let Some((path, _)) = &line.resources {
+        let text = match path.to_str() {
+            Some("-") => std::io::read_to_string(std::io::stdin()),
+            _ => fs::read_to_string(path),
+        };
+        resources = serde_json::from_str(&text.context(path.display())?).context(path.display())?;
+    } else if line.memory {
+        // Any number that no VM was started with.
+        resources["memory"]["limit"] = 1.into();
+    }
+    update::in_json(line.root.as_deref(), &id, &mut resources)?;
+    match line.resources {
+        Some((_, index)) => hand_over_with(words, index, &resources),
+        None => hand_over(words.iter()),
+    }
+}
+
+/// Hands over to crun with `value` in place of the file that the word at `index` names.
+fn hand_over_with(words: &[OsString], index: usize, value: &Value) -> Result<()> {
+    let mut file = fs::File::from(memfd_create("crun-qemu", MFdFlags::empty()).context("memfd")?);
+    file.write_all(value.to_string().as_bytes()).and_then(|()| file.rewind()).context("memfd")?;
+    fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).context("memfd")?;
     let mut words = words.to_vec();
-    let name = format!("/proc/self/fd/{}", edited.as_raw_fd());
-    words[*index] =
-        if words[*index].to_string_lossy().starts_with("--process=") { format!("--process={name}") } else { name }
-            .into();
+    let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let option = words[index].to_string_lossy().split_once('=').map(|(option, _)| option.to_string());
+    words[index] = option.filter(|o| o.starts_with("--")).map_or(name.clone(), |o| format!("{o}={name}")).into();
     hand_over(words.iter())
 }
 

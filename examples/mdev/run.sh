@@ -1,0 +1,23 @@
+#!/bin/bash
+# Usage: run.sh DIR [VM-OPTION...]
+# Shows the libvirt domain of a VM, with the disk in DIR, that has a mediated device (a slice of a GPU, say): the one
+# that UUID names, else the first that this host has. No VM runs. A host without any gets to see the error.
+set -euo pipefail
+name=crun-qemu-example-mdev devices=/sys/bus/mdev/devices
+root=$(realpath "${1:?a directory that holds a disk is wanted}")
+shift
+trap 'podman rm -f -i -t 0 $name >/dev/null' EXIT
+found=$(ls $devices 2>/dev/null || true)
+device=$devices/${UUID:-${found%%$'\n'*}}
+limits=(--ulimit memlock=-1) # VFIO locks the guest's memory
+if [ -z "${UUID-}$found" ]; then
+    echo "this host has no mediated device: the error that follows says so"
+    device=$devices/c2e088ba-954f-11ec-8584-525400666f2b
+    limits=()
+fi
+status=0
+set -x
+podman run --name $name ${LABEL:+--label "$LABEL"} --runtime "${RUNTIME:-crun-qemu}" "${limits[@]}" \
+    --rootfs "$root" "" --vfio-pci-mdev "$device" --print-libvirt-xml "$@" || status=$?
+# Without a device the error is what was wanted.
+[ $status = 0 ] || [ -z "${UUID-}$found" ]

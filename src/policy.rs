@@ -1,0 +1,252 @@
+//! What options may reach for on the host: the system's policy file decides, and the user's own.
+//!
+//! An image's ENTRYPOINT and a pod's author can write options, so those that could do harm want a word of whom the host
+//! belongs to.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Uid, User};
+
+use crate::error::{Error, Result};
+use crate::first_boot::read;
+
+/// The system's file.
+const SYSTEM: &str = "/etc/crun-qemu/policy";
+/// The user's own, in the home directory.
+const OWN: &str = ".config/crun-qemu/policy";
+
+/// A key of the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Key {
+    HostPaths,
+    Vfio,
+}
+
+impl Key {
+    const ALL: [Self; 2] = [Self::HostPaths, Self::Vfio];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::HostPaths => "host-paths",
+            Self::Vfio => "vfio",
+        }
+    }
+
+    /// What holds where no file says anything.
+    fn default(self) -> bool {
+        self == Self::Vfio
+    }
+}
+
+/// What a file says: each key at most once.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct File {
+    path: PathBuf,
+    /// Key, line, whether it is allowed.
+    said: Vec<(Key, usize, bool)>,
+}
+
+impl File {
+    /// Lines `KEY = allow` or `KEY = deny`, empty ones and comments.
+    fn parse(path: &Path, text: &str) -> Result<Self> {
+        let mut file = Self { path: path.into(), said: Vec::new() };
+        for (line, text) in (1..).zip(text.lines()) {
+            let bad = |why: String| Error::new(format!("{} line {line}", path.display()), why);
+            let text = text.split('#').next().unwrap_or_default().trim();
+            if text.is_empty() {
+                continue;
+            }
+            let form = || bad(format!("\"{text}\" is not KEY = allow or KEY = deny"));
+            let (name, value) = text.split_once('=').ok_or_else(form)?;
+            let key = Key::ALL.into_iter().find(|key| key.name() == name.trim());
+            let known = Key::ALL.map(Key::name).join(", ");
+            let key = key.ok_or_else(|| bad(format!("\"{}\" is unknown", name.trim())).hint(known))?;
+            let allowed = match value.trim() {
+                "allow" => true,
+                "deny" => false,
+                _ => return Err(form()),
+            };
+            if file.says(key).is_some() {
+                return Err(bad(format!("{} is given twice", key.name())));
+            }
+            file.said.push((key, line, allowed));
+        }
+        Ok(file)
+    }
+
+    /// Line and whether it is allowed.
+    fn says(&self, key: Key) -> Option<(usize, bool)> {
+        self.said.iter().find(|said| said.0 == key).map(|said| (said.1, said.2))
+    }
+
+    fn read(path: PathBuf) -> Result<Self> {
+        let Some(bytes) = read::optional("policy", &path)? else {
+            return Ok(Self { path, said: Vec::new() });
+        };
+        let text = String::from_utf8(bytes);
+        Self::parse(&path, &text.map_err(|_| Error::new(path.display().to_string(), "not UTF-8"))?)
+    }
+}
+
+/// What both files say. To be read only when an option depends on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// `host-paths`: options may name files of the host's that the engine did not grant.
+    pub host_paths: bool,
+    /// `vfio`: options may hand PCI devices to the guest.
+    pub vfio: bool,
+    /// The system's, then the user's own.
+    files: Vec<File>,
+}
+
+impl Policy {
+    /// Reads the files that are there.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or a line in it that is not understood.
+    pub fn read() -> Result<Self> {
+        let own = home().map(|home| home.join(OWN));
+        let files: Result<_> = [Some(SYSTEM.into()), own].into_iter().flatten().map(File::read).collect();
+        Ok(Self::new(files?))
+    }
+
+    fn new(files: Vec<File>) -> Self {
+        let mut policy = Self { host_paths: false, vfio: false, files };
+        policy.host_paths = policy.decision(Key::HostPaths).0;
+        policy.vfio = policy.decision(Key::Vfio).0;
+        policy
+    }
+
+    /// Whether it is allowed, and the file and line that say so. A denial of the system's is the last word; else the
+    /// user's own file is nearer than the system's.
+    fn decision(&self, key: Key) -> (bool, Option<(&File, usize)>) {
+        let mut decision = (key.default(), None);
+        for file in &self.files {
+            let Some((line, allowed)) = file.says(key) else { continue };
+            decision = (allowed, Some((file, line)));
+            if !allowed {
+                break;
+            }
+        }
+        decision
+    }
+
+    /// Asks for `option`, which names a file of the host's.
+    ///
+    /// # Errors
+    /// When it is denied: what denies it, and what to write where.
+    pub fn allow_host_path(&self, option: &str) -> Result<()> {
+        self.allow(Key::HostPaths, option, "reading files of the host")
+    }
+
+    /// Asks for `option`, which names a PCI device.
+    ///
+    /// # Errors
+    /// As [`Policy::allow_host_path`].
+    pub fn allow_vfio(&self, option: &str) -> Result<()> {
+        self.allow(Key::Vfio, option, "handing out PCI devices")
+    }
+
+    fn allow(&self, key: Key, option: &str, what: &str) -> Result<()> {
+        match self.decision(key) {
+            (true, _) => Ok(()),
+            (false, Some((file, line))) => {
+                let path = file.path.display();
+                Err(Error::new(option, format!("{path} denies {what}"))
+                    .hint(format!("line {line} of it would have to be: {} = allow", key.name())))
+            }
+            (false, None) => {
+                let paths: Vec<_> = self.files.iter().map(|file| file.path.display().to_string()).collect();
+                Err(Error::new(option, format!("no policy allows {what}")).hint(format!(
+                    "write the line {} = allow into {}",
+                    key.name(),
+                    paths.join(" or ")
+                )))
+            }
+        }
+    }
+}
+
+/// The home of the host's user that runs the engine. Engines call runtimes without HOME, and a rootless one does so in a
+/// user namespace, in which that user is another.
+fn home() -> Option<PathBuf> {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let user = outside(&map, Uid::effective().as_raw()).unwrap_or(Uid::effective().as_raw());
+    Some(User::from_uid(Uid::from_raw(user)).ok()??.dir)
+}
+
+/// Who `user` is outside of the user namespace with this map: lines of first inside, first outside, count.
+fn outside(map: &str, user: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let numbers: Vec<u32> = line.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+        let &[inside, outside, count] = numbers.as_slice() else { return None };
+        let offset = user.checked_sub(inside).filter(|offset| *offset < count)?;
+        outside.checked_add(offset)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(system: &str, own: &str) -> Policy {
+        let file = |path: &str, text| File::parse(Path::new(path), text).unwrap();
+        Policy::new(vec![file("/s", system), file("/u", own)])
+    }
+
+    #[test]
+    fn who_has_the_last_word() {
+        for (system, own, host_paths) in [
+            ("", "", false),
+            ("host-paths = allow", "", true),
+            ("", "\n# mine\nhost-paths=allow # yes\n", true),
+            ("host-paths = deny", "host-paths = allow", false),
+            ("host-paths = allow", "host-paths = deny", false),
+            ("vfio = deny", "host-paths = allow", true),
+        ] {
+            assert_eq!(policy(system, own).host_paths, host_paths, "{system:?} {own:?}");
+        }
+        assert!(policy("", "").vfio && !policy("vfio = deny", "vfio = allow").vfio);
+    }
+
+    #[test]
+    fn a_denial_says_what_to_write_where() {
+        for (system, own, want) in [
+            ("", "", "no policy allows reading files of the host (write the line host-paths = allow into /s or /u)"),
+            (
+                "#\nhost-paths = deny",
+                "host-paths = allow",
+                "/s denies reading files of the host (line 2 of it would have to be: host-paths = allow)",
+            ),
+        ] {
+            let e = policy(system, own).allow_host_path("--x").unwrap_err();
+            assert_eq!(e.to_string(), format!("qemu: --x: {want}"));
+        }
+        let want = "qemu: --x: /u denies handing out PCI devices (line 1 of it would have to be: vfio = allow)";
+        assert_eq!(policy("", "vfio = deny").allow_vfio("--x").unwrap_err().to_string(), want);
+        assert_eq!(policy("", "host-paths = allow").allow_host_path("--x"), Ok(()));
+    }
+
+    #[test]
+    fn each_mistake_has_its_line() {
+        for (text, want) in [
+            ("\nhost-paths allow", r#"line 2: "host-paths allow" is not KEY = allow or KEY = deny"#),
+            ("vfio = yes", r#"line 1: "vfio = yes" is not KEY = allow or KEY = deny"#),
+            ("host_paths = allow", r#"line 1: "host_paths" is unknown (host-paths, vfio)"#),
+            ("vfio = deny\nvfio = deny", "line 2: vfio is given twice"),
+        ] {
+            assert_eq!(File::parse(Path::new("/s"), text).unwrap_err().to_string(), format!("qemu: /s {want}"));
+        }
+    }
+
+    #[test]
+    fn whose_home_it_is() {
+        let rootless = "         0       1000          1\n         1     100000      65536\n";
+        for (map, user, want) in
+            [(rootless, 0, Some(1000)), (rootless, 2, Some(100_001)), ("0 0 4294967295", 7, Some(7)), ("", 0, None)]
+        {
+            assert_eq!(outside(map, user), want, "{map:?} {user}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! An exec that does not get in ends with 255 and says what it is that keeps it out.
+
+use std::process::Output;
+use std::thread;
+
+use super::until;
+use crate::harness::{Form, Podman, Run, Vm, rootfs, text};
+
+/// How long execs wait here: an idle guest takes a fraction of a second.
+const TIMEOUT: &str = "20";
+
+/// Its message, without the line that says that it waits, and without the system's words for the reason.
+#[track_caller]
+fn fails(output: &Output, why: &str) {
+    let said = text(&output.stderr);
+    let message = said.strip_prefix("qemu: waiting for the guest's sshd at 10.0.99.2:22\n").unwrap_or(&said);
+    assert_eq!(output.status.code(), Some(255), "{said}");
+    assert!(message.starts_with(why) && message.lines().count() == 1, "{said:?} instead of {why:?}");
+}
+
+/// Leaves a command to itself, which takes the guest's network from under execs, and returns how the first one fails.
+fn broken_by(vm: &Vm, script: &str) -> Output {
+    let script = format!("sleep 1; {script}");
+    assert!(vm.exec_command(&["-d"], &["root", "sh", "-c", &script]).output().unwrap().status.success());
+    let mut output = None;
+    until("all is as before", || {
+        let tried = vm.exec(&["tiny", "true"]);
+        // One that was at work meanwhile.
+        let lost = text(&tried.stderr).contains("the connection to the guest was lost");
+        output = Some(tried).filter(|tried| !lost && !tried.status.success());
+        output.is_some()
+    });
+    output.unwrap()
+}
+
+#[test]
+fn each_has_its_own() {
+    let root = rootfs(Podman::Rootful, "tiny");
+    let what = ["--rootfs", root.path().to_str().unwrap()];
+    let run = Run {
+        podman: Podman::Rootful,
+        form: Form::BuildTree,
+        podman_options: &[],
+        what: &what,
+        options: &["--timeout", TIMEOUT],
+    };
+    // The VM's end while an exec waits for the guest: it is over at once, whatever is left of its time.
+    let vm = run.detached();
+    let mut waiting = vm.exec_command(&[], &["tiny", "true"]);
+    let waiting = thread::spawn(move || waiting.output().unwrap());
+    until("QEMU did not start", || vm.exec(&["-", "pgrep", "qemu-system"]).status.success());
+    vm.exec(&["-", "pkill", "-9", "qemu-system"]);
+    fails(&waiting.join().unwrap(), "qemu: exec: the VM is not running\n");
+    assert_eq!(vm.wait(), 1);
+
+    vm.podman.ok(&["start", &vm.name]);
+    vm.wait_for("TINY READY", 1);
+    until("nobody gets in", || vm.exec(&["tiny", "true"]).status.success());
+    let stranger = vm.exec(&["nobody-here", "true"]);
+    fails(&stranger, "qemu: exec nobody-here: the guest refuses the container's key for this user: ");
+
+    fails(&broken_by(&vm, "killall dropbear"), "qemu: exec: the guest has no sshd: ");
+
+    vm.podman.ok(&["restart", "-t", "60", &vm.name]);
+    vm.wait_for("TINY READY", 2);
+    until("nobody gets in", || vm.exec(&["tiny", "true"]).status.success());
+    fails(&broken_by(&vm, "ip link set eth0 down"), "qemu: exec: the guest is not reachable: ");
+    vm.podman.ok(&["kill", &vm.name]);
+    vm.wait();
+    let output = vm.exec(&["tiny", "true"]);
+    assert_eq!(output.status.code(), Some(255), "{}", text(&output.stderr));
+}
