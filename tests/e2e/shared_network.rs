@@ -98,11 +98,11 @@ fn a_pods_network() {
     assert_eq!(open.stop(), 0);
     assert_eq!(traces(), before, "left after the end");
     drop((open, closed));
-    never_started(podman, &pod, || assert_eq!(traces(), before, "left after a start that was none"));
+    never_started(podman, &pod, &pid, || assert_eq!(traces(), before, "left after a start that was none"));
 }
 
-/// A container that is made and never started, and one whose QEMU does not start.
-fn never_started(podman: Podman, pod: &Pod, nothing_left: impl Fn()) {
+/// A container that is made and never started, one whose QEMU does not start, and one without room for its network.
+fn never_started(podman: Podman, pod: &Pod, pid: &str, nothing_left: impl Fn()) {
     let root = rootfs(podman, "tiny");
     let what = ["--rootfs", root.path().to_str().unwrap()];
     for form in [Form::BuildTree, Form::Plugin] {
@@ -120,6 +120,18 @@ fn never_started(podman: Podman, pod: &Pod, nothing_left: impl Fn()) {
     let output = podman.output(&tiny(podman, Form::BuildTree, &what, &podman_options).args(&failed.name));
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     nothing_left();
+
+    for range in ["10.0.99.1/24", "172.31.99.1/24", "192.168.199.1/24"] {
+        run("nsenter", &["--net", "--target", pid, "ip", "addr", "add", range, "dev", "lo"]);
+    }
+    for form in [Form::BuildTree, Form::Plugin] {
+        let full = Vm { podman, name: unique(LABEL) };
+        let output = podman.output(&tiny(podman, form, &what, &["--pod", &pod.1]).args(&full.name));
+        let line =
+            "qemu: network of the VM: no free subnet: 10.0.99.0/24, 172.31.99.0/24, 192.168.199.0/24 are all in use";
+        assert!(text(&output.stderr).contains(line), "{form:?}: {}", text(&output.stderr));
+        nothing_left();
+    }
 }
 
 #[test]
