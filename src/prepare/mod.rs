@@ -31,7 +31,7 @@ use crate::request::options::{Firmware as WantedFirmware, Options};
 use crate::rootfs::Root;
 use crate::sources::Sources;
 use first_boot::Wishes;
-pub use network::network;
+pub use network::{failure as network_failure, network, network_or_note};
 use private_dir::PrivateDir;
 
 /// Name of the private directory in the bundle.

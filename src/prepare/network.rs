@@ -17,6 +17,8 @@ use crate::request::{self, Request};
 
 /// What that step is told.
 const NETWORK: &str = "network.json";
+/// Why it failed, where nobody can be told.
+const FAILURE: &str = "network-failure";
 /// Where the keeper listens.
 const KEEPER: &str = "keeper";
 
@@ -33,6 +35,7 @@ pub fn know_the_hosts(request: &mut Request) {
 /// Writes it, and makes the directory of the keeper's socket where there is a keeper. Not in the container's root, which
 /// may be read-only by then.
 pub fn write(dir: &PrivateDir, plan: &Plan, request: &Request) -> Result<Option<PathBuf>> {
+    let _ = fs::remove_file(dir.join(FAILURE));
     let Network::Tap { name, ports, .. } = &plan.network else {
         // An earlier start of the same container may have had a tap.
         let _ = fs::remove_file(dir.join(NETWORK));
@@ -68,4 +71,17 @@ pub fn network(bundle: &Path, first: Pid) -> Result<()> {
         Some(held) => keeper::start(held, &dir.join(KEEPER), paths::KEEPER, first),
         None => Ok(()),
     }
+}
+
+/// The same for a hook, whose errors crun keeps to itself: they are noted for [`failure`].
+pub fn network_or_note(bundle: &Path, first: Pid) -> Result<()> {
+    network(bundle, first).inspect_err(|e| {
+        // It is on stderr as well, wherever that leads.
+        let _ = fs::write(bundle.join(PRIVATE_DIR).join(FAILURE), e.to_string());
+    })
+}
+
+/// What the hook noted.
+pub fn failure(bundle: &Path) -> Option<String> {
+    fs::read_to_string(bundle.join(PRIVATE_DIR).join(FAILURE)).ok()
 }

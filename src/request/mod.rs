@@ -1,19 +1,21 @@
 //! What was asked: the OCI configuration and the options in it, read and checked, nothing decided. Pure.
 
 pub mod blockdev;
+mod network;
 pub mod options;
 mod parse;
 pub mod ports;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{
-    Capability, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxNamespace, LinuxNamespaceType, LinuxResources,
-    Mount, PosixRlimitType, Spec,
+    Capability, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxNamespaceType, LinuxResources, Mount,
+    PosixRlimitType, Spec,
 };
 
 use crate::error::{Context, Error, Result};
+pub use network::Network;
 use options::Options;
 
 /// Everything that bears on the VM.
@@ -55,17 +57,6 @@ pub struct Request {
     pub cwd: PathBuf,
     /// The engine calls itself so (`io.container.manager`).
     pub engine: Option<String>,
-}
-
-/// Whose network namespace a container has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Network {
-    /// Its own, which goes with it.
-    Own,
-    /// Another container's or the user's, at this path: what is left there stays.
-    Shared(PathBuf),
-    /// One over which nobody in the container has power: the host's as a rule.
-    Foreign,
 }
 
 /// A device that the engine has made in the container.
@@ -123,7 +114,7 @@ impl Request {
             cpus: cpus.map(|(quota, period)| quota / period),
             cpuset: cpu.and_then(|c| c.cpus().clone()),
             mapped_root: mapped_root(linux),
-            network: network(&namespaces, &annotations),
+            network: network::find(&namespaces, &annotations),
             own_pids: namespaces.iter().any(|n| n.typ() == LinuxNamespaceType::Pid),
             capabilities: process.capabilities().as_ref().map(|c| c.bounding().clone().unwrap_or_default()),
             env: process.env().clone().unwrap_or_default(),
@@ -172,31 +163,6 @@ pub fn is_engine_init(destination: &str) -> bool {
     ENGINE_INITS.contains(&destination)
 }
 
-/// Annotations of a container that has the network of a pod: podman's and CRI-O's, containerd's.
-const POD: &[&str] = &["io.kubernetes.cri-o.SandboxID", "io.kubernetes.cri.sandbox-id"];
-
-/// What engines call the files of the namespaces that they make for one container; a UUID follows.
-const ENGINES_OWN: &[&str] = &["netns-", "cni-"];
-
-/// A namespace without a path is made with the container and goes with it, and so are those that engines make before.
-/// Another path is another process' (`--network container:`) or the user's. A user namespace that is made with the
-/// container has no power over it.
-fn network(namespaces: &[LinuxNamespace], annotations: &HashMap<String, String>) -> Network {
-    let find = |kind| namespaces.iter().find(|n| n.typ() == kind);
-    let Some(network) = find(LinuxNamespaceType::Network) else { return Network::Foreign };
-    let Some(path) = network.path() else { return Network::Own };
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let uuid = |rest: &str| rest.len() == 36 && rest.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-    let engines = ENGINES_OWN.iter().any(|prefix| name.strip_prefix(prefix).is_some_and(uuid));
-    if engines && !POD.iter().any(|key| annotations.contains_key(*key)) {
-        return Network::Own;
-    }
-    match find(LinuxNamespaceType::User).map(|user| user.path().is_some()) {
-        Some(false) => Network::Foreign,
-        Some(true) | None => Network::Shared(path.clone()),
-    }
-}
-
 fn mapped_root(linux: &oci_spec::runtime::Linux) -> Option<(u32, u32)> {
     let host_id = |mappings: &Option<Vec<oci_spec::runtime::LinuxIdMapping>>| {
         mappings.as_ref()?.iter().find(|m| m.container_id() == 0).map(|m| m.host_id())
@@ -208,7 +174,7 @@ fn mapped_root(linux: &oci_spec::runtime::Linux) -> Option<(u32, u32)> {
 mod tests {
     use super::*;
 
-    fn parse(patch: serde_json::Value) -> Result<Request> {
+    pub(super) fn parse(patch: serde_json::Value) -> Result<Request> {
         let mut config = serde_json::json!({
             "ociVersion": "1.0.2",
             "process": {"cwd": "/", "args": [""], "user": {"uid": 0, "gid": 0}},
@@ -263,35 +229,6 @@ mod tests {
             let process =
                 serde_json::json!({"cwd": "/", "args": [init, "--", "", "--emulated"], "user": {"uid": 0, "gid": 0}});
             assert!(parse(serde_json::json!({"process": process})).unwrap().options.emulated, "{init}");
-        }
-    }
-
-    #[test]
-    fn whose_network_it_is() {
-        let network = |path: &str| serde_json::json!([{"type": "network", "path": path}]);
-        let none = serde_json::json!({});
-        let pod = |key: &str| serde_json::json!({key: "f1aed84e4940"});
-        let shared = |path: &str| Network::Shared(path.into());
-        let cni = "/run/netns/cni-7194fa77-3e12-0f65-8a1d-5a3c2f0e9b11".to_string();
-        let new_user = serde_json::json!([{"type": "network", "path": "/proc/25284/ns/net"}, {"type": "user"}]);
-        let pods_user = serde_json::json!([{"type": "network", "path": "/n"}, {"type": "user", "path": "/u"}]);
-        for (namespaces, annotations, want) in [
-            (serde_json::json!([{"type": "network"}]), &none, Network::Own),
-            (network("/run/netns/netns-7194fa77-3e12-0f65-8a1d-5a3c2f0e9b11"), &none, Network::Own),
-            (network("/run/user/1000/netns/netns-7194fa77-3e12-0f65-8a1d-5a3c2f0e9b11"), &none, Network::Own),
-            (network("/var/run/netns/cni-7194fa77-3e12-0f65-8a1d-5a3c2f0e9b11"), &none, Network::Own),
-            (serde_json::json!([{"type": "pid"}]), &none, Network::Foreign),
-            (network("/proc/25284/ns/net"), &none, shared("/proc/25284/ns/net")),
-            (network("/run/netns/mine"), &none, shared("/run/netns/mine")),
-            (network("/run/netns/netns-mine"), &none, shared("/run/netns/netns-mine")),
-            (network("/var/run/docker/netns/default"), &none, shared("/var/run/docker/netns/default")),
-            (network("/proc/25284/ns/net"), &pod("io.kubernetes.cri-o.SandboxID"), shared("/proc/25284/ns/net")),
-            (network(&cni), &pod("io.kubernetes.cri.sandbox-id"), shared(&cni)),
-            (new_user, &none, Network::Foreign),
-            (pods_user, &none, shared("/n")),
-        ] {
-            let request = parse(serde_json::json!({"linux": {"namespaces": namespaces}, "annotations": annotations}));
-            assert_eq!(request.unwrap().network, want, "{namespaces} {annotations}");
         }
     }
 

@@ -46,11 +46,16 @@ pub fn plain(podman: Podman, options: &[&str]) -> (Vm, TempDir) {
     (container, root)
 }
 
-/// A VM of the build tree that has its address.
+/// A VM of the build tree.
 pub fn vm(podman: Podman, podman_options: &[&str], options: &[&str]) -> (Vm, TempDir) {
+    vm_by(Form::BuildTree, podman, podman_options, options)
+}
+
+/// A VM by a form of the runtime.
+pub fn vm_by(form: Form, podman: Podman, podman_options: &[&str], options: &[&str]) -> (Vm, TempDir) {
     let root = rootfs(podman, "tiny");
     let what = ["--rootfs", root.path().to_str().unwrap()];
-    let mut run = tiny(podman, Form::BuildTree, &what, podman_options);
+    let mut run = tiny(podman, form, &what, podman_options);
     run.options = options;
     (run.detached(), root)
 }

@@ -2,7 +2,7 @@
 
 use crate::harness::{Form, LABEL, Podman, Vm, directory, rootfs, run, text, tiny, unique};
 use crate::network::{
-    PAGE, echo, free_port, gets_page, host_server, our_traces, page, plain, published, serve, traces, vm, wget,
+    PAGE, echo, free_port, gets_page, host_server, our_traces, page, plain, published, serve, traces, vm, vm_by, wget,
 };
 
 /// The one line that says what QEMU's user network lacks.
@@ -73,7 +73,8 @@ fn a_pods_network() {
     let address = podman.ok(&["inspect", "--format", "{{.NetworkSettings.IPAddress}}", &infra]);
 
     let (open, _root1) = vm(podman, &["--pod", &pod.1], &["--port", "80/tcp,5353/udp"]);
-    let (closed, _root2) = vm(podman, &["--pod", &pod.1], &[]);
+    // The plugin sets up in the process that becomes the supervisor, the executable in a hook's.
+    let (closed, _root2) = vm_by(Form::Plugin, podman, &["--pod", &pod.1], &[]);
     serve(&open);
     published(tcp, udp);
     assert_eq!(peer.exec_ok(&["/busybox", "wget", "-q", "-O", "-", "http://127.0.0.1/page"]), PAGE);
@@ -97,26 +98,40 @@ fn a_pods_network() {
     assert_eq!(open.stop(), 0);
     assert_eq!(traces(), before, "left after the end");
     drop((open, closed));
-    never_started(podman, &pod, || assert_eq!(traces(), before, "left after a start that was none"));
+    never_started(podman, &pod, &pid, || assert_eq!(traces(), before, "left after a start that was none"));
 }
 
-/// A container that is made and never started, and one whose QEMU does not start.
-fn never_started(podman: Podman, pod: &Pod, nothing_left: impl Fn()) {
+/// A container that is made and never started, one whose QEMU does not start, and one without room for its network.
+fn never_started(podman: Podman, pod: &Pod, pid: &str, nothing_left: impl Fn()) {
     let root = rootfs(podman, "tiny");
     let what = ["--rootfs", root.path().to_str().unwrap()];
-    let made = Vm { podman, name: unique(LABEL) };
-    let mut args = tiny(podman, Form::BuildTree, &what, &["--pod", &pod.1]).args(&made.name);
-    args[0] = "create".into();
-    podman.ok(&args);
-    podman.ok(&["init", &made.name]);
-    drop(made);
-    nothing_left();
+    for form in [Form::BuildTree, Form::Plugin] {
+        let made = Vm { podman, name: unique(LABEL) };
+        let mut args = tiny(podman, form, &what, &["--pod", &pod.1]).args(&made.name);
+        args[0] = "create".into();
+        podman.ok(&args);
+        podman.ok(&["init", &made.name]);
+        drop(made);
+        nothing_left();
+    }
 
     let podman_options = ["--pod", &pod.1, "--memory", "900t", "--memory-swap", "-1"];
     let failed = Vm { podman, name: unique(LABEL) };
     let output = podman.output(&tiny(podman, Form::BuildTree, &what, &podman_options).args(&failed.name));
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     nothing_left();
+
+    for range in ["10.0.99.1/24", "172.31.99.1/24", "192.168.199.1/24"] {
+        run("nsenter", &["--net", "--target", pid, "ip", "addr", "add", range, "dev", "lo"]);
+    }
+    for form in [Form::BuildTree, Form::Plugin] {
+        let full = Vm { podman, name: unique(LABEL) };
+        let output = podman.output(&tiny(podman, form, &what, &["--pod", &pod.1]).args(&full.name));
+        let line =
+            "qemu: network of the VM: no free subnet: 10.0.99.0/24, 172.31.99.0/24, 192.168.199.0/24 are all in use";
+        assert!(text(&output.stderr).contains(line), "{form:?}: {}", text(&output.stderr));
+        nothing_left();
+    }
 }
 
 #[test]

@@ -57,22 +57,19 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            report(&line, &e);
+            report(&line, &e.to_string());
             ExitCode::FAILURE
         }
     }
 }
 
 /// Where the engine looks for the reason of a failure: in the log that it named, else on stderr.
-fn report(line: &CommandLine, error: &Error) {
-    let text = if line.json_log {
-        serde_json::json!({"msg": error.to_string(), "level": "error"}).to_string()
-    } else {
-        error.to_string()
-    };
+fn report(line: &CommandLine, said: &str) {
+    let text =
+        if line.json_log { serde_json::json!({"msg": said, "level": "error"}).to_string() } else { said.to_string() };
     let log = line.log.as_ref().and_then(|path| OpenOptions::new().append(true).create(true).open(path).ok());
     if log.is_none_or(|mut log| writeln!(log, "{text}").is_err()) {
-        eprintln!("{error}");
+        eprintln!("{said}");
     }
 }
 
@@ -96,7 +93,25 @@ fn create(words: &[OsString], line: &CommandLine) -> Result<()> {
     let edited = prepare::write_config(&bundle, &serde_json::to_vec(&config).context("config.json")?)?;
     let (before, after) = words.split_at(command + 1);
     let config = [OsStr::new("--config"), edited.as_os_str()];
-    hand_over(before.iter().map(AsRef::as_ref).chain(config).chain(after.iter().map(OsString::as_os_str)))
+    let words = before.iter().map(AsRef::as_ref).chain(config).chain(after.iter().map(OsString::as_os_str));
+    if words_are_of_create(before) { outlive(words, line, &bundle) } else { hand_over(words) }
+}
+
+fn words_are_of_create(words: &[OsString]) -> bool {
+    words.last().is_some_and(|command| command == "create")
+}
+
+/// Runs crun to its end, for crun says of a hook that failed only that it did: the reason takes the place of that.
+fn outlive<'a>(words: impl Iterator<Item = &'a OsStr>, line: &CommandLine, bundle: &Path) -> Result<()> {
+    let status = Command::new(crun()).args(words).status().map_err(|e| no_crun(&e))?;
+    if status.success() {
+        return Ok(());
+    }
+    if let Some(reason) = prepare::network_failure(bundle) {
+        let _ = line.log.as_ref().map(fs::File::create);
+        report(line, &reason);
+    }
+    std::process::exit(status.code().unwrap_or(1))
 }
 
 /// Beside this executable in a build tree, else where it is installed.
@@ -158,13 +173,15 @@ fn network_hook() -> Result<()> {
     let state: Value = serde_json::from_str(&state).context("hook")?;
     let bundle = state["bundle"].as_str().ok_or_else(|| Error::new("hook", "the state names no bundle"))?;
     // crun's child that runs the hooks is the one that becomes the supervisor.
-    prepare::network(Path::new(bundle), Pid::parent())
+    prepare::network_or_note(Path::new(bundle), Pid::parent())
 }
 
 fn hand_over(words: impl Iterator<Item = impl AsRef<OsStr>>) -> Result<()> {
-    let crun = crun();
-    let error = Command::new(crun).args(words).exec();
-    Err(Error::new(crun, error.to_string()).hint("install the package crun"))
+    Err(no_crun(&Command::new(crun()).args(words).exec()))
+}
+
+fn no_crun(error: &std::io::Error) -> Error {
+    Error::new(crun(), error.to_string()).hint("install the package crun")
 }
 
 fn crun() -> &'static str {
