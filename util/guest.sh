@@ -12,7 +12,8 @@ name=$1
 
 recipe() {
     cd "$here/guests"
-    find ../common.sh ../build-guest.sh ./*.sh debian "${name%-uefi}" -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
+    # trixie's recipe is systemd's, for another release
+    find ../common.sh ../build-guest.sh ./*.sh debian systemd "${name%-uefi}" -type f -print0 | LC_ALL=C sort -zu | xargs -0 sha256sum
 }
 hash=$(recipe | sha256sum | cut -c1-12)
 # one that root has built serves everybody
@@ -28,7 +29,8 @@ flock -n 9 || { say "$name: waiting for another build"; flock 9; }
 if [ ! -e "$disk" ]; then
     say "building the guest $name (once)"
     "$here/build-guest.sh" "$name" "$disk.new" 9>&-
-    rm -f "$CACHE/guests/$name"-????????????.qcow2
+    # those of other recipes may be in use by another checkout
+    find "$CACHE/guests" -name "$name-????????????.qcow2" -atime +1 -delete
     mv "$disk.new" "$disk"
 fi
 echo "$disk"

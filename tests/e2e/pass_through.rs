@@ -238,3 +238,48 @@ fn on_a_cloud_image() {
 fn on_a_cloud_image_rootless() {
     cloud(Podman::Rootless, Form::BuildTree, 20);
 }
+
+/// Guests without cloud-init: what their own kind of set-up can do.
+fn others(guest: &str, user: &str) {
+    let things = Things::new(Podman::Rootful);
+    let root = rootfs(Podman::Rootful, guest);
+    let what = ["--rootfs", root.path().to_str().unwrap()];
+    let options = things.options();
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let run = Run {
+        podman: Podman::Rootful,
+        form: Form::BuildTree,
+        podman_options: &options,
+        what: &what,
+        options: &BLOCKDEVS,
+    };
+    let vm = run.detached();
+    vm.exec_ok(&[user, "systemctl", "is-system-running", "--wait"]);
+    let odd = format!("cat '{}/file'", ODD.replace('\'', "'\\''"));
+    finds(
+        &vm,
+        &[
+            (&odd, "from the host"),
+            ("touch /srv/ro/x 2>&1 | grep -o Read-only.*; cat /srv/ro/file", "Read-only file system\nfrom the host"),
+            ("findmnt -n -o SOURCE /srv/ro/inner", "/srv/ro/inner"),
+            ("cat /etc/app/config-ro", "one"),
+            ("df -k --output=size /srv/tmp | tail -1 | tr -d ' '", "2048"),
+            ("blockdev --getsize64 --getro /dev/image", "67108864\n0"),
+            ("blockdev --getsize64 --getro /srv/image", "8388608\n1"),
+        ],
+    );
+    if guest == "ignition" {
+        finds(&vm, &[("cat /etc/secret; stat -c %u:%a /etc/secret", "s3cret7:400")]);
+    }
+}
+
+#[test]
+fn by_ignition() {
+    others("ignition", "core");
+}
+
+/// Those of systemd 257.
+#[test]
+fn by_credentials() {
+    others("trixie", "root");
+}

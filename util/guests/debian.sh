@@ -9,18 +9,25 @@ DEBIAN_PACKAGES=$DEBIAN_PACKAGES,sudo,iproute2,iputils-ping,netbase,procps,less,
 CMDLINE="rw console=ttyS0,115200 quiet mitigations=off apparmor=0 audit=0 nokaslr norandmaps tsc=reliable
     cryptomgr.notests random.trust_cpu=on fsck.mode=skip"
 
-# Lines for apt: the suite of this host from the archive that its own apt uses.
+# The release of Debian: the host's, unless a recipe says another.
+suite() { echo "${SUITE:-$(. /etc/os-release && echo "$VERSION_CODENAME")}"; }
+
+# Lines for apt: that suite from the archive that the host's own apt uses.
 sources() {
     apt_lists
     local suite
-    suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    suite=$(suite)
+    if [ -n "${SUITE-}" ]; then
+        apt_archives | awk -v s="$suite" '$2 !~ /-/ { print "deb", $1, s, "main"; exit }'
+        return
+    fi
     apt_archives | awk -v s="$suite" '$2 == s || $2 == s "-security" || $2 == s "-updates" { print "deb", $1, $2, "main" }'
 }
 
 # debian_root DIR PACKAGES [DIR COPIED IN FIRST]: a Debian tree with the packages (comma-separated).
 debian_root() {
     local root=$1 packages=$2 pre=$W/pre suite
-    suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    suite=$(suite)
     mkdir -p "$pre" "$CACHE/debs"
     cp -r "$HERE/debian/pre/." "$pre"
     [ -z "${3-}" ] || cp -r "$3/." "$pre"

@@ -1,0 +1,6 @@
+# shellcheck shell=bash disable=SC2034 # SUITE is for debian.sh
+# trixie: like systemd, of Debian 13, whose systemd takes more by credentials.
+
+SUITE=trixie
+# shellcheck source=../systemd/recipe.sh
+. "$HERE/systemd/recipe.sh"
