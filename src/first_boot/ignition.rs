@@ -1,5 +1,6 @@
 //! The Ignition configuration: the user's with ours added.
 
+use base64ct::{Base64, Encoding};
 use serde_json::{Map, Value, json};
 
 use super::Identity;
@@ -40,40 +41,23 @@ pub fn config(identity: &Identity, user_name: &str, setup: &Setup, user: Option<
             json!({ "path": "/etc/hostname", "mode": 0o644, "overwrite": true, "contents": { "source": source } }),
         );
     }
-    if let Some(command) = setup.command() {
-        let unit = json!({ "name": UNIT, "enabled": true, "contents": unit(&command) });
+    if let Some(script) = setup.file() {
+        let source = format!("data:;base64,{}", Base64::encode_string(script.as_bytes()));
+        let file = json!({ "path": SETUP, "mode": 0o600, "overwrite": true, "contents": { "source": source } });
+        list(object(&mut config, "storage")?, "files")?.push(file);
+        let unit = json!({ "name": "crun-qemu-setup.service", "enabled": true, "contents": UNIT });
         list(object(&mut config, "systemd")?, "units")?.push(unit);
     }
     Ok(Value::Object(config).to_string())
 }
 
-/// Of the unit that makes mounts and links on every boot.
-const UNIT: &str = "crun-qemu-setup.service";
-
-/// Done before anything of the user's starts, as what fstab lists is.
-fn unit(command: &[String]) -> String {
-    let words: Vec<String> = command.iter().map(|word| systemd_word(word)).collect();
-    format!(
-        "[Unit]\nDescription=What the container was given\nDefaultDependencies=no\nConflicts=umount.target\n\
-         After=systemd-remount-fs.service local-fs-pre.target\nBefore=local-fs.target umount.target\n\
-         [Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart={}\n[Install]\nWantedBy=local-fs.target\n",
-        words.join(" ")
-    )
-}
-
-/// A word of a unit's command line: quoted as in C, with systemd's own `%` and `$` doubled.
-fn systemd_word(word: &str) -> String {
-    let mut quoted = String::from("\"");
-    for c in word.chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            '%' | '$' => quoted.extend([c, c]),
-            c if c.is_control() => quoted.push_str(&format!("\\x{:02x}", u32::from(c))),
-            c => quoted.push(c),
-        }
-    }
-    quoted + "\""
-}
+/// Where the guest has the script that makes mounts and links: no line of a unit may be that long.
+const SETUP: &str = "/etc/crun-qemu-setup";
+/// Runs it on every boot, before anything of the user's starts, as what fstab lists is mounted.
+const UNIT: &str = "[Unit]\nDescription=What the container was given\nDefaultDependencies=no\nConflicts=umount.target\n\
+    After=systemd-remount-fs.service local-fs-pre.target\nBefore=local-fs.target umount.target\n\
+    [Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh /etc/crun-qemu-setup\n\
+    [Install]\nWantedBy=local-fs.target\n";
 
 /// The names of the users in a configuration that [`config`] takes.
 pub fn users(config: &[u8]) -> Result<Vec<String>> {
@@ -165,9 +149,14 @@ mod tests {
 
     #[test]
     fn a_unit_for_what_the_container_was_given() {
-        assert_eq!(systemd_word("a b\"\\ $x 10%\n"), r#""a b\"\\ $$x 10%%\x0a""#);
-        let text = unit(&["sh".into(), "-c".into(), "true".into()]);
-        assert!(text.contains("\nExecStart=\"sh\" \"-c\" \"true\"\n"), "{text}");
+        assert!(UNIT.contains(&format!("ExecStart=/bin/sh {SETUP}\n")));
+        let setup = Setup::new(&Default::default(), &[("10.0.0.1".into(), "a b".into())]);
+        let config = config(&Identity::default(), "core", &setup, None).unwrap();
+        let config: Value = serde_json::from_str(&config).unwrap();
+        assert_eq!(config["systemd"]["units"][0]["contents"], UNIT);
+        let source = config["storage"]["files"][0]["contents"]["source"].as_str().unwrap();
+        let script = Base64::decode_vec(source.strip_prefix("data:;base64,").unwrap()).unwrap();
+        assert_eq!(String::from_utf8(script).unwrap(), setup.file().unwrap());
     }
 
     #[test]

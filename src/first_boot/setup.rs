@@ -72,6 +72,13 @@ impl Setup {
         Some(command)
     }
 
+    /// The same as a file for the shell.
+    pub fn file(&self) -> Option<String> {
+        let command = self.command()?;
+        let words = command.iter().skip(4).map(|word| format!(" '{}'", word.replace('\'', "'\\''")));
+        Some(format!("set --{}\n{SCRIPT}", words.collect::<String>()))
+    }
+
     /// Lines as in fstab, for guests that take no command: what can be said so.
     pub fn fstab(&self) -> String {
         let files = self.steps.iter().any(|(_, step)| matches!(step, Step::File { .. }));
@@ -190,6 +197,13 @@ mod tests {
         ];
         assert_eq!(steps, want);
         assert_eq!(Setup::default().command(), None);
+        let file = setup().file().unwrap();
+        let words = format!("{} printf '%s|' \"$@\"", file.replace(SCRIPT, ""));
+        let printed = std::process::Command::new("sh").args(["-c", &words]).output().unwrap().stdout;
+        assert_eq!(
+            String::from_utf8(printed).unwrap(),
+            command[4..].iter().map(|w| format!("{w}|")).collect::<String>()
+        );
         assert!(std::process::Command::new("sh").args(["-n", "-c", SCRIPT]).status().unwrap().success());
     }
 
