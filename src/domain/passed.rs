@@ -33,14 +33,14 @@ fn one_disk(xml: &mut Xml, name: &str, disk: &Disk) -> io::Result<()> {
         if disk.read_only {
             xml.empty("readonly", &[])?;
         }
-        xml.text("serial", &[], &disk.serial)
+        xml.text("serial", &[], &disk.serial())
     })
 }
 
 /// Every virtiofs.
 pub(super) fn file_systems(xml: &mut Xml, passed: &Passed) -> io::Result<()> {
     for share in &passed.shares {
-        file_system(xml, &share.socket(), &share.tag)?;
+        file_system(xml, &share.socket(), &share.tag())?;
     }
     if passed.files.is_empty() { Ok(()) } else { file_system(xml, &SharedFile::socket(), SharedFile::TAG) }
 }

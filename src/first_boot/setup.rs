@@ -36,10 +36,7 @@ impl Setup {
     pub fn new(passed: &Passed, hosts: &[(String, String)]) -> Self {
         let mut steps: Vec<(String, Step)> = Vec::new();
         steps.extend(
-            passed
-                .shares
-                .iter()
-                .map(|s| (s.target.clone(), Step::Share { tag: s.tag.clone(), read_only: s.read_only })),
+            passed.shares.iter().map(|s| (s.target.clone(), Step::Share { tag: s.tag(), read_only: s.read_only })),
         );
         steps.extend(passed.files.iter().map(|f| {
             let step = match f.secret {
@@ -52,7 +49,7 @@ impl Setup {
         steps.extend(
             tmpfs.map(|t| (t.target.clone(), Step::Tmpfs { options: t.options.join(","), copy_up: t.copy_up })),
         );
-        steps.extend(passed.disks.iter().map(|d| (d.target.clone(), Step::Disk { serial: d.serial.clone() })));
+        steps.extend(passed.disks.iter().map(|d| (d.target.clone(), Step::Disk { serial: d.serial() })));
         steps.extend(hosts.iter().map(|(address, names)| {
             let (address, names) = (address.clone(), names.clone());
             ("/etc/hosts".to_string(), Step::Host { address, names })
@@ -157,12 +154,18 @@ mod tests {
     use crate::plan::passed::{Disk, DiskSource, Share, Tmpfs};
 
     fn setup() -> Setup {
-        let file = |mount, target: &str, secret| SharedFile { mount, target: target.into(), read_only: true, secret };
+        let file = |number, target: &str, secret| SharedFile {
+            number,
+            mount: 0,
+            target: target.into(),
+            read_only: true,
+            secret,
+        };
         let passed = Passed {
             kept: vec![],
             shares: vec![
-                Share { mount: 1, tag: "/a/b c".into(), target: "/a/b c".into(), read_only: true },
-                Share { mount: 2, tag: "/a".into(), target: "/a".into(), read_only: false },
+                Share { number: 1, mount: 1, target: "/a/b c".into(), read_only: true },
+                Share { number: 0, mount: 2, target: "/a".into(), read_only: false },
             ],
             files: vec![file(3, "/etc/x#", false), file(4, "/run/secrets/s", true)],
             tmpfs: vec![Tmpfs {
@@ -171,9 +174,9 @@ mod tests {
                 copy_up: true,
             }],
             disks: vec![Disk {
+                number: 0,
                 source: DiskSource::File(5),
                 target: "/dev/100%\"".into(),
-                serial: "crun-qemu-0".into(),
                 format: Format::Raw,
                 read_only: false,
             }],

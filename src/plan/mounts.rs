@@ -19,8 +19,6 @@ const KEPT_FILES: &[&str] = &["/etc/hostname", "/etc/hosts", "/etc/resolv.conf",
 const DROPPED: &[&str] = &["/run", "/run/lock", "/run/secrets", "/var/log/journal"];
 /// The same, but only where the container's root is read-only: else the user asked for them.
 const DROPPED_READ_ONLY: &[&str] = &["/tmp", "/var/tmp"];
-/// virtiofs takes no longer tag, in bytes.
-const LONGEST_TAG: usize = 36;
 /// No file system of a guest's takes a longer name, in bytes.
 const LONGEST_NAME: usize = 255;
 
@@ -78,12 +76,12 @@ fn sort_mount(passed: &mut Passed, request: &Request, index: usize, mount: &Moun
     match source {
         _ if mount.typ().as_deref() == Some("tmpfs") => passed.tmpfs.push(tmpfs(mount, target)),
         Source::Directory if is_bind(mount) || mount.typ().as_deref() == Some("overlay") => {
-            passed.shares.push(Share { mount: index, tag: String::new(), target, read_only });
+            passed.shares.push(Share { number: 0, mount: index, target, read_only });
         }
         Source::Directory => return Err(Error::new(what, "a file system that cannot be passed to a guest")),
         Source::File => {
             let secret = is_secret(request, mount);
-            passed.files.push(SharedFile { mount: index, target, read_only: read_only || secret, secret });
+            passed.files.push(SharedFile { number: 0, mount: index, target, read_only: read_only || secret, secret });
         }
         Source::CharDevice => return Err(no_char_device(what)),
         Source::Other(kind) => {
@@ -116,11 +114,12 @@ fn is_for_read_only_root(request: &Request, mount: &Mount) -> bool {
     request.root_readonly && DROPPED_READ_ONLY.contains(&&*target) && mount.typ().as_deref() == Some("tmpfs") && !sized
 }
 
-/// podman keeps a container's secrets in its bundle, one file each.
+/// podman keeps a container's secrets in its bundle, one file each; of other engines the path tells.
 fn is_secret(request: &Request, mount: &Mount) -> bool {
-    let below_run = mount.destination().starts_with("/run/secrets");
-    let kept = mount.source().as_deref().and_then(|s| s.parent());
-    below_run || (request.engine.as_deref() == Some("libpod") && kept.is_some_and(|d| d.ends_with("userdata/secrets")))
+    if request.engine.as_deref() != Some("libpod") {
+        return mount.destination().starts_with("/run/secrets");
+    }
+    mount.source().as_deref().and_then(|s| s.parent()).is_some_and(|dir| dir.ends_with("userdata/secrets"))
 }
 
 fn is_below(path: &str, dirs: &[&str]) -> bool {
@@ -214,7 +213,7 @@ fn disk_of_block(what: &str, source: DiskSource, target: String, read_only: bool
         };
         return Err(Error::new(what, "the block device is read-only, and writing was asked for").hint(hint));
     }
-    Ok(Disk { source, target, serial: String::new(), format: Format::Raw, read_only })
+    Ok(Disk { number: 0, source, target, format: Format::Raw, read_only })
 }
 
 /// A disk for a file that the engine granted with a mount.
@@ -234,21 +233,17 @@ fn disk_of_file(blockdev: &Blockdev, request: &Request, sources: &Sources) -> Re
         return Err(Error::new(what, "the mount is read-only, and writing was asked for").hint("readonly=on"));
     }
     check_path(&what, &target)?;
-    Ok(Disk { source: DiskSource::File(index), target, serial: String::new(), format, read_only })
+    Ok(Disk { number: 0, source: DiskSource::File(index), target, format, read_only })
 }
 
-/// Puts all in order, gives names, and refuses two things at one path.
+/// Puts all in order and refuses two things at one path.
 fn finish(mut passed: Passed) -> Result<Passed> {
-    // podman writes mounts in another order on every start, and names have to stay.
     passed.shares.sort_by(|a, b| a.target.cmp(&b.target));
+    passed.files.sort_by(|a, b| a.target.cmp(&b.target));
     passed.disks.sort_by(|a, b| a.target.cmp(&b.target));
-    for (n, share) in passed.shares.iter_mut().enumerate() {
-        let fits = share.target.len() <= LONGEST_TAG;
-        share.tag = if fits { share.target.clone() } else { format!("virtiofs-{n}") };
-    }
-    for (n, disk) in passed.disks.iter_mut().enumerate() {
-        disk.serial = format!("crun-qemu-{n}");
-    }
+    passed.shares.iter_mut().enumerate().for_each(|(number, share)| share.number = number);
+    passed.files.iter_mut().enumerate().for_each(|(number, file)| file.number = number);
+    passed.disks.iter_mut().enumerate().for_each(|(number, disk)| disk.number = number);
     let mut targets: Vec<&str> = passed.shares.iter().map(|s| s.target.as_str()).collect();
     targets.extend(passed.files.iter().map(|f| f.target.as_str()));
     targets.extend(passed.tmpfs.iter().map(|t| t.target.as_str()));

@@ -55,16 +55,23 @@ fn an_image_cannot_forge_what_is_the_kernels() {
 #[test]
 fn each_kind_has_its_way() {
     let share = one("/a b/c", Source::Directory, &["ro"]).unwrap();
-    assert_eq!(share.shares, [Share { mount: 0, tag: "/a b/c".into(), target: "/a b/c".into(), read_only: true }]);
+    assert_eq!(share.shares, [Share { number: 0, mount: 0, target: "/a b/c".into(), read_only: true }]);
     let file = one("/etc/x", Source::File, &[]).unwrap();
-    assert_eq!(file.files, [SharedFile { mount: 0, target: "/etc/x".into(), read_only: false, secret: false }]);
-    let secret = one("/run/secrets/x", Source::File, &[]).unwrap();
+    assert_eq!(
+        file.files,
+        [SharedFile { number: 0, mount: 0, target: "/etc/x".into(), read_only: false, secret: false }]
+    );
+    // The user's own, whatever its path.
+    assert!(!one("/run/secrets/x", Source::File, &[]).unwrap().files[0].secret);
+    let podmans =
+        json!([{"destination": "/x", "type": "bind", "source": "/s/userdata/secrets/x", "options": ["bind"]}]);
+    let secret = sort(&request(podmans), &Sources { mounts: vec![Source::File], devices: vec![] }).unwrap();
     assert!(secret.files[0].secret && secret.files[0].read_only);
     let disk = one("/dev/x", Source::Block(DISK), &["ro"]).unwrap();
     let want = Disk {
+        number: 0,
         source: DiskSource::Mounted(0, DISK),
         target: "/dev/x".into(),
-        serial: "crun-qemu-0".into(),
         format: Format::Raw,
         read_only: true,
     };
@@ -76,8 +83,27 @@ fn each_kind_has_its_way() {
 #[test]
 fn a_long_path_has_a_tag_of_its_own() {
     let long = format!("/{}", "x".repeat(36));
-    assert_eq!(one(&long[..36], Source::Directory, &[]).unwrap().shares[0].tag, long[..36]);
-    assert_eq!(one(&long, Source::Directory, &[]).unwrap().shares[0].tag, "virtiofs-0");
+    assert_eq!(one(&long[..36], Source::Directory, &[]).unwrap().shares[0].tag(), long[..36]);
+    assert_eq!(one(&long, Source::Directory, &[]).unwrap().shares[0].tag(), "virtiofs-0");
+}
+
+#[test]
+fn names_do_not_depend_on_the_order_of_the_mounts() {
+    let mount = |target: &str| json!({"destination": target, "type": "bind", "source": "/s", "options": ["rbind"]});
+    let targets = ["/f1", "/d1", "/b1", "/f0", "/d0", "/b0"];
+    let kinds = [Source::File, Source::Directory, Source::Block(DISK)];
+    let paths = |order: &[usize]| {
+        let mounts: Vec<Value> = order.iter().map(|n| mount(targets[*n])).collect();
+        let sources = order.iter().map(|n| kinds[n % 3].clone()).collect();
+        let passed = sort(&request(json!(mounts)), &Sources { mounts: sources, devices: vec![] }).unwrap();
+        let shares = passed.shares.iter().map(|s| (s.target.clone(), s.path()));
+        let files = passed.files.iter().map(|f| (f.target.clone(), f.path()));
+        shares.chain(files).chain(passed.disks.iter().map(|d| (d.target.clone(), d.path()))).collect::<Vec<_>>()
+    };
+    let want = paths(&[0, 1, 2, 3, 4, 5]);
+    assert_eq!(want[0], ("/d0".into(), "/crun-qemu/mounts/share-0".into()));
+    assert_eq!(want[5], ("/b1".into(), "/crun-qemu/mounts/disk-1".into()));
+    assert_eq!(paths(&[5, 3, 1, 4, 2, 0]), want);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What of the container's mounts and devices is the guest's.
 
 use crate::image::Format;
+use crate::paths;
 use crate::sources::BlockDevice;
 
 /// All of it, each kind in the order of the guest's paths.
@@ -21,10 +22,10 @@ pub struct Passed {
 /// A directory that the guest mounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Share {
+    /// Its place among the shares, the same on every start: engines write mounts in another order each time.
+    pub number: usize,
     /// Index of the mount.
     pub mount: usize,
-    /// What the guest calls the file system when it mounts it.
-    pub tag: String,
     /// Path in the guest.
     pub target: String,
     /// The host takes no writes.
@@ -34,6 +35,8 @@ pub struct Share {
 /// A file that the guest has at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SharedFile {
+    /// Its place among the files, the same on every start: an Ignition guest is told on its first boot alone.
+    pub number: usize,
     /// Index of the mount.
     pub mount: usize,
     /// Path in the guest.
@@ -58,12 +61,12 @@ pub struct Tmpfs {
 /// A disk of the guest's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disk {
+    /// Its place among the disks, the same on every start.
+    pub number: usize,
     /// What is behind it.
     pub source: DiskSource,
     /// Path in the guest: a link to the disk.
     pub target: String,
-    /// How the guest tells it from others.
-    pub serial: String,
     /// Its format.
     pub format: Format,
     /// The guest cannot write.
@@ -81,15 +84,23 @@ pub enum DiskSource {
     Device(usize),
 }
 
+/// virtiofs takes no longer tag, in bytes.
+const LONGEST_TAG: usize = 36;
+
 impl Share {
+    /// What the guest calls the file system when it mounts it: its path, where that is not too long.
+    pub fn tag(&self) -> String {
+        if self.target.len() <= LONGEST_TAG { self.target.clone() } else { format!("virtiofs-{}", self.number) }
+    }
+
     /// Where the directory is in the container.
     pub fn path(&self) -> String {
-        mounted(self.mount)
+        format!("{}/share-{}", paths::MOUNTS, self.number)
     }
 
     /// Where QEMU finds its virtiofsd.
     pub fn socket(&self) -> String {
-        socket(&self.mount.to_string())
+        socket(&self.number.to_string())
     }
 }
 
@@ -101,7 +112,7 @@ impl SharedFile {
 
     /// Its name in [`SharedFile::DIR`].
     pub fn name(&self) -> String {
-        self.mount.to_string()
+        self.number.to_string()
     }
 
     /// Where it is in the container.
@@ -116,11 +127,16 @@ impl SharedFile {
 }
 
 impl Disk {
+    /// How the guest tells it from others.
+    pub fn serial(&self) -> String {
+        format!("crun-qemu-{}", self.number)
+    }
+
     /// Where it is in the container.
     pub fn path(&self) -> String {
         match self.source {
-            DiskSource::File(mount) | DiskSource::Mounted(mount, _) => mounted(mount),
-            DiskSource::Device(index) => device(index),
+            DiskSource::File(_) | DiskSource::Mounted(..) => format!("{}/disk-{}", paths::MOUNTS, self.number),
+            DiskSource::Device(_) => format!("/dev/crun-qemu/{}", self.number),
         }
     }
 }
@@ -137,16 +153,6 @@ impl Passed {
     }
 }
 
-/// Where the mount of this index is moved to.
-fn mounted(index: usize) -> String {
-    format!("{}/{index}", crate::paths::MOUNTS)
-}
-
-/// Where the block device of this index among the container's is made.
-pub fn device(index: usize) -> String {
-    format!("/dev/crun-qemu/{index}")
-}
-
 fn socket(name: &str) -> String {
-    format!("{}/{name}", crate::paths::VIRTIOFS)
+    format!("{}/{name}", paths::VIRTIOFS)
 }

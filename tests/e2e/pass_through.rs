@@ -50,8 +50,12 @@ struct Things {
     volume: String,
 }
 
-/// The oddest name that a directory may have and podman takes.
-const ODD: &str = r#"/srv/o dd %41 'q' "d" $x ä"#;
+/// The oddest name that a directory may have and podman takes, of 200 bytes.
+const ODD: &str = concat!(
+    r#"/srv/o dd %41 'q' "d" $x ä/"#,
+    "long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-",
+    "long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-long-ends",
+);
 
 impl Things {
     fn new(podman: Podman) -> Self {
@@ -188,7 +192,7 @@ fn bytes_arrive(vm: &Vm, things: &Things, mebibytes: u32) {
     let sum = |file: &str| run("sha256sum", &[file]).split(' ').next().unwrap().to_owned();
     let from_host = things.host("shared/big");
     run("dd", &["if=/dev/urandom", &format!("of={from_host}"), "bs=1M", &format!("count={mebibytes}")]);
-    finds(vm, &[("cd /srv/o*; sha256sum big | cut -d' ' -f1; cp big copy; sync", &sum(&from_host))]);
+    finds(vm, &[("cd /srv/o*/*; sha256sum big | cut -d' ' -f1; cp big copy; sync", &sum(&from_host))]);
     assert_eq!(sum(&things.host("shared/copy")), sum(&from_host));
     for name in ["shared/big", "shared/copy"] {
         fs::remove_file(things.path(name)).unwrap();
@@ -215,7 +219,7 @@ fn cloud(podman: Podman, form: Form, mebibytes: u32) {
     let order = vm.exec_ok(&["root", "systemctl", "show", "-p", "Before", "cloud-init.service"]);
     assert!(order.contains("sysinit.target") || order.contains("sshd.service"), "{order}");
     // Whom the files belong to on the host is who podman's user is.
-    finds(&vm, &[("cd /srv/o*; : > mine; chmod 640 mine; stat -c %u:%a mine", "0:640")]);
+    finds(&vm, &[("cd /srv/o*/*; : > mine; chmod 640 mine; stat -c %u:%a mine", "0:640")]);
     let mine = fs::metadata(things.path("shared/mine")).unwrap();
     let owner = fs::metadata(things.path("shared")).unwrap();
     use std::os::unix::fs::MetadataExt;
