@@ -10,6 +10,7 @@ use nix::sys::utsname::uname;
 use nix::unistd::{Uid, User};
 
 use crate::host::Host;
+use crate::paths;
 use crate::plan::Accelerator;
 
 /// The directory to hand into the container, filled first where that is due. `None` where the host has no room for it
@@ -68,6 +69,8 @@ fn probe(host: &Host, accelerator: Accelerator, scratch: &Path) -> Option<PathBu
         .arg(scratch)
         .args((accelerator == Accelerator::Tcg).then_some("--emulated"))
         .env_clear()
+        // libvirt files what it learns under the emulator's path, which it finds by $PATH: as in the container.
+        .envs(paths::ENVIRONMENT.iter().filter_map(|variable| variable.split_once('=')))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -1,0 +1,88 @@
+# shellcheck shell=bash disable=SC2154 # the variables are bench.sh's and lib.sh's
+# The same guest by hand: QEMU with the command line that libvirt made for us, in a network namespace with such a tap.
+
+# bare_template QEMU: takes the command line and the files of a running VM. What libvirt holds open or keeps to itself is
+# replaced: monitor, master key, tap and console.
+bare_template() {
+    local arg last='' from=() i
+    mapfile -d '' -t from < "/proc/$1/cmdline"
+    mkdir -p "$work/template"
+    for i in seed.img config.ign; do
+        [ ! -e "/proc/$1/root/crun-qemu/$i" ] || cp "/proc/$1/root/crun-qemu/$i" "$work/template/$i"
+    done
+    cp "/proc/$1/root/crun-qemu/ssh/id" "$work/template/id"
+    bare_command=()
+    for arg in "${from[@]}"; do
+        case $last$arg in
+        -S) continue ;;
+        -object*'"id":"masterKey0"'*) unset 'bare_command[-1]'; last=''; continue ;;
+        -chardevsocket,id=charmonitor,*) arg="socket,id=charmonitor,path=@dir@/monitor,server=on,wait=off" ;;
+        -chardevsocket,id=charserial0,*) arg="stdio,id=charserial0,signal=off" ;;
+        -netdev*'"type":"tap"'*)
+            i=$(sed -n 's/.*"id":"\([^"]*\)".*/\1/p' <<<"$arg")
+            case $arg in *'"vhost":true'*) last=',"vhost":true' ;; *) last='' ;; esac
+            arg="{\"type\":\"tap\",\"ifname\":\"tap0\",\"script\":\"no\",\"downscript\":\"no\",\"id\":\"$i\"$last}" ;;
+        esac
+        arg=${arg//\/crun-qemu\/image/$work\/vm\/disk.qcow2}
+        arg=${arg//\/crun-qemu\/overlay.qcow2/@dir@\/overlay.qcow2}
+        arg=${arg//\/run\/virtiofs\//@dir@\/}
+        bare_command+=("${arg//\/crun-qemu\//$work\/template\/}")
+        last=$arg
+    done
+    bare_mac=$(tr '\0' '\n' < "/proc/$1/cmdline" | sed -n 's/.*"mac":"\([^"]*\)".*/\1/p' | head -1)
+}
+
+# bare_network N: namespace N with its tap and a DHCP server on it; a process that holds it is left in `bare_ns`.
+bare_network() {
+    local dir=$work/bare.$1
+    mkdir -p "$dir"
+    unshare -n sleep infinity &
+    bare_ns=$!
+    echo "$bare_ns" > "$dir/pids"
+    until [ "$(readlink /proc/$bare_ns/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.01; done
+    nsenter -t $bare_ns -n sh -c 'ip link set lo up; ip tuntap add tap0 mode tap vnet_hdr; ip addr add 10.0.99.1/30 dev tap0
+        ip link set tap0 up'
+    : > "$dir/leases"
+    printf '%s\n' "start 10.0.99.2" "end 10.0.99.2" "interface tap0" "lease_file $dir/leases" "pidfile $dir/udhcpd.pid" \
+        "option subnet 255.255.255.252" "option router 10.0.99.1" > "$dir/udhcpd.conf"
+    nsenter -t $bare_ns -n busybox udhcpd -f "$dir/udhcpd.conf" 2>/dev/null &
+    echo $! >> "$dir/pids"
+}
+
+# bare_start N: boots it, the console to the file `console` of its directory; leaves QEMU in `qemu`, the beginning in
+# `begun`, the directory in `bare_dir`.
+bare_start() {
+    bare_network "$1"
+    bare_dir=$work/bare.$1
+    qemu-img create -q -f qcow2 -F qcow2 -b "$work/vm/disk.qcow2" "$bare_dir/overlay.qcow2"
+    begun=${EPOCHREALTIME/[.,]/}
+    nsenter -t "$bare_ns" -n "${bare_command[@]//@dir@/$bare_dir}" </dev/null 2>"$bare_dir/stderr" > >(stamp "$bare_dir") &
+    qemu=$!
+    echo "$qemu" >> "$bare_dir/pids"
+}
+# stamp DIR: notes when the console's first byte comes and when the guest is ready.
+stamp() {
+    local line
+    IFS= read -r -N 1 line || :
+    echo "${EPOCHREALTIME/[.,]/}" > "$1/first"
+    while IFS= read -r line; do
+        case $line in *"TINY READY"*) echo "${EPOCHREALTIME/[.,]/}" > "$1/ready.new"; mv "$1/ready.new" "$1/ready" ;; esac
+    done
+}
+# bare_ready DIR: waits until the guest is there.
+bare_ready() {
+    local deadline=$((SECONDS + BOOT_SECONDS))
+    until [ -e "$1/ready" ]; do
+        [ $SECONDS -lt $deadline ] || die "the guest did not boot within $BOOT_SECONDS s: $(cat "$1/stderr")"
+        sleep 0.1
+    done
+}
+bare_end() {
+    local p
+    for p in $(tac "$work/bare.$1/pids"); do kill -9 "$p" 2>/dev/null || :; wait "$p" 2>/dev/null || :; done
+    rm -rf "$work/bare.$1"
+}
+bare_end_all() {
+    local dir
+    for dir in "$work"/bare.*; do [ ! -e "$dir" ] || bare_end "${dir##*.}"; done
+}

@@ -1,0 +1,131 @@
+# shellcheck shell=bash disable=SC2154 # the variables are bench.sh's
+# What the sections of the benchmark share: containers, clocks, samples.
+
+NAME=crun-qemu-bench
+BENCH_LOCK=/run/$NAME.lock
+BOOT_SECONDS=300
+# as the tests', whose images and storage it may share
+USER_NAME=crun-qemu-test USER_HOME=/var/tmp/crun-qemu-test
+
+load_now() { cut -d' ' -f1 /proc/loadavg; }
+# rounds: the numbers of a measurement's rounds; what is below zero is not counted.
+rounds() { seq $((0 - WARM)) $((RUNS - 1)); }
+# record NAME VALUE: one sample more, unless this is a round that is not counted.
+round=0
+record() { [ "$round" -lt 0 ] || echo "$2" >> "$work/samples/$1"; }
+
+us() { local t=$EPOCHREALTIME; echo "${t/[.,]/}"; }
+# since US: seconds from then to now.
+since() { local now=$EPOCHREALTIME; seconds $((${now/[.,]/} - $1)); }
+seconds() { printf '%s%d.%06d' "$([ "$1" -ge 0 ] || echo -)" $((${1#-} / 1000000)) $((${1#-} % 1000000)); }
+# timed NAME COMMAND...: how long it took. Stdin is /dev/null unless redirected by the caller to 6.
+timed() {
+    local name=$1 begun; shift
+    begun=$(us)
+    "$@" >/dev/null 2>"$work/stderr" <&6 || die "failed: $*: $(tail -3 "$work/stderr")"
+    record "$name" "$(since "$begun")"
+}
+exec 6</dev/null
+
+# until_exec NAME COMM ARGUMENT INSIDE OUTSIDE COMMAND...: the time from the command's start to the first exec of a process
+# that is called COMM then, with ARGUMENT somewhere in its command line, and to whom INSIDE is the file that OUTSIDE is here.
+# Without forks of its own until then, so as not to be what it measures. Leaves that process in `pid`, the beginning in `begun`.
+exec {never}<> <(:)
+until_exec() {
+    local sample=$1 comm=$2 argument=$3 inside=$4 outside=$5 now name deadline=$((SECONDS + 60)); shift 5
+    local -A old=()
+    for pid in /proc/[0-9]*; do old[$pid]=1; done
+    begun=${EPOCHREALTIME/[.,]/}
+    "$@" >/dev/null 2>"$work/stderr" </dev/null &
+    while :; do
+        for pid in /proc/[0-9]*; do
+            [ -z "${old[$pid]-}" ] || continue
+            { read -r name < "$pid/comm"; } 2>/dev/null || continue
+            now=${EPOCHREALTIME/[.,]/}
+            [ "$name" != "$comm" ] || ! [ "$pid/root$inside" -ef "$outside" ] ||
+                ! grep -qae "$argument" "$pid/cmdline" || break 2
+        done
+        [ $SECONDS -lt $deadline ] || die "no $comm: $(cat "$work/stderr")"
+        read -r -t 0.002 -u "$never" || :
+    done
+    pid=${pid#/proc/}
+    record "$sample" "$(seconds $((now - begun)))"
+    wait $! || die "failed: $*: $(cat "$work/stderr")"
+}
+
+as_user() { runuser -u $USER_NAME -- env -u XDG_CACHE_HOME -C "$USER_HOME" "HOME=$USER_HOME" "XDG_RUNTIME_DIR=$USER_HOME/run" "$@"; }
+
+remove() { podman rm -f -i -t 0 "$@" >/dev/null 2>&1 || :; }
+remove_all() {
+    bare_end_all
+    [ ! -e "$work/rootless" ] || as_user podman ps -aq --filter label=$NAME | xargs -r runuser -u $USER_NAME -- \
+        env -C "$USER_HOME" "HOME=$USER_HOME" "XDG_RUNTIME_DIR=$USER_HOME/run" podman rm -f -t 0 >/dev/null 2>&1 || :
+    podman ps -aq --filter label=$NAME 2>/dev/null | xargs -r podman rm -f -t 0 >/dev/null 2>&1 || :
+}
+
+# Roots: one with the guest's disk, one with busybox and a process whose name nothing else has.
+make_roots() {
+    mkdir -p "$1/vm" "$1"/plain/{bin,dev,etc,proc,sys,tmp,run}
+    cp --reflink=auto "$disk" "$1/vm/disk.qcow2"
+    cp /bin/busybox "$1/plain/bin/"
+    local name
+    for name in sh sleep true cat; do ln -s busybox "$1/plain/bin/$name"; done
+    printf '#!/bin/sh\nwhile :; do sleep 1000; done\n' > "$1/plain/bin/bench-idle"
+    chmod 755 "$1/plain/bin/bench-idle"
+}
+
+# prepare: the guest, the roots and the commands. Ours are `vm` and `user_vm`, others' `plain` and `user_plain`.
+prepare() {
+    disk=$("$here/guest.sh" tiny)
+    accelerator=KVM options=()
+    "$here/kvm-works.sh" || accelerator=TCG options=(--emulated)
+    mkdir -p "$work/samples" "$work/rows"
+    chmod 755 "$work"
+    remove_all
+    make_roots "$work"
+    make_roots "$work/rootless"
+    id -u $USER_NAME >/dev/null 2>&1 || useradd --create-home --home-dir $USER_HOME --shell /bin/sh $USER_NAME
+    install -d -m 700 -o $USER_NAME $USER_HOME/run
+    chown -hR $USER_NAME "$work/rootless"
+    local run=(podman run -d --label $NAME)
+    plain=("${run[@]}" --name $NAME-plain --runtime crun --rootfs "$work/plain" bench-idle)
+    plugin=("${run[@]}" --runtime crun --annotation run.oci.handler=qemu)
+    vm=("${plugin[@]}" --name $NAME-vm --rootfs "$work/vm" "" "${options[@]}")
+    user_plain=(as_user "${run[@]}" --name $NAME-plain --runtime crun --rootfs "$work/rootless/plain" bench-idle)
+    user_vm=(as_user "${run[@]}" --name $NAME-vm --runtime "$(command -v crun-qemu)" --rootfs "$work/rootless/vm" ""
+        "${options[@]}")
+}
+
+# console_said LOG TEXT: when the console, as podman logged it (k8s-file: time, stream, P for a part of a line, text), had
+# said TEXT, in microseconds since 1970; any byte at all where TEXT is empty. Waits for it.
+console_said() {
+    local at deadline=$((SECONDS + BOOT_SECONDS))
+    until at=$(awk -v text="$2" '{
+            at = $1; partial = $3 == "P"; sub(/^[^ ]+ [^ ]+ [^ ]+ /, ""); said = said $0
+            if (text == "" ? length(said) : index(said, text)) { print at; found = 1; exit }
+            if (!partial) said = ""
+        } END { exit !found }' "$1" 2>/dev/null); do
+        [ $SECONDS -lt $deadline ] || die "the guest did not boot within $BOOT_SECONDS s"
+        sleep 0.2
+    done
+    at=$(date -d "$at" +%s%6N)
+    echo "$at"
+}
+
+# boots COMMAND...: a VM, and waits until the guest is there. Its container is left in `container`, the supervisor in `pid`.
+boots() {
+    container=$("$@")
+    console_said "$(podman inspect --format '{{.HostConfig.LogConfig.Path}}' "$container")" "TINY READY" >/dev/null
+    pid=$(podman inspect --format '{{.State.Pid}}' "$container")
+    qemu=$(qemu_of "$pid")
+}
+qemu_of() { pgrep -P "$1" qemu-system; }
+
+# by_hand PID ARGUMENT...: ssh into the guest from its network namespace.
+by_hand() {
+    local pid=$1; shift
+    nsenter -t "$pid" -n ssh -F none -i "$work/key" -o BatchMode=yes -o StrictHostKeyChecking=no -o LogLevel=ERROR \
+        -o UserKnownHostsFile=/dev/null root@10.0.99.2 "$@"
+}
+# key_of PID: the key to the guest whose supervisor it is, for by_hand.
+key_of() { install -m 600 "/proc/$1/root/crun-qemu/ssh/id" "$work/key"; }

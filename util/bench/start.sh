@@ -1,0 +1,131 @@
+# shellcheck shell=bash disable=SC2154 # the variables are bench.sh's and lib.sh's
+# From the command to the guest, in stages that can be seen from outside: QEMU's exec, the console's first byte, the guest's
+# "ready", and podman exec. By us with root and without, and by QEMU alone.
+
+# our_start FORM COMMAND...: as FORM, vm or user_vm; the VM is left running.
+our_start() {
+    local form=$1 disk=$2 log epoch; shift 2
+    until_exec "$form.exec" qemu-system-x86 guest= /crun-qemu/image "$disk" "$@"
+    # this clock and podman's are the same
+    epoch=$begun
+    qemu=$pid
+    pid=$(awk '/^PPid:/ { print $2 }' "/proc/$qemu/status")
+    log=$(logs_of "$form")
+    record "$form.first" "$(seconds $(($(console_said "$log" "") - epoch)))"
+    record "$form.ready" "$(seconds $(($(console_said "$log" "TINY READY") - epoch)))"
+}
+logs_of() {
+    local of=(podman)
+    [ "$1" = vm ] || of=(as_user podman)
+    "${of[@]}" inspect --format '{{.HostConfig.LogConfig.Path}}' $NAME-vm
+}
+
+bare_once() {
+    bare_start 0
+    bare_ready "$bare_dir"
+    record bare.first "$(seconds $(($(cat "$bare_dir/first") - begun)))"
+    record bare.ready "$(seconds $(($(cat "$bare_dir/ready") - begun)))"
+    record bare.rss "$(rss "$qemu")"
+    bare_end 0
+}
+rss() { awk '/^VmRSS:/ { printf "%.2f", $2 / 1024 }' "/proc/$1/status"; }
+
+measure_start() {
+    say "start: a plain container, a VM of ours with root and without, the same VM by hand"
+    template
+    for round in $(rounds); do
+        until_exec plain.exec bench-idle '' /bin/busybox "$work/plain/bin/busybox" "${plain[@]}"
+        our_start vm "$work/vm/disk.qcow2" "${vm[@]}"
+        record vm.rss "$(rss "$qemu")"
+        exec_once
+        remove $NAME-vm $NAME-plain
+        until_exec user_plain.exec bench-idle '' /bin/busybox "$work/rootless/plain/bin/busybox" "${user_plain[@]}"
+        as_user podman rm -f -t 0 $NAME-plain >/dev/null
+        our_start user_vm "$work/rootless/vm/disk.qcow2" "${user_vm[@]}"
+        as_user podman rm -f -t 0 $NAME-vm >/dev/null
+        bare_once
+        cold_once
+    done
+    round=0
+    execs
+}
+
+# template: what bare_start needs, once.
+template() {
+    [ ! -e "$work/template" ] || return 0
+    boots "${vm[@]}"
+    bare_template "$qemu"
+    remove $NAME-vm
+}
+
+# exec_once: the first podman exec of this VM, against ssh by hand into a guest whose sshd has been asked once, and podman
+# exec in a plain container.
+exec_once() {
+    key_of "$pid"
+    by_hand "$pid" true <&6
+    timed ssh by_hand "$pid" true
+    timed exec.plain podman exec $NAME-plain true
+    timed exec.first podman exec $NAME-vm root true
+}
+
+# cold_once: a start with nothing known of QEMU yet: in a mount namespace where our cache is empty.
+cold_once() {
+    mkdir -p "$work/empty"
+    rm -rf "${work:?}/empty/"*
+    # shellcheck disable=SC2016 # for the inner shell
+    until_exec vm.cold qemu-system-x86 guest= /crun-qemu/image "$work/vm/disk.qcow2" unshare -m sh -c \
+        'mkdir -p /var/cache/crun-qemu && mount --bind "$0" /var/cache/crun-qemu && exec "$@"' "$work/empty" "${vm[@]}"
+    remove $NAME-vm
+}
+
+# execs: ours before QEMU's, in a traced run of its own, and when each of the run's was.
+execs() {
+    traced "${plain[@]}"
+    names "$work/strace" | sort > "$work/plain.execs"
+    traced "${vm[@]}"
+    names "$work/strace" | sort > "$work/vm.execs"
+    ours=$(comm -13 "$work/plain.execs" "$work/vm.execs" | tr '\n' ' ')
+    record vm.execs "$(wc -w <<<"$ours")"
+    awk '/execve\(".* = 0$/ || /execve resumed>.* = 0$/ { if (!begun) begun = $2
+        name = $0; if (!sub(/.*execve\("/, "", name)) name = "..."; sub(/".*/, "", name); sub(/.*\//, "", name)
+        printf "%s%s %.3f", n++ ? ", " : "", name, $2 - begun
+        if (name ~ /^qemu-system/) exit }' "$work/strace" > "$work/vm.stages"
+}
+traced() {
+    strace -f -ttt --seccomp-bpf -qq -e trace=execve -e signal=none -o "$work/strace" "$@" >/dev/null 2>&1 <&6 &
+    local tracer=$!
+    sleep 4
+    remove $NAME-vm $NAME-plain
+    wait $tracer || :
+}
+# names TRACE: what was executed until QEMU or the plain container's process was, by name.
+names() {
+    sed -n 's/.*execve("\([^"]*\)".* = 0$/\1/p; s/.*<... execve resumed>.* = 0$/?/p' "$1" | sed 's#.*/##' |
+        sed '/^\(qemu-system-.*\|bench-idle\)$/,$d'
+}
+
+rows_start() {
+    row plain_exec s "" "podman run to a plain container's exec" median plain.exec
+    row vm_exec s "" "podman run to QEMU's exec" median vm.exec
+    row vm_ours s "<= 0.15" "  ours: less a plain container's" difference vm.exec plain.exec
+    row vm_cold s "" "  with nothing known of QEMU (first start on a host)" median vm.cold
+    row vm_execs "" "<= 4" "  our execs before QEMU's" median vm.execs
+    note "ours: $ours"
+    note "traced, seconds: $(cat "$work/vm.stages")"
+    row user_plain_exec s "" "rootless podman run to a plain container's exec" median user_plain.exec
+    row user_vm_exec s "" "rootless podman run to QEMU's exec" median user_vm.exec
+    row user_vm_ours s "" "  ours: less a plain container's" difference user_vm.exec user_plain.exec
+    row bare_first s "" "QEMU by hand to the console's first byte" median bare.first
+    row vm_first s "" "podman run to the console's first byte" median vm.first
+    row user_vm_first s "" "rootless podman run to the console's first byte" median user_vm.first
+    row bare_ready s "" "QEMU by hand to the guest's ready" median bare.ready
+    row vm_ready s "" "podman run to the guest's ready" median vm.ready
+    row vm_ready_beyond s "" "  beyond QEMU by hand and a plain container" difference vm.ready bare.ready plain.exec
+    row user_vm_ready s "" "rootless podman run to the guest's ready" median user_vm.ready
+    row ssh s "" "ssh into the guest by hand, connection and command" median ssh
+    row exec_first s "" "podman exec of true in the VM, the first" median exec.first
+    row exec_first_beyond s "<= 0.3" "  less ssh by hand and plain podman exec" difference exec.first ssh exec.plain
+    row bare_rss MiB "" "QEMU's memory by hand, guest ready (RSS)" median bare.rss
+    row vm_rss MiB "" "QEMU's memory with us, guest ready (RSS)" median vm.rss
+    row rss_ratio x "" "  ratio" ratio vm.rss bare.rss
+}
