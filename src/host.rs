@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::resource::{Resource, getrlimit};
 use serde::Deserialize;
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Result, words};
 use crate::pci;
 
 /// What a plan depends on.
@@ -147,10 +147,7 @@ fn is_executable(path: &Path) -> bool {
 }
 
 fn usable(device: &str) -> std::result::Result<(), String> {
-    OpenOptions::new().read(true).write(true).open(device).map(drop).map_err(|e| {
-        let text = e.to_string();
-        text.split(" (os error").next().unwrap_or_default().to_string()
-    })
+    OpenOptions::new().read(true).write(true).open(device).map(drop).map_err(|e| words(&e))
 }
 
 /// The parts of a firmware description that decide.

@@ -8,6 +8,7 @@ use std::path::Path;
 use nix::sys::stat::{major, minor};
 use oci_spec::runtime::Mount;
 
+use crate::error;
 use crate::request::Request;
 
 /// What a mount's source is.
@@ -99,8 +100,7 @@ fn block_source(path: &Path, metadata: &fs::Metadata) -> Source {
 }
 
 fn unusable(e: &std::io::Error) -> Source {
-    let text = e.to_string();
-    Source::Unusable(text.split(" (os error").next().unwrap_or_default().to_owned())
+    Source::Unusable(error::words(e))
 }
 
 fn block_device(major: i64, minor: i64) -> Option<BlockDevice> {

@@ -2,11 +2,16 @@
 //!
 //! One script for `/bin/sh` does all of it. Whatever is the user's reaches it as an argument.
 
+use std::path::Path;
+
 use crate::plan::passed::{Passed, SharedFile};
 
 /// The script: each step is a word and its arguments. Nothing is done twice, so that it may run again, and one step's
 /// failure, told on the console, does not keep the others.
 const SCRIPT: &str = include_str!("setup.sh");
+
+/// Where names are looked up.
+const HOSTS: &str = "/etc/hosts";
 
 /// A step for the guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,9 +55,11 @@ impl Setup {
             tmpfs.map(|t| (t.target.clone(), Step::Tmpfs { options: t.options.join(","), copy_up: t.copy_up })),
         );
         steps.extend(passed.disks.iter().map(|d| (d.target.clone(), Step::Disk { serial: d.serial() })));
-        steps.extend(hosts.iter().map(|(address, names)| {
+        // What the user put there is the user's, and not to be written to.
+        let theirs = steps.iter().any(|(path, _)| Path::new(HOSTS).starts_with(path));
+        steps.extend(hosts.iter().filter(|_| !theirs).map(|(address, names)| {
             let (address, names) = (address.clone(), names.clone());
-            ("/etc/hosts".to_string(), Step::Host { address, names })
+            (HOSTS.to_string(), Step::Host { address, names })
         }));
         // A path sorts before those below it.
         steps.sort_by(|a, b| a.0.cmp(&b.0));
@@ -208,6 +215,16 @@ mod tests {
             command[4..].iter().map(|w| format!("{w}|")).collect::<String>()
         );
         assert!(std::process::Command::new("sh").args(["-n", "-c", SCRIPT]).status().unwrap().success());
+    }
+
+    #[test]
+    fn a_hosts_file_of_the_users_is_not_written() {
+        let hosts = [("192.0.2.7".to_string(), "db".to_string())];
+        for (target, want) in [("/etc/hosts", 1), ("/etc", 1), ("/etc/hosts.d", 2)] {
+            let share = Share { number: 0, mount: 0, target: target.into(), read_only: false };
+            let passed = Passed { shares: vec![share], ..Passed::default() };
+            assert_eq!(Setup::new(&passed, &hosts).steps.len(), want, "{target}");
+        }
     }
 
     #[test]
