@@ -108,9 +108,11 @@ pub fn in_guest(guest: &Guest, job: &Job, term: Option<Vec<u8>>) -> Result<i32> 
     // The watcher first: it is forked, which wants a single thread.
     let watch = watch::Watch::start(guest, &job.token)?;
     let _attending = alive::attend(Path::new(paths::EXECS))?;
-    std::thread::spawn(|| end_with_the_vm(Path::new(paths::ALIVE)));
     let quiet = if guest.was_entered() { QUIET.1 } else { QUIET.0 };
-    let notice = Notice::after(quiet, format!("qemu: waiting for the guest's sshd at {}", guest.address));
+    let notice = session::deaf_to_window_changes(|| {
+        std::thread::spawn(|| end_with_the_vm(Path::new(paths::ALIVE)));
+        Notice::after(quiet, format!("qemu: waiting for the guest's sshd at {}", guest.address))
+    })?;
     let status = session::run(guest, job, term, watch, || drop(notice));
     std::mem::forget(LAST_WORD.lock());
     status

@@ -78,6 +78,19 @@ fn lost(length: usize) -> Error {
     error.hint(format!("not every sshd takes a command of {length} bytes: pass the data on stdin"))
 }
 
+/// Runs `start`, whose threads never take the signals that [`window_changes`] is waiting for: one that did would lose
+/// them. What is executed later by this thread hears them.
+///
+/// # Errors
+/// When signals cannot be blocked.
+pub fn deaf_to_window_changes<T>(start: impl FnOnce() -> T) -> Result<T> {
+    let signals = SigSet::from(Signal::SIGWINCH);
+    signals.thread_block().context("exec")?;
+    let started = start();
+    signals.thread_unblock().context("exec")?;
+    Ok(started)
+}
+
 /// Signals of this kind come by a descriptor from now on.
 fn window_changes() -> Result<SignalFd> {
     let signals = SigSet::from(Signal::SIGWINCH);
