@@ -2,7 +2,8 @@
 
 use std::process::Command;
 
-use crate::harness::{Form, Podman, rootfs, run, source, text, tiny};
+use crate::harness::{Form, Podman, directory, rootfs, run, source, text, tiny};
+use crate::pass_through::Loop;
 
 /// A user that crun knows no command for.
 const STRANGER: &str = "nobody-knows-me";
@@ -20,11 +21,20 @@ fn a_newer_crun_loads_the_same_plugin() {
 
     let root = rootfs(Podman::Rootful, "tiny");
     let what = ["--rootfs", root.path().to_str().unwrap()];
+    let shared = directory();
+    std::fs::write(shared.path().join("file"), "shared").unwrap();
+    std::fs::File::create(shared.path().join("disk")).unwrap().set_len(5 << 20).unwrap();
+    let disk = Loop::new(&shared.path().join("disk"));
+    let (volume, device) = (format!("{}:/srv/a b:ro", shared.path().display()), format!("{}:/dev/granted:r", disk.0));
     // The last --runtime is the one that podman takes.
-    let vm = tiny(Podman::Rootful, Form::Plugin, &what, &["--runtime", &crun]).detached();
+    let options = ["--runtime", &crun, "-v", &volume, "--device", &device, "--memory", "512m"];
+    let vm = tiny(Podman::Rootful, Form::Plugin, &what, &options).detached();
     assert_eq!(vm.inspect("{{.OCIRuntime}}"), crun);
     vm.wait_for("TINY READY", 1);
     assert_eq!(vm.exec_ok(&["root", "echo", "a  b"]), "a  b");
+    let given = "modprobe virtiofs; mkdir /tmp/m; mount -t virtiofs '/srv/a b' /tmp/m; cat /tmp/m/file; ! touch /tmp/m/x; \
+                 grep -l crun-qemu-0 /sys/block/*/serial | while read s; do d=${s%/serial}; cat $d/size $d/ro; done";
+    assert_eq!(vm.exec_ok(&["root", "sh", "-c", given]), "shared10240\n1");
     assert_eq!(vm.exec(&["root", "sh", "-c", "exit 7"]).status.code(), Some(7));
     let stranger = vm.exec(&[STRANGER, "true"]);
     let message = text(&stranger.stderr);

@@ -11,10 +11,10 @@ use crate::harness::{Form, LABEL, Podman, Run, Vm, directory, rootfs, run, uniqu
 const MEBIBYTE: u64 = 1 << 20;
 
 /// A loop device; gone with this.
-struct Loop(String);
+pub struct Loop(pub String);
 
 impl Loop {
-    fn new(file: &Path) -> Self {
+    pub fn new(file: &Path) -> Self {
         Self(run("losetup", &["-f", "--show", file.to_str().unwrap()]))
     }
 }
