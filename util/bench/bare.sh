@@ -13,8 +13,8 @@ bare_template() {
     cp "/proc/$1/root/crun-qemu/ssh/id" "$work/template/id"
     bare_command=()
     for arg in "${from[@]}"; do
+        [ "$arg" != -S ] || continue
         case $last$arg in
-        -S) continue ;;
         -object*'"id":"masterKey0"'*) unset 'bare_command[-1]'; last=''; continue ;;
         -chardevsocket,id=charmonitor,*) arg="socket,id=charmonitor,path=@dir@/monitor,server=on,wait=off" ;;
         -chardevsocket,id=charserial0,*) arg="stdio,id=charserial0,signal=off" ;;
@@ -85,4 +85,12 @@ bare_end() {
 bare_end_all() {
     local dir
     for dir in "$work"/bare.*; do [ ! -e "$dir" ] || bare_end "${dir##*.}"; done
+}
+
+# template: what bare_start needs, once.
+template() {
+    [ ! -e "$work/template" ] || return 0
+    boots "${vm[@]}"
+    bare_template "$qemu"
+    remove $NAME-vm
 }

@@ -3,7 +3,7 @@
 
 NAME=crun-qemu-bench
 BENCH_LOCK=/run/$NAME.lock
-BOOT_SECONDS=300
+BOOT_SECONDS=180
 # as the tests', whose images and storage it may share
 USER_NAME=crun-qemu-test USER_HOME=/var/tmp/crun-qemu-test
 
@@ -96,10 +96,10 @@ prepare() {
         "${options[@]}")
 }
 
-# console_said LOG TEXT: when the console, as podman logged it (k8s-file: time, stream, P for a part of a line, text), had
-# said TEXT, in microseconds since 1970; any byte at all where TEXT is empty. Waits for it.
+# console_said LOG TEXT: waits until the console, as podman logged it (k8s-file: time, stream, P for a part of a line, text),
+# has said TEXT, or any byte at all where TEXT is empty; leaves in `at` when that was, in microseconds since 1970.
 console_said() {
-    local at deadline=$((SECONDS + BOOT_SECONDS))
+    local deadline=$((SECONDS + BOOT_SECONDS))
     until at=$(awk -v text="$2" '{
             at = $1; partial = $3 == "P"; sub(/^[^ ]+ [^ ]+ [^ ]+ /, ""); said = said $0
             if (text == "" ? length(said) : index(said, text)) { print at; found = 1; exit }
@@ -109,13 +109,12 @@ console_said() {
         sleep 0.2
     done
     at=$(date -d "$at" +%s%6N)
-    echo "$at"
 }
 
 # boots COMMAND...: a VM, and waits until the guest is there. Its container is left in `container`, the supervisor in `pid`.
 boots() {
     container=$("$@")
-    console_said "$(podman inspect --format '{{.HostConfig.LogConfig.Path}}' "$container")" "TINY READY" >/dev/null
+    console_said "$(podman inspect --format '{{.HostConfig.LogConfig.Path}}' "$container")" "TINY READY"
     pid=$(podman inspect --format '{{.State.Pid}}' "$container")
     qemu=$(qemu_of "$pid")
 }
@@ -129,3 +128,18 @@ by_hand() {
 }
 # key_of PID: the key to the guest whose supervisor it is, for by_hand.
 key_of() { install -m 600 "/proc/$1/root/crun-qemu/ssh/id" "$work/key"; }
+
+# Memory beside QEMU: every process of the container but QEMU, and conmon. What VMs share counts by its share (PSS).
+# beside PID: "NAME PSS DIRTY", in KiB, of each process beside the QEMU whose supervisor is PID.
+beside() {
+    local p name
+    for p in $(awk '/^PPid:/ { print $2 }' "/proc/$1/status") "$1" $(pgrep -P "$1" || :); do
+        name=$(cat "/proc/$p/comm")
+        case $name in qemu-system*) continue ;; esac
+        awk -v name="$name" '/^Pss:/ { pss = $2 } /^Private_Dirty:/ { dirty = $2 } END { print name, pss, dirty }' \
+            "/proc/$p/smaps_rollup"
+    done
+}
+# sum COLUMN [FACTOR]: of stdin.
+sum() { awk -v c="$1" -v f="${2:-1}" '{ s += $c } END { printf "%.3f", s / f }'; }
+rss() { awk '/^VmRSS:/ { printf "%.2f", $2 / 1024 }' "/proc/$1/status"; }

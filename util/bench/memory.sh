@@ -1,18 +1,5 @@
 # shellcheck shell=bash disable=SC2154 # the variables are bench.sh's and lib.sh's
-# Memory beside QEMU: every process of the container but QEMU, and conmon. What VMs share counts by its share (PSS).
-
-# beside PID: "NAME PSS DIRTY", in KiB, of each process beside the QEMU whose supervisor is PID.
-beside() {
-    local p name
-    for p in $(awk '/^PPid:/ { print $2 }' "/proc/$1/status") "$1" $(pgrep -P "$1" || :); do
-        name=$(cat "/proc/$p/comm")
-        case $name in qemu-system*) continue ;; esac
-        awk -v name="$name" '/^Pss:/ { pss = $2 } /^Private_Dirty:/ { dirty = $2 } END { print name, pss, dirty }' \
-            "/proc/$p/smaps_rollup"
-    done
-}
-# sum COLUMN [FACTOR]: of stdin.
-sum() { awk -v c="$1" -v f="${2:-1}" '{ s += $c } END { printf "%.3f", s / f }'; }
+# One VM's memory: beside QEMU, by mapping, and what the guest gives back.
 
 # by_mapping PID: PSS and private dirty memory in KiB by mapped file, the greatest first.
 by_mapping() {
@@ -23,8 +10,6 @@ by_mapping() {
 
 measure_memory() {
     say "memory: beside QEMU, and what the guest gives back"
-    local n vms=4
-    [ -z "$SMOKE" ] || vms=2
     boots "${vm[@]}"
     beside "$pid" > "$work/beside"
     by_mapping "$pid" > "$work/mappings"
@@ -37,16 +22,6 @@ measure_memory() {
     record image "$(du -k "$work/vm/disk.qcow2" | cut -f1)"
     given_back "$pid" "$qemu"
     remove $NAME-vm
-    for n in $(seq $vms); do
-        podman run -d --label $NAME --name "$NAME-vm$n" --memory 256m --runtime crun --annotation run.oci.handler=qemu \
-            --rootfs "$work/vm" "" "${options[@]}" >/dev/null
-    done
-    for n in $(seq $vms); do boots echo "$NAME-vm$n"; done
-    for n in $(seq $vms); do beside "$(podman inspect --format '{{.State.Pid}}' "$NAME-vm$n")"; done > "$work/beside.many"
-    for n in $(seq $vms); do remove "$NAME-vm$n"; done
-    record many.vms $vms
-    record many.pss "$(sum 2 $((1024 * vms)) < "$work/beside.many")"
-    record many.dirty "$(sum 3 $((1024 * vms)) < "$work/beside.many")"
 }
 
 # given_back PID QEMU: QEMU's memory while the guest has a file in a tmpfs, and when it has removed it.
@@ -54,18 +29,17 @@ given_back() {
     local full=160 n
     [ -z "$SMOKE" ] || full=64
     key_of "$1"
-    record rss.before "$(rss_of "$2")"
+    record rss.before "$(rss "$2")"
     by_hand "$1" "mkdir -p /mnt/t && mount -t tmpfs -o size=1g t /mnt/t && dd if=/dev/zero of=/mnt/t/f bs=1M count=$full 2>/dev/null" <&6
-    record rss.full "$(rss_of "$2")"
+    record rss.full "$(rss "$2")"
     by_hand "$1" "rm /mnt/t/f && umount /mnt/t && sync && echo 3 > /proc/sys/vm/drop_caches" <&6
     # the guest reports what has been free for two seconds, a part at a time
-    n=$(rss_of "$2")
-    for _ in 1 2 3 4 5 6; do sleep 2; [ -z "$SMOKE" ] || break; n=$(rss_of "$2"); done
-    record rss.after "$(rss_of "$2")"
+    n=$(rss "$2")
+    for _ in 1 2 3 4 5 6; do sleep 2; [ -z "$SMOKE" ] || break; n=$(rss "$2"); done
+    record rss.after "$(rss "$2")"
     record given.back "$(awk -v f="$(cat "$work/samples/rss.full")" -v a="$(cat "$work/samples/rss.after")" -v n=$full \
         'BEGIN { printf "%.3f", (f - a) / n }')"
 }
-rss_of() { awk '/^VmRSS:/ { printf "%.2f", $2 / 1024 }' "/proc/$1/status"; }
 
 rows_memory() {
     row beside_pss MiB "<= 26.7" "beside QEMU, one VM: PSS (28 MB)" median beside.pss
@@ -75,8 +49,6 @@ rows_memory() {
     while read -r name pss dirty; do note "$name: PSS $pss KiB, private dirty $dirty KiB"; done < "$work/beside"
     note "the supervisor's mappings (PSS/private dirty, KiB):"
     head -9 "$work/mappings" | while read -r pss dirty name; do note "  $name $pss/$dirty"; done
-    row many_pss MiB "" "beside QEMU, per VM of $(cat "$work/samples/many.vms"): PSS" median many.pss
-    row many_dirty MiB "" "beside QEMU, per VM of $(cat "$work/samples/many.vms"): private dirty" median many.dirty
     row stored KiB "" "stored for a VM (image: $(cat "$work/samples/image") KiB)" median stored
     row rss_full MiB "" "QEMU's memory with a file in the guest's tmpfs (RSS)" median rss.full
     row rss_after MiB "" "  when the guest has removed it" median rss.after

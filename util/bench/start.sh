@@ -11,8 +11,10 @@ our_start() {
     qemu=$pid
     pid=$(awk '/^PPid:/ { print $2 }' "/proc/$qemu/status")
     log=$(logs_of "$form")
-    record "$form.first" "$(seconds $(($(console_said "$log" "") - epoch)))"
-    record "$form.ready" "$(seconds $(($(console_said "$log" "TINY READY") - epoch)))"
+    console_said "$log" ""
+    record "$form.first" "$(seconds $((at - epoch)))"
+    console_said "$log" "TINY READY"
+    record "$form.ready" "$(seconds $((at - epoch)))"
 }
 logs_of() {
     local of=(podman)
@@ -28,7 +30,6 @@ bare_once() {
     record bare.rss "$(rss "$qemu")"
     bare_end 0
 }
-rss() { awk '/^VmRSS:/ { printf "%.2f", $2 / 1024 }' "/proc/$1/status"; }
 
 measure_start() {
     say "start: a plain container, a VM of ours with root and without, the same VM by hand"
@@ -48,14 +49,6 @@ measure_start() {
     done
     round=0
     execs
-}
-
-# template: what bare_start needs, once.
-template() {
-    [ ! -e "$work/template" ] || return 0
-    boots "${vm[@]}"
-    bare_template "$qemu"
-    remove $NAME-vm
 }
 
 # exec_once: the first podman exec of this VM, against ssh by hand into a guest whose sshd has been asked once, and podman
