@@ -37,12 +37,15 @@ pub fn apply(config: &mut Value, edits: &Edits, hook: &Path) -> Result<()> {
         device.ok_or_else(|| malformed("devices"))?.insert("path".into(), json!(path));
     }
     let resources = child(linux, "resources", json!({}))?;
-    list(resources, "devices")?.extend(
-        edits
-            .devices
-            .iter()
-            .map(|d| json!({"allow": true, "type": d.kind(), "major": d.major, "minor": d.minor, "access": d.access})),
-    );
+    let rules = list(resources, "devices")?;
+    // Without any all is allowed, and one rule would forbid the rest.
+    if !rules.is_empty() {
+        rules.extend(
+            edits.devices.iter().map(
+                |d| json!({"allow": true, "type": d.kind(), "major": d.major, "minor": d.minor, "access": d.access}),
+            ),
+        );
+    }
     raise(resources, edits.memory);
     let root = config.as_object_mut().ok_or_else(|| malformed("it"))?;
     list(child(root, "hooks", json!({}))?, "createContainer")?.push(json!({"path": hook, "args": [hook, "network"]}));

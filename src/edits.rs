@@ -148,11 +148,11 @@ fn moved_mounts(plan: &Plan) -> Vec<MountEdit> {
     };
     let passed = &plan.passed;
     let shares = passed.shares.iter().map(|s| moved(s.mount, s.path(), &READ_ONLY_DATA[1..]));
-    let file =
-        |f: &SharedFile| moved(f.mount, f.path(), if f.read_only { READ_ONLY_DATA } else { &READ_ONLY_DATA[1..] });
+    let data = |read_only: bool| if read_only { READ_ONLY_DATA } else { &READ_ONLY_DATA[1..] };
+    let file = |f: &SharedFile| moved(f.mount, f.path(), data(f.read_only));
     let files = passed.files.iter().map(file);
     let disks = passed.disks.iter().filter_map(|disk| match disk.source {
-        DiskSource::File(mount) => Some(moved(mount, disk.path(), &READ_ONLY_DATA[1..])),
+        DiskSource::File(mount) => Some(moved(mount, disk.path(), data(disk.read_only))),
         DiskSource::Mounted(mount, _) => Some(moved(mount, disk.path(), &["nosuid", "noexec"])),
         DiskSource::Device(_) => None,
     });

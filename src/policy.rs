@@ -92,10 +92,6 @@ impl File {
 /// What both files say. To be read only when an option depends on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    /// `host-paths`: options may name files of the host's that the engine did not grant.
-    pub host_paths: bool,
-    /// `vfio`: options may hand PCI devices to the guest.
-    pub vfio: bool,
     /// The system's, then the user's own.
     files: Vec<File>,
 }
@@ -108,14 +104,7 @@ impl Policy {
     pub fn read() -> Result<Self> {
         let own = home().map(|home| home.join(OWN));
         let files: Result<_> = [Some(SYSTEM.into()), own].into_iter().flatten().map(File::read).collect();
-        Ok(Self::new(files?))
-    }
-
-    fn new(files: Vec<File>) -> Self {
-        let mut policy = Self { host_paths: false, vfio: false, files };
-        policy.host_paths = policy.decision(Key::HostPaths).0;
-        policy.vfio = policy.decision(Key::Vfio).0;
-        policy
+        Ok(Self { files: files? })
     }
 
     /// Whether it is allowed, and the file and line that say so. A denial of the system's is the last word; else the
@@ -170,7 +159,7 @@ impl Policy {
 
 /// The home of the host's user that runs the engine. Engines call runtimes without HOME, and a rootless one does so in a
 /// user namespace, in which that user is another.
-fn home() -> Option<PathBuf> {
+pub fn home() -> Option<PathBuf> {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let user = outside(&map, Uid::effective().as_raw()).unwrap_or(Uid::effective().as_raw());
     Some(User::from_uid(Uid::from_raw(user)).ok()??.dir)
@@ -192,7 +181,7 @@ mod tests {
 
     fn policy(system: &str, own: &str) -> Policy {
         let file = |path: &str, text| File::parse(Path::new(path), text).unwrap();
-        Policy::new(vec![file("/s", system), file("/u", own)])
+        Policy { files: vec![file("/s", system), file("/u", own)] }
     }
 
     #[test]
@@ -205,9 +194,9 @@ mod tests {
             ("host-paths = allow", "host-paths = deny", false),
             ("vfio = deny", "host-paths = allow", true),
         ] {
-            assert_eq!(policy(system, own).host_paths, host_paths, "{system:?} {own:?}");
+            assert_eq!(policy(system, own).decision(Key::HostPaths).0, host_paths, "{system:?} {own:?}");
         }
-        assert!(policy("", "").vfio && !policy("vfio = deny", "vfio = allow").vfio);
+        assert!(policy("", "").decision(Key::Vfio).0 && !policy("vfio = deny", "vfio = allow").decision(Key::Vfio).0);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! What the user's options name on the host, read as the caller could and no further.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{ErrorKind, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 
 use crate::error::{Context, Error, Result};
 
@@ -30,9 +31,10 @@ pub struct CloudInit {
 pub fn cloud_init(dir: &Path) -> Result<CloudInit> {
     absolute("--cloud-init", dir)?;
     let what = format!("--cloud-init {}", dir.display());
-    match dir.metadata() {
+    match open(dir, OFlag::O_PATH).and_then(|dir| dir.metadata()) {
         Ok(metadata) if metadata.is_dir() => {}
         Ok(_) => return Err(Error::new(what, "not a directory")),
+        Err(e) if e.raw_os_error() == Some(libc::ELOOP) => return Err(Error::new(what, LINKS)),
         // podman takes the system's words for it as "a command that was not found" and says so.
         Err(e) if e.kind() == ErrorKind::NotFound => return Err(Error::new(what, "no such directory")),
         Err(e) => return Err(Error::new(what, e.to_string())),
@@ -75,9 +77,9 @@ fn absolute(option: &str, path: &Path) -> Result<()> {
 pub fn optional(option: &str, path: &Path) -> Result<Option<Vec<u8>>> {
     let what = || format!("{option} {}", path.display());
     // O_NONBLOCK: opening a fifo must not wait for its other end, nor a terminal become ours.
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
-    let file: File = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+    let file: File = match open(path, OFlag::O_NONBLOCK | OFlag::O_NOCTTY) {
         Ok(file) => file,
+        Err(e) if e.raw_os_error() == Some(libc::ELOOP) => return Err(Error::new(what(), LINKS)),
         Err(e) if e.kind() == ErrorKind::NotFound && path.symlink_metadata().is_err() => return Ok(None),
         Err(e) if e.kind() == ErrorKind::NotFound => return Err(Error::new(what(), "a symbolic link to nothing")),
         Err(e) => return Err(Error::new(what(), e.to_string())),
@@ -91,6 +93,16 @@ pub fn optional(option: &str, path: &Path) -> Result<Option<Vec<u8>>> {
         return Err(Error::new(what(), "larger than 16 MiB"));
     }
     Ok(Some(bytes))
+}
+
+/// What such a path may not lead through.
+const LINKS: &str = "a symbolic link to itself, or one of /proc's own, by which an image could name files of the host";
+
+/// Follows links as the caller could, but for those of `/proc`: an option can be an image's, and by the working
+/// directory of a runtime, which is the bundle, it could name a file of its own that leads to one of the host's.
+fn open(path: &Path, flags: OFlag) -> std::io::Result<File> {
+    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    Ok(File::from(openat2(AT_FDCWD, path, how)?))
 }
 
 #[cfg(test)]
@@ -113,6 +125,7 @@ mod tests {
             (Path::new("/dev/null"), "not a regular file"),
             (&path("absent"), "no such file"),
             (dir.path(), "not a regular file"),
+            (Path::new("/proc/self/cwd/Cargo.toml"), "one of /proc's own"),
         ] {
             let e = file("--ignition", path).unwrap_err().to_string();
             assert!(e.contains(why), "{e}");

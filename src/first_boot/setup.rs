@@ -10,6 +10,9 @@ use crate::plan::passed::{Passed, SharedFile};
 /// failure, told on the console, does not keep the others.
 const SCRIPT: &str = include_str!("setup.sh");
 
+/// Where the guest mounts the virtiofs of all files.
+const FILES: &str = "/run/crun-qemu/files";
+
 /// Where names are looked up.
 const HOSTS: &str = "/etc/hosts";
 
@@ -86,11 +89,11 @@ impl Setup {
     /// Lines as in fstab, for guests that take no command: what can be said so.
     pub fn fstab(&self) -> String {
         let files = self.steps.iter().any(|(_, step)| matches!(step, Step::File { .. }));
-        let first = files.then(|| format!("{} /run/crun-qemu/files virtiofs defaults 0 0\n", SharedFile::TAG));
+        let first = files.then(|| format!("{} {FILES} virtiofs nofail 0 0\n", SharedFile::TAG));
         first.into_iter().chain(self.steps.iter().filter_map(|(path, step)| step.fstab(path))).collect()
     }
 
-    /// Lines as in tmpfiles.d, likewise: the links, and files to mount files on.
+    /// Lines as in tmpfiles.d, likewise: the links.
     pub fn tmpfiles(&self) -> String {
         self.steps.iter().filter_map(|(path, step)| step.tmpfiles(path)).collect()
     }
@@ -112,17 +115,21 @@ impl Step {
     }
 
     fn fstab(&self, path: &str) -> Option<String> {
-        let path = octal(path);
+        // Waited for by what waits for file systems, and yet no reason not to boot.
+        const OPTIONS: &str = "nofail,x-systemd.before=local-fs.target";
+        let (path, more) = (octal(path), |yes: bool, option: &'static str| if yes { option } else { "" });
         Some(match self {
             Self::Share { tag, read_only } => {
-                format!("{} {path} virtiofs {} 0 0\n", octal(tag), if *read_only { "ro" } else { "defaults" })
+                format!("{} {path} virtiofs {OPTIONS}{} 0 0\n", octal(tag), more(*read_only, ",ro"))
             }
             Self::File { name, read_only } => {
-                format!("/run/crun-qemu/files/{name} {path} none bind{} 0 0\n", if *read_only { ",ro" } else { "" })
+                format!("{FILES}/{name} {path} none bind,{OPTIONS}{} 0 0\n", more(*read_only, ",ro"))
             }
-            Self::Tmpfs { options, .. } if options.is_empty() => format!("tmpfs {path} tmpfs defaults 0 0\n"),
-            Self::Tmpfs { options, .. } => format!("tmpfs {path} tmpfs {} 0 0\n", octal(options)),
-            // A copy wants a command, and so does a change of a file.
+            Self::Tmpfs { options, .. } => {
+                let comma = more(!options.is_empty(), ",");
+                format!("crun-qemu {path} tmpfs {OPTIONS}{comma}{} 0 0\n", octal(options))
+            }
+            // A copy wants a command, and so do lines in a file.
             Self::Secret { .. } | Self::Disk { .. } | Self::Host { .. } => return None,
         })
     }
@@ -229,11 +236,11 @@ mod tests {
 
     #[test]
     fn for_guests_without_a_command() {
-        let want = "crun-qemu-files /run/crun-qemu/files virtiofs defaults 0 0\n\
-                    /a /a virtiofs defaults 0 0\n\
-                    /a/b\\040c /a/b\\040c virtiofs ro 0 0\n\
-                    tmpfs /a/b\\040c/t tmpfs size=1m,ro 0 0\n\
-                    /run/crun-qemu/files/3 /etc/x\\043 none bind,ro 0 0\n";
+        let want = "crun-qemu-files /run/crun-qemu/files virtiofs nofail 0 0\n\
+                    /a /a virtiofs nofail,x-systemd.before=local-fs.target 0 0\n\
+                    /a/b\\040c /a/b\\040c virtiofs nofail,x-systemd.before=local-fs.target,ro 0 0\n\
+                    crun-qemu /a/b\\040c/t tmpfs nofail,x-systemd.before=local-fs.target,size=1m,ro 0 0\n\
+                    /run/crun-qemu/files/3 /etc/x\\043 none bind,nofail,x-systemd.before=local-fs.target,ro 0 0\n";
         assert_eq!(setup().fstab(), want);
         assert_eq!(setup().tmpfiles(), "L+ \"/dev/100%%\\\"\" - - - - /dev/disk/by-id/virtio-crun-qemu-0\n");
     }

@@ -6,16 +6,18 @@ chmod 700 $d
 failed() { echo "crun-qemu: $path: $1" > /dev/console; }
 parent() { case $path in /*/*) mkdir -p "${path%/*}";; esac; }
 files() { [ -e $d/files ] || { mkdir $d/files && mount -t virtiofs crun-qemu-files $d/files || { rmdir $d/files; false; }; }; }
-over() { parent; [ -e "$path" ] || : > "$path"; mount --bind "$1" "$path" && { [ $how = rw ] || mount -o remount,bind,ro "$path"; }; }
-share() { mkdir -p "$path" && mount -t virtiofs -o $how "$what" "$path"; }
+over() { [ "$path" -ef "$1" ] && return; parent; [ -e "$path" ] || : > "$path"; mount --bind "$1" "$path" && { [ $how = rw ] || mount -o remount,bind,ro "$path"; }; }
+# What systemd has mounted already, by credentials, is not mounted again.
+share() { mkdir -p "$path" && { mount -t virtiofs -o $how "$what" "$path" || [ "$(stat -f -c %T "$path")" = fuseblk ]; }; }
 file() { files && over "$d/files/$what"; }
 secret() { files && mkdir -p -m 700 $d/secrets && (umask 077 && cat "$d/files/$what" > "$d/secrets/$what") &&
     chmod 400 "$d/secrets/$what" && chown "$(stat -c %u:%g "$d/files/$what")" "$d/secrets/$what" && over "$d/secrets/$what"; }
 tmpfs() {
     mkdir -p "$path" || return
-    [ $how = copy ] && [ -n "$(ls -A "$path")" ] || { mount -t tmpfs -o "${what:-defaults}" tmpfs "$path"; return; }
+    ! grep -qF "crun-qemu $(echo "$path" | sed 's/ /\\040/g') tmpfs " /proc/mounts || umount "$path" || return 0
+    [ $how = copy ] && [ -n "$(ls -A "$path")" ] || { mount -t tmpfs -o "${what:-defaults}" crun-qemu "$path"; return; }
     mkdir -p $d/below && mount --bind "$path" $d/below && mount --make-private $d/below || return
-    mount -t tmpfs -o "${what:-defaults},rw" tmpfs "$path" && cp -a $d/below/. "$path"
+    mount -t tmpfs -o "${what:-defaults},rw" crun-qemu "$path" && cp -a $d/below/. "$path"
     s=$?; umount $d/below
     case ,$what, in *,ro,*) mount -o remount,ro "$path";; esac
     return $s

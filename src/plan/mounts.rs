@@ -16,7 +16,7 @@ use crate::sources::{BlockDevice, Source, Sources, is_bind};
 const KERNELS: &[&str] = &["/dev", "/proc", "/sys"];
 const KEPT_FILES: &[&str] = &["/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/run/.containerenv"];
 /// Mounts that the engine makes for the container's own programs, of which there are none.
-const DROPPED: &[&str] = &["/run", "/run/lock", "/run/secrets", "/var/log/journal"];
+const DROPPED: &[&str] = &["/run", "/run/lock", "/run/secrets", "/var/log/journal", "/dev/termination-log"];
 /// The same, but only where the container's root is read-only: else the user asked for them.
 const DROPPED_READ_ONLY: &[&str] = &["/tmp", "/var/tmp"];
 /// No file system of a guest's takes a longer name, in bytes.
@@ -39,7 +39,11 @@ pub(super) fn sort(request: &Request, sources: &Sources) -> Result<Passed> {
         let source = sources.devices.get(index).copied().flatten();
         passed.disks.extend(disk_of_device(request, index, device, source)?);
     }
-    for blockdev in blockdevs {
+    for (n, blockdev) in blockdevs.iter().enumerate() {
+        if blockdevs[..n].iter().any(|other| other.source == blockdev.source) {
+            let what = format!("--blockdev source={}", blockdev.source);
+            return Err(Error::new(what, "it is a disk already").hint("give a copy, or an overlay of its own"));
+        }
         passed.disks.push(disk_of_file(blockdev, request, sources)?);
     }
     finish(passed)
@@ -50,7 +54,12 @@ fn sort_mount(passed: &mut Passed, request: &Request, index: usize, mount: &Moun
     let what = format!("mount {target}");
     let read_only = is_read_only(mount);
     match source {
-        Source::Block(_) if request.all_devices && mount.source().as_deref() == Some(mount.destination()) => {
+        // All the host's devices come so with --privileged of a rootless podman: nobody asked for one of them.
+        Source::Block(_)
+            if request.all_devices
+                && request.mapped_root.is_some()
+                && mount.source().as_deref() == Some(mount.destination()) =>
+        {
             passed.kept.push(index);
             return Ok(());
         }

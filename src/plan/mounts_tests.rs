@@ -215,6 +215,15 @@ fn images_that_become_disks() {
         with("source=/i,target=/x,format=raw", Source::File, &["rbind", "ro"]),
         "--blockdev source=/i: the mount is read-only, and writing was asked for (readonly=on)",
     );
+    let mut again = request(json!([{"destination": "/i", "type": "bind", "source": "/s", "options": ["rbind"]}]));
+    for target in ["/x", "/y"] {
+        let text = format!("source=/i,target={target},format=raw");
+        again.options.blockdevs.push(crate::request::blockdev::parse(&text).unwrap());
+    }
+    refused(
+        sort(&again, &Sources { mounts: vec![Source::File], devices: vec![] }),
+        "--blockdev source=/i: it is a disk already (give a copy, or an overlay of its own)",
+    );
     let twice = json!([
         {"destination": "/i", "type": "bind", "source": "/s", "options": ["rbind"]},
         {"destination": "/x", "type": "bind", "source": "/s", "options": ["rbind"]},

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::sys::utsname::uname;
-use nix::unistd::{Uid, User};
+use nix::unistd::Uid;
 
 use crate::host::Host;
 use crate::paths;
 use crate::plan::Accelerator;
+use crate::policy::home;
 
 /// The directory to hand into the container, filled first where that is due. `None` where the host has no room for it
 /// or QEMU cannot be asked: the container then asks for itself, which is slower and no failure.
@@ -42,9 +43,7 @@ fn base() -> Option<PathBuf> {
     {
         return Some(system.join("crun-qemu"));
     }
-    let login = fs::read_to_string("/proc/self/loginuid").ok().and_then(|id| id.trim().parse().ok()).map(Uid::from_raw);
-    let home = User::from_uid(login.unwrap_or(user)).ok()??.dir;
-    Some(home.join(".cache/crun-qemu"))
+    Some(home()?.join(".cache/crun-qemu"))
 }
 
 /// What libvirt itself looks at before it believes its cache, so that an upgrade leads to a new directory.

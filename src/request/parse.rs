@@ -17,12 +17,12 @@ impl Options {
         let mut annotations: Vec<_> = annotations.filter(|(key, _)| key.starts_with(ANNOTATION_PREFIX)).collect();
         // They come in no order, and that of devices is the guest's.
         annotations.sort_unstable();
-        let mut options = Self::default();
+        // What the arguments take the place of has to be right all the same.
+        let (mut options, mut replaced) = (Self::default(), Self::default());
         for (key, value) in annotations {
             let spec = named(key).ok_or_else(|| Error::new(format!("annotation {key}"), "unknown").hint(SEE))?;
-            if given.iter().all(|(other, _)| other.name != spec.name) {
-                (spec.set)(&mut options, value)?;
-            }
+            let wins = given.iter().all(|(other, _)| other.name != spec.name);
+            (spec.set)(if wins { &mut options } else { &mut replaced }, value)?;
         }
         given.into_iter().try_for_each(|(spec, value)| (spec.set)(&mut options, value))?;
         if options.password.is_some() && options.password_file.is_some() {

@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, OpenHow, ResolveFlag, fcntl, openat2};
-use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
+use nix::sys::stat::{Mode, SFlag, fstat};
 
 use crate::error::{Context, Error, Result};
 
@@ -59,41 +59,20 @@ impl Root {
 
     /// Opens the image at `path`, an earlier [`Found::path`], for reading, under the rules of [`Root::find_image`].
     pub fn open_recorded(&self, path: &Path) -> Result<File> {
-        self.open_image(path, OFlag::O_RDONLY)
-    }
-
-    /// Opens the image at `path` for reading and writing (`--persistent`).
-    pub fn open_writable(&self, path: &Path) -> Result<File> {
-        self.open_image(path, OFlag::O_RDWR)
-    }
-
-    /// Makes [`PRIVATE`] in the root, or opens the one that is there, and returns it open for use as a parent of files.
-    ///
-    /// What is *in* a directory that was there already is the image's: files in it are made with `O_EXCL` or judged.
-    pub fn private(&self) -> Result<OwnedFd> {
-        match mkdirat(&self.dir, PRIVATE, Mode::S_IRWXU) {
-            Ok(()) | Err(Errno::EEXIST) => {}
-            Err(e) => return Err(Error::new(self.path.join(PRIVATE).display().to_string(), e.desc())),
-        }
-        self.open_dir(Path::new(PRIVATE))
-    }
-
-    fn open_image(&self, path: &Path, access: OFlag) -> Result<File> {
         let refuse = |why: &str| Error::new(path.display().to_string(), why);
         if !is_candidate(path) {
             return Err(refuse("not a file directly in / or /disk/"));
         }
         // O_NONBLOCK: a fifo put there since must not hang us.
-        let fd =
-            self.openat2(path, access | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY).map_err(
-                |e| match e {
-                    Errno::ELOOP => {
-                        refuse("a symlink, not a VM image").hint("symlinks in the image's root are not followed")
-                    }
-                    Errno::EISDIR => refuse("a directory, not a VM image"),
-                    e => refuse(e.desc()),
-                },
-            )?;
+        let fd = self
+            .openat2(path, OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)
+            .map_err(|e| match e {
+                Errno::ELOOP => {
+                    refuse("a symlink, not a VM image").hint("symlinks in the image's root are not followed")
+                }
+                Errno::EISDIR => refuse("a directory, not a VM image"),
+                e => refuse(e.desc()),
+            })?;
         let stat = fstat(&fd).context(path.display())?;
         let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
         if kind != SFlag::S_IFREG {
@@ -102,7 +81,7 @@ impl Root {
         if stat.st_size == 0 {
             return Err(refuse("an empty file, not a VM image"));
         }
-        fcntl(&fd, FcntlArg::F_SETFL(access)).context(path.display())?;
+        fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_RDONLY)).context(path.display())?;
         Ok(File::from(fd))
     }
 

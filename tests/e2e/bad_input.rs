@@ -183,7 +183,7 @@ fn missing_software() {
     for (file, line) in SOFTWARE {
         refused(&run(Form::BuildTree), root.path(), Some(file), line);
     }
-    refused(&run(Form::Plugin), root.path(), Some(SOFTWARE[2].0), SOFTWARE[2].1);
+    refused(&run(Form::Plugin), root.path(), Some(SOFTWARE[1].0), SOFTWARE[1].1);
     let init = "/usr/local/libexec/crun-qemu/crun-qemu-init";
     let line = format!("{init}: not an executable (run make install again)");
     refused(&run(Form::Plugin), root.path(), Some(init), &line);
