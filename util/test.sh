@@ -21,6 +21,9 @@ sweep() {
     podman volume ls -q --filter $label | xargs -r podman volume rm -f
     podman images -q --filter $label | xargs -r podman rmi -f
     podman images -q --filter 'reference=localhost/crun-qemu-test-*' | xargs -r podman rmi -f
+    podman secret ls --format '{{.Name}}' | awk '/^crun-qemu-(test|example)-/' | xargs -r podman secret rm
+    losetup -n -O NAME,BACK-FILE | awk '$2 ~ /\/crun-qemu-(test|example)/ { print $1 }' | xargs -r losetup -d
+    rm -rf /var/tmp/crun-qemu-test-?????? /var/tmp/crun-qemu-example.??????
 }
 sweep >/dev/null || say "what an earlier run left behind could not all be removed"
 
