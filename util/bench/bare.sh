@@ -87,10 +87,10 @@ bare_end_all() {
     for dir in "$work"/bare.*; do [ ! -e "$dir" ] || bare_end "${dir##*.}"; done
 }
 
-# template: what bare_start needs, once.
+# template: what bare_start needs, once; the guest need not be up for it.
 template() {
     [ ! -e "$work/template" ] || return 0
-    boots "${vm[@]}"
-    bare_template "$qemu"
+    until_exec template qemu-system-x86 guest= /crun-qemu/image "$work/vm/disk.qcow2" "${vm[@]}"
+    bare_template "$pid"
     remove $NAME-vm
 }

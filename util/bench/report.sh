@@ -55,7 +55,7 @@ report() {
     local section loads
     : > "$work/json"
     {
-        echo "tiny guest, $accelerator, $(nproc) CPUs, $RUNS runs; '!': over budget; load: that of the host (1 min), before and after"
+        echo "tiny guest, $accelerator, $(nproc) CPUs, $RUNS runs, $BOOTS boots; '!': over budget; load: that of the host (1 min), before and after"
         printf '%-60s %10s  %-17s %3s  %-7s %s %s\n' "" median "quartiles" n budget " " load
         for section; do
             loads=$(paste -sd, "$work/load.$section")
@@ -63,11 +63,10 @@ report() {
             "rows_$section"
         done
     } | tee "$work/table"
-    # the loop above ran in a pipe, but in this directory
     mkdir -p "$(dirname "$JSON")"
     {
-        printf '{"accelerator":"%s","cpus":%d,"runs":%d,"smoke":%s,"rows":[\n' "$accelerator" "$(nproc)" "$RUNS" \
-            "${SMOKE:+true}${SMOKE:-false}" | sed 's/true1/true/'
+        printf '{"accelerator":"%s","cpus":%d,"runs":%d,"boots":%d,"smoke":%s,"rows":[\n' "$accelerator" "$(nproc)" "$RUNS" \
+            "$BOOTS" "$([ -n "$SMOKE" ] && echo true || echo false)"
         sed '$!s/$/,/' "$work/json"
         echo ']}'
     } > "$JSON.new"
