@@ -72,12 +72,15 @@ bare_virtiofsd() {
     for arg in "${from[@]}"; do
         case $arg in
         --fd=*) arg=--socket-path=$work/virtiofs.sock ;;
-        *source=*) arg=source=$work/share.bare ;;
+        source=*,*) arg=source=$work/share.bare,${arg#*,} ;;
+        source=*) arg=source=$work/share.bare ;;
         --shared-dir=*) arg=--shared-dir=$work/share.bare ;;
         esac
         command+=("$arg")
     done
-    command[0]=$(readlink "/proc/$daemon/exe")
+    for arg in /usr/libexec/virtiofsd /usr/lib/virtiofsd /usr/{,local/}bin/virtiofsd /usr/local/libexec/virtiofsd /usr/lib/qemu/virtiofsd; do
+        [ ! "$arg" -ef "/proc/$daemon/exe" ] || command[0]=$arg
+    done
     fd=("${bare_command[@]//@dir@\/$socket/$work/virtiofs.sock}")
     bare_command=("${fd[@]}")
     printf '%s\n' "${command[@]}" > "$work/virtiofsd.command"
