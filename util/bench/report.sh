@@ -46,7 +46,7 @@ row() {
     printf '%-60s %10s  %-17s %3d  %-7s %s %s\n' "$label" "$(figure "$value") $unit" "$(figure "$q1")..$(figure "$q3")" "$n" \
         "$budget" "$flag" "${loads/,/-}"
 }
-figure() { awk -v v="$1" 'BEGIN { printf v >= 1000 || v <= -1000 ? "%.0f" : v >= 100 || v <= -100 ? "%.1f" : "%.3f", v }'; }
+figure() { awk -v v="$1" 'BEGIN { printf((v * v >= 1e6 ? "%.0f" : v * v >= 1e4 ? "%.1f" : "%.3f"), v) }'; }
 # note TEXT: a line of explanation below a row.
 note() { echo "    $*"; }
 
