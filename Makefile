@@ -16,7 +16,7 @@ export CRUN_QEMU_LIBEXEC = $(libexec)
 
 binaries = target/release/crun-qemu target/release/crun-qemu-init
 man = $(wildcard docs/*.[1-8])
-scripts = .ci/run $(wildcard util/*.sh examples/*/run.sh util/guests/*.sh util/guests/*/recipe.sh) \
+scripts = .ci/run $(wildcard util/*.sh util/bench/*.sh examples/*/run.sh util/guests/*.sh util/guests/*/recipe.sh) \
 	$(addprefix util/guests/,tiny/root/etc/rc tiny/root/etc/nocloud ignition/initramfs/init ignition/initramfs/dhcp)
 
 all: build

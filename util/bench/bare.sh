@@ -29,7 +29,17 @@ bare_template() {
         bare_command+=("${arg//\/crun-qemu\//$work\/template\/}")
         last=$arg
     done
-    bare_mac=$(tr '\0' '\n' < "/proc/$1/cmdline" | sed -n 's/.*"mac":"\([^"]*\)".*/\1/p' | head -1)
+    bare_group=$(cpu_group "$1")
+}
+
+# cpu_group PID: the directory beside its container's CPU cgroup. On a busy host it decides who gets how much, so QEMU by hand
+# has to be in such a one too. Nothing where it cannot be told.
+cpu_group() {
+    local line controllers dir
+    line=$(awk -F: '$2 ~ /(^|,)cpu(,|$)/ { v1 = $0 } $2 == "" { v2 = $0 } END { print v1 != "" ? v1 : v2 }' "/proc/$1/cgroup")
+    IFS=: read -r _ controllers dir <<<"$line"
+    dir=/sys/fs/cgroup/$controllers${dir%/*}
+    [ ! -w "$dir/cgroup.procs" ] || echo "$dir/$NAME"
 }
 
 # bare_network N: namespace N with its tap and a DHCP server on it; a process that holds it is left in `bare_ns`.
@@ -56,7 +66,9 @@ bare_start() {
     bare_dir=$work/bare.$1
     qemu-img create -q -f qcow2 -F qcow2 -b "$work/vm/disk.qcow2" "$bare_dir/overlay.qcow2"
     begun=${EPOCHREALTIME/[.,]/}
-    nsenter -t "$bare_ns" -n "${bare_command[@]//@dir@/$bare_dir}" </dev/null 2>"$bare_dir/stderr" > >(stamp "$bare_dir") &
+    # shellcheck disable=SC2016 # for the inner shell
+    nsenter -t "$bare_ns" -n sh -c '[ -z "$0" ] || { mkdir -p "$0" && echo $$ > "$0/cgroup.procs"; }; exec "$@"' \
+        "${bare_group:+$bare_group-$1}" "${bare_command[@]//@dir@/$bare_dir}" </dev/null 2>"$bare_dir/stderr" > >(stamp "$bare_dir") &
     qemu=$!
     echo "$qemu" >> "$bare_dir/pids"
 }
@@ -80,6 +92,7 @@ bare_ready() {
 bare_end() {
     local p
     for p in $(tac "$work/bare.$1/pids"); do kill -9 "$p" 2>/dev/null || :; wait "$p" 2>/dev/null || :; done
+    [ -z "${bare_group-}" ] || rmdir "$bare_group-$1" 2>/dev/null || :
     rm -rf "$work/bare.$1"
 }
 bare_end_all() {
@@ -87,10 +100,10 @@ bare_end_all() {
     for dir in "$work"/bare.*; do [ ! -e "$dir" ] || bare_end "${dir##*.}"; done
 }
 
-# template: what bare_start needs, once.
+# template: what bare_start needs, once; the guest need not be up for it.
 template() {
     [ ! -e "$work/template" ] || return 0
-    boots "${vm[@]}"
-    bare_template "$qemu"
+    until_exec template qemu-system-x86 guest= /crun-qemu/image "$work/vm/disk.qcow2" "${vm[@]}"
+    bare_template "$pid"
     remove $NAME-vm
 }

@@ -43,7 +43,7 @@ until_exec() {
             { read -r name < "$pid/comm"; } 2>/dev/null || continue
             now=${EPOCHREALTIME/[.,]/}
             [ "$name" != "$comm" ] || ! [ "$pid/root$inside" -ef "$outside" ] ||
-                ! grep -qae "$argument" "$pid/cmdline" || break 2
+                ! grep -sqae "$argument" "$pid/cmdline" || break 2
         done
         [ $SECONDS -lt $deadline ] || die "no $comm: $(cat "$work/stderr")"
         read -r -t 0.002 -u "$never" || :

@@ -10,6 +10,7 @@ by_mapping() {
 
 measure_memory() {
     say "memory: beside QEMU, and what the guest gives back"
+    remove $NAME-vm $NAME-plain
     boots "${vm[@]}"
     beside "$pid" > "$work/beside"
     by_mapping "$pid" > "$work/mappings"
@@ -21,7 +22,7 @@ measure_memory() {
     record stored "$(du -sk "$dir" | cut -f1)"
     record image "$(du -k "$work/vm/disk.qcow2" | cut -f1)"
     given_back "$pid" "$qemu"
-    remove $NAME-vm
+    # the exec section may go on with this VM
 }
 
 # given_back PID QEMU: QEMU's memory while the guest has a file in a tmpfs, and when it has removed it.

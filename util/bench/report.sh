@@ -46,7 +46,7 @@ row() {
     printf '%-60s %10s  %-17s %3d  %-7s %s %s\n' "$label" "$(figure "$value") $unit" "$(figure "$q1")..$(figure "$q3")" "$n" \
         "$budget" "$flag" "${loads/,/-}"
 }
-figure() { awk -v v="$1" 'BEGIN { printf v >= 1000 || v <= -1000 ? "%.0f" : v >= 100 || v <= -100 ? "%.1f" : "%.3f", v }'; }
+figure() { awk -v v="$1" 'BEGIN { printf((v * v >= 1e6 ? "%.0f" : v * v >= 1e4 ? "%.1f" : "%.3f"), v) }'; }
 # note TEXT: a line of explanation below a row.
 note() { echo "    $*"; }
 
@@ -55,7 +55,7 @@ report() {
     local section loads
     : > "$work/json"
     {
-        echo "tiny guest, $accelerator, $(nproc) CPUs, $RUNS runs; '!': over budget; load: that of the host (1 min), before and after"
+        echo "tiny guest, $accelerator, $(nproc) CPUs, $RUNS runs, $BOOTS boots; '!': over budget; load: that of the host (1 min), before and after"
         printf '%-60s %10s  %-17s %3s  %-7s %s %s\n' "" median "quartiles" n budget " " load
         for section; do
             loads=$(paste -sd, "$work/load.$section")
@@ -63,11 +63,10 @@ report() {
             "rows_$section"
         done
     } | tee "$work/table"
-    # the loop above ran in a pipe, but in this directory
     mkdir -p "$(dirname "$JSON")"
     {
-        printf '{"accelerator":"%s","cpus":%d,"runs":%d,"smoke":%s,"rows":[\n' "$accelerator" "$(nproc)" "$RUNS" \
-            "${SMOKE:+true}${SMOKE:-false}" | sed 's/true1/true/'
+        printf '{"accelerator":"%s","cpus":%d,"runs":%d,"boots":%d,"smoke":%s,"rows":[\n' "$accelerator" "$(nproc)" "$RUNS" \
+            "$BOOTS" "$([ -n "$SMOKE" ] && echo true || echo false)"
         sed '$!s/$/,/' "$work/json"
         echo ']}'
     } > "$JSON.new"

@@ -3,8 +3,9 @@
 
 measure_scaling() {
     say "scaling: VMs started at once"
-    local counts=(1 2 4 8) n i rounds=$(((RUNS + 2) / 3))
-    [ -z "$SMOKE" ] || counts=(1 2)
+    remove $NAME-vm $NAME-plain
+    local counts=(1 2 4 8) n i rounds=$(((BOOTS + 2) / 3))
+    [ -z "$SMOKE" ] || counts=(1)
     template
     for ((round = 0; round < rounds; round++)); do
         for n in "${counts[@]}"; do ours_at_once "$n"; by_hand_at_once "$n"; done

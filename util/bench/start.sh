@@ -2,53 +2,72 @@
 # From the command to the guest, in stages that can be seen from outside: QEMU's exec, the console's first byte, the guest's
 # "ready", and podman exec. By us with root and without, and by QEMU alone.
 
-# our_start FORM COMMAND...: as FORM, vm or user_vm; the VM is left running.
+# our_start FORM DISK COMMAND...: as FORM, vm or user_vm, until the console's first byte; the VM is left running, its console's
+# log in `log`, its supervisor in `pid`.
 our_start() {
-    local form=$1 disk=$2 log epoch; shift 2
+    local form=$1 disk=$2; shift 2
     until_exec "$form.exec" qemu-system-x86 guest= /crun-qemu/image "$disk" "$@"
-    # this clock and podman's are the same
-    epoch=$begun
     qemu=$pid
     pid=$(awk '/^PPid:/ { print $2 }' "/proc/$qemu/status")
     log=$(logs_of "$form")
+    # podman's clock and this one are the same
     console_said "$log" ""
-    record "$form.first" "$(seconds $((at - epoch)))"
-    console_said "$log" "TINY READY"
-    record "$form.ready" "$(seconds $((at - epoch)))"
+    record "$form.first" "$(seconds $((at - begun)))"
 }
 logs_of() {
     local of=(podman)
     [ "$1" = vm ] || of=(as_user podman)
     "${of[@]}" inspect --format '{{.HostConfig.LogConfig.Path}}' $NAME-vm
 }
-
-bare_once() {
+bare_first() {
     bare_start 0
-    bare_ready "$bare_dir"
+    until [ -s "$bare_dir/first" ]; do sleep 0.05; done
     record bare.first "$(seconds $(($(cat "$bare_dir/first") - begun)))"
-    record bare.ready "$(seconds $(($(cat "$bare_dir/ready") - begun)))"
-    record bare.rss "$(rss "$qemu")"
-    bare_end 0
+}
+# ready FORM: waits for the guest of which the above is the beginning.
+ready() {
+    console_said "$log" "TINY READY"
+    record "$1.ready" "$(seconds $((at - begun)))"
 }
 
 measure_start() {
     say "start: a plain container, a VM of ours with root and without, the same VM by hand"
+    remove $NAME-vm $NAME-plain
     template
     for round in $(rounds); do
         until_exec plain.exec bench-idle '' /bin/busybox "$work/plain/bin/busybox" "${plain[@]}"
+        remove $NAME-plain
         our_start vm "$work/vm/disk.qcow2" "${vm[@]}"
-        record vm.rss "$(rss "$qemu")"
-        exec_once
-        remove $NAME-vm $NAME-plain
+        remove $NAME-vm
         until_exec user_plain.exec bench-idle '' /bin/busybox "$work/rootless/plain/bin/busybox" "${user_plain[@]}"
         as_user podman rm -f -t 0 $NAME-plain >/dev/null
         our_start user_vm "$work/rootless/vm/disk.qcow2" "${user_vm[@]}"
         as_user podman rm -f -t 0 $NAME-vm >/dev/null
-        bare_once
+        bare_first
+        bare_end 0
         cold_once
     done
+    for ((round = 0; round < BOOTS; round++)); do boot_once; done
     round=0
     execs
+}
+
+# boot_once: until the guest is ready, and its first exec.
+boot_once() {
+    "${plain[@]}" >/dev/null
+    our_start vm "$work/vm/disk.qcow2" "${vm[@]}"
+    ready vm
+    record vm.rss "$(rss "$qemu")"
+    exec_once
+    remove $NAME-vm $NAME-plain
+    our_start user_vm "$work/rootless/vm/disk.qcow2" "${user_vm[@]}"
+    ready user_vm
+    as_user podman rm -f -t 0 $NAME-vm >/dev/null
+    bare_first
+    bare_ready "$bare_dir"
+    record bare.ready "$(seconds $(($(cat "$bare_dir/ready") - begun)))"
+    record bare.rss "$(rss "$qemu")"
+    bare_end 0
 }
 
 # exec_once: the first podman exec of this VM, against ssh by hand into a guest whose sshd has been asked once, and podman
