@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::harness::{directory, source, text};
+use crate::harness::{Form, Podman, directory, rootfs, source, text, tiny};
 
 /// Rows by key, from the smallest benchmark that there is.
 fn smoke() -> BTreeMap<String, Value> {
@@ -55,11 +55,12 @@ fn every_figure_is_there() {
 /// What libvirt knows of QEMU reaches the container; else each start asks QEMU, for longer than all the rest takes.
 #[test]
 fn no_start_asks_qemu_what_it_can_do() {
-    use crate::harness::{Form, Podman, rootfs, tiny};
-    let root = rootfs(Podman::Rootful, "tiny");
-    let vm = tiny(Podman::Rootful, Form::BuildTree, &["--rootfs", root.path().to_str().unwrap()], &[]).detached();
-    vm.wait_for("TINY READY", 1);
-    let known = vm.exec_ok(&["-", "ls", "/crun-qemu/capabilities"]);
-    assert!(known.ends_with(".xml"), "{known}");
-    assert_eq!(vm.exec_ok(&["-", "ls", "/run/v/cache/qemu/capabilities"]), known);
+    for podman in [Podman::Rootful, Podman::Rootless] {
+        let root = rootfs(podman, "tiny");
+        let vm = tiny(podman, Form::BuildTree, &["--rootfs", root.path().to_str().unwrap()], &[]).detached();
+        vm.wait_for("TINY READY", 1);
+        let known = vm.exec_ok(&["-", "ls", "/crun-qemu/capabilities"]);
+        assert!(known.ends_with(".xml"), "{podman:?}: {known}");
+        assert_eq!(vm.exec_ok(&["-", "ls", "/run/v/cache/qemu/capabilities"]), known);
+    }
 }

@@ -55,6 +55,9 @@ fn reap(signals: Signals) -> Result<()> {
 fn look_like_a_container(dir: &Path, emulated: bool) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS).context("mount namespace")?;
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_SLAVE, NONE).context("/")?;
+    // libvirt keeps something below it whatever its root is, where a user other than root may not.
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("tmpfs"), "/run", Some("tmpfs"), flags, NONE).context("/run")?;
     for (name, content) in [("passwd", PASSWD), ("group", GROUP)] {
         let ours = dir.join(name);
         fs::write(&ours, content).context(ours.display())?;
