@@ -31,7 +31,7 @@ const OPTIONS: &[(&[&str], &[&str], &str)] = &[
         &[],
         "annotation run.oci.qemu.bogus: unknown (crun-qemu options lists all)",
     ),
-    (&["--memory", "16m"], &[], "--memory: 16 MiB is too little for a VM (at least 32m)"),
+    (&["--memory", "16m"], &["--firmware", "bios"], "--memory: 16 MiB is too little for a VM (at least 32m)"),
     (&["--memory", "32m"], &["--firmware", "uefi"], "--memory: 32 MiB is too little for a VM with UEFI (at least 64m)"),
 ];
 
