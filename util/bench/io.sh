@@ -5,7 +5,7 @@
 measure_io() {
     say "io: disk, virtiofs and network, against the same devices by hand"
     remove $NAME-vm $NAME-plain
-    local mib=64 files=300 a b turn
+    local mib=64 files=100 a b turn
     [ -z "$SMOKE" ] || mib=8 files=30
     mkdir -p "$work/share" "$work/share.bare"
     boots "${plugin[@]}" --name $NAME-vm -v "$work/share:/share" --rootfs "$work/vm" "" "${options[@]}"
