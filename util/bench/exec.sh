@@ -3,7 +3,8 @@
 
 measure_exec() {
     say "exec: again, twenty at once, and bytes through it"
-    local mib=32 many=20
+    local mib=64 many=20
+    [ $accelerator = KVM ] || mib=8
     [ -z "$SMOKE" ] || mib=4 many=5
     "${plain[@]}" >/dev/null
     if podman container exists $NAME-vm; then boots echo $NAME-vm; else boots "${vm[@]}"; fi

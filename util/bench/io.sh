@@ -1,11 +1,11 @@
 # shellcheck shell=bash disable=SC2154 # the variables are bench.sh's and lib.sh's
 # Disk, directory and network of a guest of ours against the same devices by hand: the same QEMU command line, the same
-# virtiofsd, such a tap. Both guests are up, and asked in turns. By busybox's dd, tar and nc in the tiny guest.
+# virtiofsd, such a tap. Both guests are up, and asked in turns. By busybox's dd, tar and httpd in the tiny guest.
 
 measure_io() {
     say "io: disk, virtiofs and network, against the same devices by hand"
     remove $NAME-vm $NAME-plain
-    local mib=64 files=300 a b turn
+    local mib=64 files=100 a b turn
     [ -z "$SMOKE" ] || mib=8 files=30
     mkdir -p "$work/share" "$work/share.bare"
     boots "${plugin[@]}" --name $NAME-vm -v "$work/share:/share" --rootfs "$work/vm" "" "${options[@]}"
@@ -19,6 +19,7 @@ measure_io() {
     b=$bare_ns
     for pid in "$a" "$b"; do
         by_hand "$pid" "modprobe virtiofs; mkdir -p /share; mount -t virtiofs /share /share && mkdir -p /share/small /run/small
+            dd if=/dev/zero of=/run/bytes bs=1M count=$mib 2>/dev/null; httpd -p 5002 -h /run
             for i in \$(seq $files); do head -c 1000 /dev/urandom > /run/small/\$i; done
             until grep -q ' /disk ' /proc/mounts; do usleep 100000; done" <&6
     done
@@ -32,7 +33,7 @@ measure_io() {
             dd_of "share.write.$turn" "if=/dev/zero of=/share/f bs=1M count=$mib conv=fsync"
             dd_of "share.read.$turn" "if=/share/f of=/dev/null bs=1M iflag=direct"
             in_guest "share.small.$turn" "tar -C /run -cf - small | tar -C /share -xf - && tar -C /share -cf /dev/null small"
-            net_out "net.out.$turn" $mib
+            timed "net.out.$turn" nsenter -t "$pid" -n busybox wget -q -O /dev/null http://10.0.99.2:5002/bytes
         done
     done
     round=0
@@ -52,15 +53,6 @@ in_guest() {
         die "$2: failed"
     record "$1" "$(awk '{ printf "%.3f", $2 - $1 + 0.001 }' <<<"$took")"
 }
-# net_out NAME MIB: from the host into the guest, in the network namespace with the tap.
-net_out() {
-    local name=$1 mib=$2 begun
-    by_hand "$pid" "setsid nc -l -p 5002 > /dev/null 2>&1 < /dev/null & until grep -q ':138A ' /proc/net/tcp /proc/net/tcp6; do usleep 20000; done" <&6
-    begun=$(us)
-    head -c $((mib << 20)) /dev/zero | nsenter -t "$pid" -n busybox nc 10.0.99.2 5002 >/dev/null || die "nc: failed"
-    record "$name" "$(since "$begun")"
-}
-
 # bare_virtiofsd PID: the virtiofsd of the VM whose supervisor is PID, again, for the bare guest.
 bare_virtiofsd() {
     local daemon from=() arg command=() socket fd
@@ -111,7 +103,7 @@ rows_io() {
     for what in "disk.write:disk: $((mib / 2)) MiB written directly and flushed" "disk.read:disk: $((mib / 2)) MiB read directly" \
         "disk.small:disk: $((mib * 8)) reads of 4 KiB" "share.write:virtiofs: $mib MiB written and flushed" \
         "share.read:virtiofs: $mib MiB read directly" "share.small:virtiofs: $files files of 1000 bytes unpacked and read" \
-        "net.out:network: $mib MiB over TCP into the guest"; do
+        "net.out:network: $mib MiB over TCP out of the guest"; do
         row "$(tr . _ <<<"${what%%:*}")_bare" s "" "${what#*:}, by hand" median "${what%%:*}.bare"
         row "$(tr . _ <<<"${what%%:*}")_ours" s "" "  with us" median "${what%%:*}.ours"
         row "$(tr . _ <<<"${what%%:*}")_ratio" x ">= 0.95" "  throughput, ours to by hand" ratio "${what%%:*}.bare" "${what%%:*}.ours"

@@ -31,7 +31,7 @@ given_back() {
     [ -z "$SMOKE" ] || full=64
     key_of "$1"
     record rss.before "$(rss "$2")"
-    by_hand "$1" "mkdir -p /mnt/t && mount -t tmpfs -o size=1g t /mnt/t && dd if=/dev/zero of=/mnt/t/f bs=1M count=$full 2>/dev/null" <&6
+    by_hand "$1" "modprobe virtio_balloon; mkdir -p /mnt/t && mount -t tmpfs -o size=1g t /mnt/t && dd if=/dev/zero of=/mnt/t/f bs=1M count=$full 2>/dev/null" <&6
     record rss.full "$(rss "$2")"
     by_hand "$1" "rm /mnt/t/f && umount /mnt/t && sync && echo 3 > /proc/sys/vm/drop_caches" <&6
     # the guest reports what has been free for two seconds, a part at a time
