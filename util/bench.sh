@@ -10,7 +10,13 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 [ -n "${CRUN_QEMU_BENCH_INSIDE-}" ] || case ${1-} in -h | --help) usage; exit ;; esac
 [ "$(id -u)" = 0 ] || die "root is needed: sudo make bench"
-[ -n "${CRUN_QEMU_BENCH_INSIDE-}" ] || CRUN_QEMU_BENCH_INSIDE=1 exec "$here/host-quirks.sh" "$0" "$@"
+if [ -z "${CRUN_QEMU_BENCH_INSIDE-}" ]; then
+    # one at a time; what it starts does not inherit the lock
+    status=0
+    CRUN_QEMU_BENCH_INSIDE=1 flock -n -o -E 75 /run/crun-qemu-bench.lock "$here/host-quirks.sh" "$0" "$@" || status=$?
+    [ $status != 75 ] || die "another one is running"
+    exit $status
+fi
 
 SMOKE='' JSON=$here/../target/bench.json
 while :; do
@@ -35,8 +41,6 @@ for section; do
     . "$here/bench/$section.sh"
 done
 
-exec 5<>"$BENCH_LOCK"
-flock -n 5 || die "another one is running"
 work=$(mktemp -d /var/tmp/crun-qemu-bench.XXXXXX)
 trap 'remove_all; rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM

@@ -2,7 +2,6 @@
 # What the sections of the benchmark share: containers, clocks, samples.
 
 NAME=crun-qemu-bench
-BENCH_LOCK=/run/$NAME.lock
 BOOT_SECONDS=180
 # as the tests', whose images and storage it may share
 USER_NAME=crun-qemu-test USER_HOME=/var/tmp/crun-qemu-test
