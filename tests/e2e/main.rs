@@ -4,7 +4,6 @@
 
 mod bad_input;
 mod bad_roots;
-mod bench;
 mod boot;
 mod console;
 mod consoles;
@@ -30,4 +29,5 @@ mod sector;
 mod shared_network;
 mod shares;
 mod sizes;
+mod start;
 mod utilities;
