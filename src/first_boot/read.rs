@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 
 use crate::error::{Context, Error, Result};
@@ -34,7 +35,6 @@ pub fn cloud_init(dir: &Path) -> Result<CloudInit> {
     match open(dir, OFlag::O_PATH).and_then(|dir| dir.metadata()) {
         Ok(metadata) if metadata.is_dir() => {}
         Ok(_) => return Err(Error::new(what, "not a directory")),
-        Err(e) if e.raw_os_error() == Some(libc::ELOOP) => return Err(Error::new(what, LINKS)),
         // podman takes the system's words for it as "a command that was not found" and says so.
         Err(e) if e.kind() == ErrorKind::NotFound => return Err(Error::new(what, "no such directory")),
         Err(e) => return Err(Error::new(what, e.to_string())),
@@ -79,7 +79,6 @@ pub fn optional(option: &str, path: &Path) -> Result<Option<Vec<u8>>> {
     // O_NONBLOCK: opening a fifo must not wait for its other end, nor a terminal become ours.
     let file: File = match open(path, OFlag::O_NONBLOCK | OFlag::O_NOCTTY) {
         Ok(file) => file,
-        Err(e) if e.raw_os_error() == Some(libc::ELOOP) => return Err(Error::new(what(), LINKS)),
         Err(e) if e.kind() == ErrorKind::NotFound && path.symlink_metadata().is_err() => return Ok(None),
         Err(e) if e.kind() == ErrorKind::NotFound => return Err(Error::new(what(), "a symbolic link to nothing")),
         Err(e) => return Err(Error::new(what(), e.to_string())),
@@ -95,14 +94,17 @@ pub fn optional(option: &str, path: &Path) -> Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// What such a path may not lead through.
-const LINKS: &str = "a symbolic link to itself, or one of /proc's own, by which an image could name files of the host";
-
 /// Follows links as the caller could, but for those of `/proc`: an option can be an image's, and by the working
 /// directory of a runtime, which is the bundle, it could name a file of its own that leads to one of the host's.
 fn open(path: &Path, flags: OFlag) -> std::io::Result<File> {
     let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    Ok(File::from(openat2(AT_FDCWD, path, how)?))
+    match openat2(AT_FDCWD, path, how) {
+        Ok(fd) => Ok(File::from(fd)),
+        Err(Errno::ELOOP) if path.metadata().is_ok() => Err(std::io::Error::other(
+            "it leads through a link of /proc's own, by which an image could name host files",
+        )),
+        Err(e) => Err(e.into()),
+    }
 }
 
 #[cfg(test)]
@@ -125,7 +127,7 @@ mod tests {
             (Path::new("/dev/null"), "not a regular file"),
             (&path("absent"), "no such file"),
             (dir.path(), "not a regular file"),
-            (Path::new("/proc/self/cwd/Cargo.toml"), "one of /proc's own"),
+            (Path::new("/proc/self/cwd/Cargo.toml"), "a link of /proc's own"),
         ] {
             let e = file("--ignition", path).unwrap_err().to_string();
             assert!(e.contains(why), "{e}");

@@ -62,8 +62,9 @@ impl Podman {
             return Command::new(program);
         }
         let home = rootless_home();
-        let mut command = Command::new("runuser");
-        command.args(["-u", USER, "--"]).arg(program).current_dir(&home);
+        // Not runuser, which takes the terminal away.
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", USER, "--regid", USER, "--init-groups", "--"]).arg(program).current_dir(&home);
         command.env("HOME", &home).env("XDG_RUNTIME_DIR", home.join("run")).env_remove("XDG_CACHE_HOME");
         command
     }
