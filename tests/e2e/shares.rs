@@ -103,8 +103,6 @@ fn thirty_disks() {
         volumes.extend(["-v".to_owned(), format!("{}:/i/{n:02}", path.display())]);
         blockdevs.extend(["--blockdev".to_owned(), format!("source=/i/{n:02},target=/dev/d{n:02},format=raw")]);
     }
-    let refs = |list: &[String]| list.iter().map(String::clone).collect::<Vec<_>>();
-    let (volumes, blockdevs) = (refs(&volumes), refs(&blockdevs));
     let volumes: Vec<&str> = volumes.iter().map(String::as_str).collect();
     let blockdevs: Vec<&str> = blockdevs.iter().map(String::as_str).collect();
     let (vm, _root) = tiny(&volumes, &blockdevs);
