@@ -16,7 +16,7 @@ podman run -d --name $name ${LABEL:+--label "$LABEL"} --runtime "${RUNTIME:-crun
     -v "$work/directory:/srv/directory" -v "$work/directory:/srv/read-only:ro" -v "$work/app.conf:/etc/app.conf" \
     --secret $name --tmpfs /scratch:size=16m --rootfs "$root" "" "$@"
 # All of it is mounted before the guest's services start, on every boot.
-podman exec $name root findmnt --real -n -o TARGET,FSTYPE,OPTIONS -t virtiofs
+podman exec $name root findmnt -r -n -o TARGET,FSTYPE,OPTIONS -t virtiofs
 podman exec $name root cat /srv/directory/file /etc/app.conf /run/secrets/$name
 podman exec $name root sh -c 'echo from the guest > /srv/directory/answer'
 cat "$work/directory/answer"

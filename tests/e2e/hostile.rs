@@ -72,7 +72,6 @@ fn what_the_configuration_says_of_the_process() {
         WORKDIR /etc
         USER 1000:1000
         STOPSIGNAL SIGPWR
-        VOLUME /run
         ENTRYPOINT ["/bin/sh", "-c", "echo HOSTILE; sleep 1000"]
         CMD ["/bin/sh", "-c", "echo HOSTILE"]"#;
     let image = build(with_tiny().path(), lines, &[]);
@@ -164,16 +163,28 @@ fn a_disk_that_is_a_library() {
     }
 }
 
+/// What an image has mounted reaches the guest or nobody; the processes around the VM keep their own.
 #[test]
 fn volumes_over_what_is_ours() {
     let context = with_tiny();
-    for path in ["/usr", "/etc", "/crun-qemu", "/proc", "/dev/net"] {
+    let volume = |path: &str| {
         let dir = context.path().join(&path[1..]);
         fs::create_dir_all(&dir).unwrap();
         fs::write(dir.join("hostile"), "x").unwrap();
-        let image = build(context.path(), &format!("VOLUME {path}"), &[]);
-        let told = line(Form::BuildTree, &image, &[]);
-        assert_eq!(told, format!("mount {path}: passing it to the guest is not supported yet"));
+        build(context.path(), &format!("VOLUME {path}"), &[])
+    };
+    for path in ["/proc", "/dev/net", "/run"] {
+        let told = line(Form::BuildTree, &volume(path), &[]);
+        assert_eq!(told, format!("mount {path}: the guest has its own there"));
+    }
+    for (path, form) in ["/usr", "/etc", "/crun-qemu"].iter().zip(FORMS.iter().cycle()) {
+        let image = volume(path);
+        let run = Run { podman: Podman::Rootful, form: *form, podman_options: &[], what: &[&image.0], options: &[] };
+        let vm = run.detached();
+        vm.wait_for("TINY READY", 1);
+        let found = vm.exec(&["-", "ls", &format!("{path}/hostile")]);
+        assert_ne!(found.status.code(), Some(0), "{path} ({form:?})");
+        assert_eq!(vm.stop(), 0);
     }
 }
 
