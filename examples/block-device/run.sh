@@ -13,7 +13,7 @@ truncate -s 64M "$work/disk"
 device=$(losetup -f --show "$work/disk")
 set -x
 qemu-img create -q -f qcow2 "$work/image.qcow2" 1G
-podman run -d --name $name ${LABEL:+--label "$LABEL"} --runtime "${RUNTIME:-crun-qemu}" --memory 768m \
+podman run -d --name $name ${LABEL:+--label "$LABEL"} --runtime "${RUNTIME:-/usr/local/bin/crun-qemu}" --memory 768m \
     --device "$device:/dev/my-disk" -v "$work/image.qcow2:/image.qcow2" \
     --rootfs "$root" "" --blockdev source=/image.qcow2,target=/dev/my-image,format=qcow2 "$@"
 podman exec $name root lsblk -n -o SIZE,SERIAL /dev/my-disk /dev/my-image

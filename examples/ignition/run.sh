@@ -8,7 +8,7 @@ root=$(realpath "${1:?a directory that holds a disk is wanted}")
 shift
 trap 'podman rm -f -i -t 0 $name >/dev/null' EXIT
 set -x
-podman run -d --name $name ${LABEL:+--label "$LABEL"} --runtime "${RUNTIME:-crun-qemu}" --memory 768m \
+podman run -d --name $name ${LABEL:+--label "$LABEL"} --runtime "${RUNTIME:-/usr/local/bin/crun-qemu}" --memory 768m \
     --rootfs "$root" "" --ignition "$here/config.ign" "$@"
 # An exec waits for the guest's sshd. core is the user that such systems have.
 podman exec $name core cat /etc/motd

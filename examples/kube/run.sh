@@ -2,7 +2,7 @@
 # Usage: run.sh DIR [VM-OPTION...]
 # Makes a container image of the disk in DIR and runs it as the pod of pod.yaml.
 set -euo pipefail
-name=crun-qemu-example-kube runtime=${RUNTIME:-crun-qemu}
+name=crun-qemu-example-kube runtime=${RUNTIME:-/usr/local/bin/crun-qemu}
 here=$(cd "$(dirname "$0")" && pwd)
 disk=$(find "$(realpath "${1:?a directory that holds a disk is wanted}")" -maxdepth 1 -type f)
 shift

@@ -17,7 +17,7 @@ if [ -z "${UUID-}$found" ]; then
 fi
 status=0
 set -x
-podman run --name $name ${LABEL:+--label "$LABEL"} --runtime "${RUNTIME:-crun-qemu}" "${limits[@]}" \
+podman run --name $name ${LABEL:+--label "$LABEL"} --runtime "${RUNTIME:-/usr/local/bin/crun-qemu}" "${limits[@]}" \
     --rootfs "$root" "" --vfio-pci-mdev "$device" --print-libvirt-xml "$@" || status=$?
 # Without a device the error is what was wanted.
 [ $status = 0 ] || [ -z "${UUID-}$found" ]

@@ -19,7 +19,7 @@ trap cleanup EXIT
 
 echo "A VM with its port 80 published on a free port of the host's:"
 # shellcheck disable=SC2086 # two words or none
-podman run -d --name "$name" ${LABEL:+--label $LABEL} --runtime "${RUNTIME:-crun-qemu}" -p 127.0.0.1::80 \
+podman run -d --name "$name" ${LABEL:+--label $LABEL} --runtime "${RUNTIME:-/usr/local/bin/crun-qemu}" -p 127.0.0.1::80 \
     --rootfs "$dir" "" "$@"
 address=$(podman port "$name" 80/tcp)
 echo "$address leads to the guest."

@@ -12,7 +12,7 @@ echo 'from the host' > "$work/directory/file"
 echo 'a = 1' > "$work/app.conf"
 set -x
 printf 'a secret' | podman secret create $name -
-podman run -d --name $name ${LABEL:+--label "$LABEL"} --runtime "${RUNTIME:-crun-qemu}" --memory 768m \
+podman run -d --name $name ${LABEL:+--label "$LABEL"} --runtime "${RUNTIME:-/usr/local/bin/crun-qemu}" --memory 768m \
     -v "$work/directory:/srv/directory" -v "$work/directory:/srv/read-only:ro" -v "$work/app.conf:/etc/app.conf" \
     --secret $name --tmpfs /scratch:size=16m --rootfs "$root" "" "$@"
 # All of it is mounted before the guest's services start, on every boot.
