@@ -14,6 +14,8 @@ pub const OVERLAY: &str = "/crun-qemu/overlay.qcow2";
 pub const SEED: &str = "/crun-qemu/seed.img";
 /// Ignition configuration, offered to every guest.
 pub const IGNITION: &str = "/crun-qemu/config.ign";
+/// What the guest has to do with the things that the container was given, for guests that read it anew on every boot.
+pub const SETUP: &str = "/crun-qemu/setup";
 /// Private key with which `podman exec` enters the guest.
 pub const SSH_KEY: &str = "/crun-qemu/ssh/id";
 /// UEFI variables.

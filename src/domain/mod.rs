@@ -8,6 +8,7 @@ mod xml;
 
 use std::io;
 
+use crate::first_boot::setup;
 use crate::network::Ports;
 use crate::paths;
 use crate::plan::{Accelerator, Firmware, Network, Plan, TRANSLATION_CACHE};
@@ -72,7 +73,8 @@ fn domain(xml: &mut Xml, plan: &Plan, oem_strings: &[String]) -> io::Result<()> 
             xml.parent("oemStrings", &[], |xml| oem_strings.iter().try_for_each(|text| xml.text("entry", &[], text)))
         })?;
         xml.parent("sysinfo", &[("type", "fwcfg")], |xml| {
-            xml.empty("entry", &[("name", "opt/com.coreos/config"), ("file", paths::IGNITION)])
+            xml.empty("entry", &[("name", "opt/com.coreos/config"), ("file", paths::IGNITION)])?;
+            xml.empty("entry", &[("name", setup::FIRMWARE_FILE), ("file", paths::SETUP)])
         })?;
         xml.parent("os", &[], |xml| os(xml, &plan.firmware))?;
         xml.parent("features", &[], |xml| {

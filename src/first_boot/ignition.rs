@@ -41,17 +41,15 @@ pub fn config(identity: &Identity, user_name: &str, setup: &Setup, user: Option<
             json!({ "path": "/etc/hostname", "mode": 0o644, "overwrite": true, "contents": { "source": source } }),
         );
     }
-    if let Some(script) = setup.file() {
-        let source = format!("data:;base64,{}", Base64::encode_string(script.as_bytes()));
-        let file = json!({ "path": SETUP, "mode": 0o600, "overwrite": true, "contents": { "source": source } });
-        list(object(&mut config, "storage")?, "files")?.push(file);
-        let unit = json!({ "name": "crun-qemu-setup.service", "enabled": true, "contents": UNIT });
-        list(object(&mut config, "systemd")?, "units")?.push(unit);
-    }
+    let source = format!("data:;base64,{}", Base64::encode_string(setup.file().as_bytes()));
+    files.push(json!({ "path": SETUP, "mode": 0o600, "overwrite": true, "contents": { "source": source } }));
+    let unit = json!({ "name": "crun-qemu-setup.service", "enabled": true, "contents": UNIT });
+    list(object(&mut config, "systemd")?, "units")?.push(unit);
     Ok(Value::Object(config).to_string())
 }
 
-/// Where the guest has the script that makes mounts and links: no line of a unit may be that long.
+/// Where the guest has the script that makes mounts and links: no line of a unit may be that long. It is there for
+/// guests whose kernel does not show them fw_cfg; Ignition writes on the first boot alone.
 const SETUP: &str = "/etc/crun-qemu-setup";
 /// Runs it on every boot, before anything of the user's starts, as what fstab lists is mounted.
 const UNIT: &str = "[Unit]\nDescription=What the container was given\nDefaultDependencies=no\nConflicts=umount.target\n\
@@ -135,14 +133,19 @@ mod tests {
         };
         let user =
             br#"{"ignition":{"version":"3.3.0"},"passwd":{"users":[{"name":"core","sshAuthorizedKeys":["theirs"]},{"name":"al"}]}}"#;
+        let config = config(&identity, "core", &Setup::default(), Some(user)).unwrap();
+        let config: Value = serde_json::from_str(&config).unwrap();
+        assert_eq!(config["ignition"]["version"], "3.3.0");
+        let names = json!([
+            { "name": "core", "passwordHash": "$6$x", "sshAuthorizedKeys": ["theirs", "ours"] },
+            { "name": "al", "sshAuthorizedKeys": ["ours"] },
+            { "name": "root", "sshAuthorizedKeys": ["ours"] },
+        ]);
+        assert_eq!(config["passwd"]["users"], names);
+        let hostname = &config["storage"]["files"][0];
         assert_eq!(
-            config(&identity, "core", &Setup::default(), Some(user)).unwrap(),
-            concat!(
-                r#"{"ignition":{"version":"3.3.0"},"passwd":{"users":[{"name":"core","passwordHash":"$6$x","#,
-                r#""sshAuthorizedKeys":["theirs","ours"]},{"name":"al","sshAuthorizedKeys":["ours"]},{"name":"root","sshAuthorizedKeys":["ours"]}]},"#,
-                r#""storage":{"files":[{"contents":{"source":"data:,web%0A"},"mode":420,"overwrite":true,"#,
-                r#""path":"/etc/hostname"}]}}"#
-            )
+            (&hostname["path"], &hostname["contents"]["source"]),
+            (&json!("/etc/hostname"), &json!("data:,web%0A"))
         );
         assert_eq!(users(user).unwrap(), ["core", "al"]);
     }
@@ -156,7 +159,7 @@ mod tests {
         assert_eq!(config["systemd"]["units"][0]["contents"], UNIT);
         let source = config["storage"]["files"][0]["contents"]["source"].as_str().unwrap();
         let script = Base64::decode_vec(source.strip_prefix("data:;base64,").unwrap()).unwrap();
-        assert_eq!(String::from_utf8(script).unwrap(), setup.file().unwrap());
+        assert_eq!(String::from_utf8(script).unwrap(), setup.file());
     }
 
     #[test]

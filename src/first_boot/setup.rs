@@ -10,6 +10,9 @@ use crate::plan::passed::{Passed, SharedFile};
 /// failure, told on the console, does not keep the others.
 const SCRIPT: &str = include_str!("setup.sh");
 
+/// The name of [`Setup::file`] among the files that QEMU shows the guest by fw_cfg.
+pub const FIRMWARE_FILE: &str = "opt/crun-qemu/setup";
+
 /// Where the guest mounts the virtiofs of all files.
 const FILES: &str = "/run/crun-qemu/files";
 
@@ -79,11 +82,16 @@ impl Setup {
         Some(command)
     }
 
-    /// The same as a file for the shell.
-    pub fn file(&self) -> Option<String> {
-        let command = self.command()?;
-        let words = command.iter().skip(4).map(|word| format!(" '{}'", word.replace('\'', "'\\''")));
-        Some(format!("set --{}\n{SCRIPT}", words.collect::<String>()))
+    /// The same as a file for the shell. The copy that a guest kept from its first boot makes way for the one that QEMU
+    /// shows it on this boot.
+    pub fn file(&self) -> String {
+        let words = self.steps.iter().flat_map(|(path, step)| step.words(path));
+        let words = words.map(|word| format!(" '{}'", word.replace('\'', "'\\''"))).collect::<String>();
+        let fresh = format!("/sys/firmware/qemu_fw_cfg/by_name/{FIRMWARE_FILE}/raw");
+        format!(
+            "modprobe -q qemu_fw_cfg\n[ \"$0\" = {fresh} ] || [ ! -r {fresh} ] || exec /bin/sh {fresh}\n\
+             set --{words}\n{SCRIPT}"
+        )
     }
 
     /// Lines as in fstab, for guests that take no command: what can be said so.
@@ -214,8 +222,7 @@ mod tests {
         ];
         assert_eq!(steps, want);
         assert_eq!(Setup::default().command(), None);
-        let file = setup().file().unwrap();
-        let words = format!("{} printf '%s|' \"$@\"", file.replace(SCRIPT, ""));
+        let words = format!("{} printf '%s|' \"$@\"", setup().file().replace(SCRIPT, ""));
         let printed = std::process::Command::new("sh").args(["-c", &words]).output().unwrap().stdout;
         assert_eq!(
             String::from_utf8(printed).unwrap(),
