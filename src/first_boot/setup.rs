@@ -23,9 +23,9 @@ const HOSTS: &str = "/etc/hosts";
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Step {
     /// Mount the virtiofs with this tag.
-    Share { tag: String, read_only: bool },
+    Share { tag: String, options: String },
     /// Put the file of this name in the virtiofs of all files there.
-    File { name: String, read_only: bool },
+    File { name: String, options: String },
     /// A copy of such a file, in memory.
     Secret { name: String },
     /// Mount a tmpfs with these options.
@@ -46,13 +46,19 @@ impl Setup {
     /// The steps for what the container was given, and for `hosts`, addresses and names that it knows.
     pub fn new(passed: &Passed, hosts: &[(String, String)]) -> Self {
         let mut steps: Vec<(String, Step)> = Vec::new();
+        let options = |read_only: bool, flags: &[&'static str]| {
+            [&[if read_only { "ro" } else { "rw" }], flags].concat().join(",")
+        };
         steps.extend(
-            passed.shares.iter().map(|s| (s.target.clone(), Step::Share { tag: s.tag(), read_only: s.read_only })),
+            passed
+                .shares
+                .iter()
+                .map(|s| (s.target.clone(), Step::Share { tag: s.tag(), options: options(s.read_only, &s.flags) })),
         );
         steps.extend(passed.files.iter().map(|f| {
             let step = match f.secret {
                 true => Step::Secret { name: f.name() },
-                false => Step::File { name: f.name(), read_only: f.read_only },
+                false => Step::File { name: f.name(), options: options(f.read_only, &f.flags) },
             };
             (f.target.clone(), step)
         }));
@@ -110,10 +116,9 @@ impl Setup {
 impl Step {
     /// The step's words for the script; each kind has four.
     fn words(&self, path: &str) -> [String; 4] {
-        let mode = |read_only: bool| if read_only { "ro" } else { "rw" };
         let [kind, what, how] = match self {
-            Self::Share { tag, read_only } => ["share", tag, mode(*read_only)],
-            Self::File { name, read_only } => ["file", name, mode(*read_only)],
+            Self::Share { tag, options } => ["share", tag, options.as_str()],
+            Self::File { name, options } => ["file", name, options],
             Self::Secret { name } => ["secret", name, "ro"],
             Self::Tmpfs { options, copy_up } => ["tmpfs", options, if *copy_up { "copy" } else { "empty" }],
             Self::Disk { serial } => ["disk", serial, "-"],
@@ -125,16 +130,16 @@ impl Step {
     fn fstab(&self, path: &str) -> Option<String> {
         // Waited for by what waits for file systems, and yet no reason not to boot.
         const OPTIONS: &str = "nofail,x-systemd.before=local-fs.target";
-        let (path, more) = (octal(path), |yes: bool, option: &'static str| if yes { option } else { "" });
+        let path = octal(path);
         Some(match self {
-            Self::Share { tag, read_only } => {
-                format!("{} {path} virtiofs {OPTIONS}{} 0 0\n", octal(tag), more(*read_only, ",ro"))
+            Self::Share { tag, options } => {
+                format!("{} {path} virtiofs {OPTIONS},{options} 0 0\n", octal(tag))
             }
-            Self::File { name, read_only } => {
-                format!("{FILES}/{name} {path} none bind,{OPTIONS}{} 0 0\n", more(*read_only, ",ro"))
+            Self::File { name, options } => {
+                format!("{FILES}/{name} {path} none bind,{OPTIONS},{options} 0 0\n")
             }
             Self::Tmpfs { options, .. } => {
-                let comma = more(!options.is_empty(), ",");
+                let comma = if options.is_empty() { "" } else { "," };
                 format!("crun-qemu {path} tmpfs {OPTIONS}{comma}{} 0 0\n", octal(options))
             }
             // A copy wants a command, and so do lines in a file.
@@ -181,13 +186,14 @@ mod tests {
             mount: 0,
             target: target.into(),
             read_only: true,
+            flags: vec!["noexec", "nosuid"],
             secret,
         };
         let passed = Passed {
             kept: vec![],
             shares: vec![
-                Share { number: 1, mount: 1, target: "/a/b c".into(), read_only: true },
-                Share { number: 0, mount: 2, target: "/a".into(), read_only: false },
+                Share { number: 1, mount: 1, target: "/a/b c".into(), read_only: true, flags: vec!["nodev"] },
+                Share { number: 0, mount: 2, target: "/a".into(), read_only: false, flags: vec![] },
             ],
             files: vec![file(3, "/etc/x#", false), file(4, "/run/secrets/s", true)],
             tmpfs: vec![Tmpfs {
@@ -213,11 +219,11 @@ mod tests {
         let steps: Vec<String> = command[4..].chunks(4).map(|step| step.join("|")).collect();
         let want = [
             "share|/a|rw|/a",
-            "share|/a/b c|ro|/a/b c",
+            "share|/a/b c|ro,nodev|/a/b c",
             "tmpfs|size=1m,ro|copy|/a/b c/t",
             "disk|crun-qemu-0|-|/dev/100%\"",
             "host|192.0.2.7|db db.test|/etc/hosts",
-            "file|3|ro|/etc/x#",
+            "file|3|ro,noexec,nosuid|/etc/x#",
             "secret|4|ro|/run/secrets/s",
         ];
         assert_eq!(steps, want);
@@ -235,7 +241,7 @@ mod tests {
     fn a_hosts_file_of_the_users_is_not_written() {
         let hosts = [("192.0.2.7".to_string(), "db".to_string())];
         for (target, want) in [("/etc/hosts", 1), ("/etc", 1), ("/etc/hosts.d", 2)] {
-            let share = Share { number: 0, mount: 0, target: target.into(), read_only: false };
+            let share = Share { number: 0, mount: 0, target: target.into(), read_only: false, flags: vec![] };
             let passed = Passed { shares: vec![share], ..Passed::default() };
             assert_eq!(Setup::new(&passed, &hosts).steps.len(), want, "{target}");
         }
@@ -244,10 +250,10 @@ mod tests {
     #[test]
     fn for_guests_without_a_command() {
         let want = "crun-qemu-files /run/crun-qemu/files virtiofs nofail 0 0\n\
-                    /a /a virtiofs nofail,x-systemd.before=local-fs.target 0 0\n\
-                    /a/b\\040c /a/b\\040c virtiofs nofail,x-systemd.before=local-fs.target,ro 0 0\n\
+                    /a /a virtiofs nofail,x-systemd.before=local-fs.target,rw 0 0\n\
+                    /a/b\\040c /a/b\\040c virtiofs nofail,x-systemd.before=local-fs.target,ro,nodev 0 0\n\
                     crun-qemu /a/b\\040c/t tmpfs nofail,x-systemd.before=local-fs.target,size=1m,ro 0 0\n\
-                    /run/crun-qemu/files/3 /etc/x\\043 none bind,nofail,x-systemd.before=local-fs.target,ro 0 0\n";
+                    /run/crun-qemu/files/3 /etc/x\\043 none bind,nofail,x-systemd.before=local-fs.target,ro,noexec,nosuid 0 0\n";
         assert_eq!(setup().fstab(), want);
         assert_eq!(setup().tmpfiles(), "L+ \"/dev/100%%\\\"\" - - - - /dev/disk/by-id/virtio-crun-qemu-0\n");
     }

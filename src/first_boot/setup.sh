@@ -6,9 +6,9 @@ chmod 700 $d
 failed() { echo "crun-qemu: $path: $1" > /dev/console; }
 parent() { case $path in /*/*) mkdir -p "${path%/*}";; esac; }
 files() { [ -e $d/files ] || { mkdir $d/files && mount -t virtiofs crun-qemu-files $d/files || { rmdir $d/files; false; }; }; }
-over() { [ "$path" -ef "$1" ] && return; parent; [ -e "$path" ] || : > "$path"; mount --bind "$1" "$path" && { [ $how = rw ] || mount -o remount,bind,ro "$path"; }; }
+over() { [ "$path" -ef "$1" ] && return; parent; [ -e "$path" ] || : > "$path"; mount --bind "$1" "$path" && { [ "$how" = rw ] || mount -o "remount,bind,$how" "$path"; }; }
 # What systemd has mounted already, by credentials, is not mounted again.
-share() { mkdir -p "$path" && { mount -t virtiofs -o $how "$what" "$path" || [ "$(stat -f -c %T "$path")" = fuseblk ]; }; }
+share() { mkdir -p "$path" && { mount -t virtiofs -o "$how" "$what" "$path" || [ "$(stat -f -c %T "$path")" = fuseblk ]; }; }
 file() { files && over "$d/files/$what"; }
 secret() { files && mkdir -p -m 700 $d/secrets && (umask 077 && cat "$d/files/$what" > "$d/secrets/$what") &&
     chmod 400 "$d/secrets/$what" && chown "$(stat -c %u:%g "$d/files/$what")" "$d/secrets/$what" && over "$d/secrets/$what"; }

@@ -4,7 +4,7 @@ use std::path::{Component, Path};
 
 use oci_spec::runtime::Mount;
 
-use super::passed::{Disk, DiskSource, Passed, Share, SharedFile, Tmpfs};
+use super::passed::{Disk, DiskSource, FLAGS, Passed, Share, SharedFile, Tmpfs};
 use crate::error::{Error, Result};
 use crate::image::Format;
 use crate::request::blockdev::Blockdev;
@@ -85,12 +85,13 @@ fn sort_mount(passed: &mut Passed, request: &Request, index: usize, mount: &Moun
     match source {
         _ if mount.typ().as_deref() == Some("tmpfs") => passed.tmpfs.push(tmpfs(mount, target)),
         Source::Directory if is_bind(mount) || mount.typ().as_deref() == Some("overlay") => {
-            passed.shares.push(Share { number: 0, mount: index, target, read_only });
+            passed.shares.push(Share { number: 0, mount: index, target, read_only, flags: flags(mount) });
         }
         Source::Directory => return Err(Error::new(what, "a file system that cannot be passed to a guest")),
         Source::File => {
             let secret = is_secret(request, mount);
-            passed.files.push(SharedFile { number: 0, mount: index, target, read_only: read_only || secret, secret });
+            let read_only = read_only || secret;
+            passed.files.push(SharedFile { number: 0, mount: index, target, read_only, flags: flags(mount), secret });
         }
         Source::CharDevice => return Err(no_char_device(what)),
         Source::Other(kind) => {
@@ -104,6 +105,11 @@ fn sort_mount(passed: &mut Passed, request: &Request, index: usize, mount: &Moun
 
 fn is_read_only(mount: &Mount) -> bool {
     mount.options().iter().flatten().any(|o| o == "ro" || o == "rro")
+}
+
+fn flags(mount: &Mount) -> Vec<&'static str> {
+    let has = |flag: &&str| mount.options().iter().flatten().any(|o| o == flag);
+    FLAGS.into_iter().filter(has).collect()
 }
 
 /// podman makes its own binds without `rbind`, and the user's with it.

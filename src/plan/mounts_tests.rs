@@ -55,11 +55,18 @@ fn an_image_cannot_forge_what_is_the_kernels() {
 #[test]
 fn each_kind_has_its_way() {
     let share = one("/a b/c", Source::Directory, &["ro"]).unwrap();
-    assert_eq!(share.shares, [Share { number: 0, mount: 0, target: "/a b/c".into(), read_only: true }]);
-    let file = one("/etc/x", Source::File, &[]).unwrap();
+    assert_eq!(share.shares, [Share { number: 0, mount: 0, target: "/a b/c".into(), read_only: true, flags: vec![] }]);
+    let file = one("/etc/x", Source::File, &["rbind", "noexec"]).unwrap();
     assert_eq!(
         file.files,
-        [SharedFile { number: 0, mount: 0, target: "/etc/x".into(), read_only: false, secret: false }]
+        [SharedFile {
+            number: 0,
+            mount: 0,
+            target: "/etc/x".into(),
+            read_only: false,
+            flags: vec!["noexec"],
+            secret: false
+        }]
     );
     // The user's own, whatever its path.
     assert!(!one("/run/secrets/x", Source::File, &[]).unwrap().files[0].secret);

@@ -19,6 +19,9 @@ pub struct Passed {
     pub disks: Vec<Disk>,
 }
 
+/// Options of a container's mount that say what its programs may do with files, and so the guest's.
+pub const FLAGS: [&str; 3] = ["noexec", "nosuid", "nodev"];
+
 /// A directory that the guest mounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Share {
@@ -30,6 +33,8 @@ pub struct Share {
     pub target: String,
     /// The host takes no writes.
     pub read_only: bool,
+    /// Of [`FLAGS`] those that hold in the guest too.
+    pub flags: Vec<&'static str>,
 }
 
 /// A file that the guest has at a path.
@@ -43,6 +48,8 @@ pub struct SharedFile {
     pub target: String,
     /// The host takes no writes.
     pub read_only: bool,
+    /// Of [`FLAGS`] those that hold in the guest too.
+    pub flags: Vec<&'static str>,
     /// The guest gets a copy in its memory, for the owner's eyes alone.
     pub secret: bool,
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::harness::{Form, Podman, Run, Vm, directory, rootfs, run, text};
+use crate::network::Bridge;
 
 const MEMORY: [&str; 4] = ["--memory", "768m", "--hostname", "first-boot"];
 
@@ -31,7 +32,7 @@ fn key(dir: &Path) -> (String, String) {
 /// Logs in from the host, with the user's own key, at the container's address.
 #[track_caller]
 fn ssh(vm: &Vm, private: &str, user: &str) {
-    let address = vm.inspect("{{.NetworkSettings.IPAddress}}");
+    let address = vm.inspect("{{.NetworkSettings.IPAddress}}{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}");
     let mut ssh = Command::new("ssh");
     ssh.args(["-F", "none", "-i", private, "-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=no"]);
     ssh.args(["-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes", &format!("{user}@{address}"), "true"]);
@@ -206,11 +207,20 @@ fn ignition() {
     let root = rootfs(Podman::Rootful, "ignition");
     let what = ["--rootfs", root.path().to_str().unwrap()];
     let options = ["--ignition", &config, "--password", "pa ss $w", "--ssh-key", &public];
-    let vm = guest(&what, &options).detached();
+    let (first, second) = (Bridge::new(Podman::Rootful), Bridge::new(Podman::Rootful));
+    let gateway = |network: &Bridge| {
+        let gateway = network.0.ok(&["network", "inspect", "-f", "{{(index .Subnets 0).Gateway}}", &network.1]);
+        ("getent hosts host.containers.internal | cut -d' ' -f1", gateway)
+    };
+    let run = guest(&what, &options);
+    let podman_options = [run.podman_options, &["--network", &first.1]].concat();
+    let vm = Run { podman_options: &podman_options, ..run }.detached();
     vm.exec_ok(&["core", "systemctl", "is-system-running", "--wait"]);
+    let (names, want) = gateway(&first);
     finds(
         &vm,
         &[
+            (names, &want),
             ("hostname", "first-boot"),
             ("cat /etc/theirs; stat -c %a /etc/theirs", "theirs\n640"),
             ("cat /var/tmp/boots", "boot"),
@@ -222,10 +232,14 @@ fn ignition() {
     has_password(&vm, "core", "pa ss $w");
     ssh(&vm, &private, "core");
 
+    // Ignition writes nothing on a second boot, and yet the guest knows what has changed around the container.
     assert_eq!(vm.stop(), 0);
+    vm.podman.ok(&["network", "disconnect", &first.1, &vm.name]);
+    vm.podman.ok(&["network", "connect", &second.1, &vm.name]);
     vm.podman.ok(&["start", &vm.name]);
     vm.exec_ok(&["core", "systemctl", "is-system-running", "--wait"]);
-    finds(&vm, &[("cat /etc/theirs", "changed"), ("cat /var/tmp/boots", "boot\nboot")]);
+    let (names, want) = gateway(&second);
+    finds(&vm, &[(names, &want), ("cat /etc/theirs", "changed"), ("cat /var/tmp/boots", "boot\nboot")]);
 }
 
 /// Neither cloud-init nor Ignition: systemd takes root's keys from the SMBIOS tables.

@@ -10,7 +10,7 @@ use crate::bad_input::{nothing_left, podman};
 use crate::harness::{Form, LABEL, Podman, Run, Vm, directory, guest, run, text, unique};
 
 /// A container image, removed again.
-struct Image(String);
+pub struct Image(pub String);
 
 impl Drop for Image {
     fn drop(&mut self) {
@@ -19,7 +19,7 @@ impl Drop for Image {
 }
 
 /// Builds an image from what is in `context`, which is its root, with these lines added.
-fn build(context: &Path, lines: &str, options: &[&str]) -> Image {
+pub fn build(context: &Path, lines: &str, options: &[&str]) -> Image {
     let tag = format!("localhost/{}", unique(LABEL));
     let recipe = directory();
     let file = recipe.path().join("Containerfile");
@@ -42,7 +42,7 @@ fn import(root: &Path) -> Image {
 }
 
 /// A root with the tiny guest under `/disk/`.
-fn with_tiny() -> TempDir {
+pub fn with_tiny() -> TempDir {
     let dir = directory();
     fs::create_dir(dir.path().join("disk")).unwrap();
     fs::copy(guest("tiny"), dir.path().join("disk/disk.qcow2")).unwrap();

@@ -31,3 +31,4 @@ mod shares;
 mod sizes;
 mod start;
 mod utilities;
+mod volumes;
