@@ -3,7 +3,7 @@
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::{Reader, XmlVersion};
 
-use super::{Disk, State, Status};
+use super::{Disk, Stages, State, Status};
 use crate::error::{Context, Result};
 
 /// What the domain's XML says; not all that libvirt would take, but all that is in ours.
@@ -12,6 +12,7 @@ pub(super) fn parse(domain: &str) -> Result<Status> {
         name: String::new(),
         state: State::Starting,
         uptime: None,
+        stages: Stages::default(),
         accelerator: String::new(),
         vcpus: 0,
         memory: 0,

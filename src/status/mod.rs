@@ -7,7 +7,7 @@ mod domain;
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -33,12 +33,34 @@ pub struct Mark {
     pub state: State,
     /// When its virtual CPUs began to run, in seconds since 1970.
     pub started: u64,
+    /// The way there.
+    pub stages: Stages,
+}
+
+/// When the VM's start got how far, each in microseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Stages {
+    /// The supervisor was executed.
+    pub supervisor: Option<u64>,
+    /// libvirt's driver was ready.
+    pub libvirt: Option<u64>,
+    /// QEMU was there and ran the virtual CPUs.
+    pub qemu: Option<u64>,
+    /// The console's first byte came.
+    pub console: Option<u64>,
+}
+
+impl Stages {
+    /// A stage is reached now; later times of the same do not count.
+    pub fn reach(stage: &mut Option<u64>) {
+        stage.get_or_insert_with(|| now().as_micros() as u64);
+    }
 }
 
 impl Mark {
     /// The VM runs from now on.
     pub fn running() -> Self {
-        Self { state: State::Running, started: now() }
+        Self { state: State::Running, started: now().as_secs(), stages: Stages::default() }
     }
 
     /// Leaves the mark, in one step.
@@ -89,6 +111,8 @@ pub struct Status {
     pub state: State,
     /// Seconds that its virtual CPUs have run.
     pub uptime: Option<u64>,
+    /// The way there.
+    pub stages: Stages,
     /// `kvm` or `tcg`.
     pub accelerator: String,
     /// Virtual CPUs.
@@ -118,7 +142,8 @@ impl Status {
         status.shares = shares.map(|v| Share { target: v.target.clone(), read_only: v.read_only }).collect();
         if let Some(mark) = Mark::read(mark) {
             status.state = mark.state;
-            status.uptime = Some(now().saturating_sub(mark.started));
+            status.uptime = Some(now().as_secs().saturating_sub(mark.started));
+            status.stages = mark.stages;
         }
         for disk in &mut status.disks {
             use std::os::unix::fs::MetadataExt;
@@ -160,8 +185,9 @@ impl Status {
     }
 }
 
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+/// Since 1970.
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// `1d 02:03:04`.
@@ -203,7 +229,9 @@ mod tests {
             ..Launch::default()
         };
         assert_eq!(Status::new(&launch, &path).unwrap().state, State::Starting);
-        Mark { state: State::ShuttingDown, started: now() - 90_061 }.leave(&path).unwrap();
+        let mut stages = Stages { supervisor: Some(7), ..Stages::default() };
+        Stages::reach(&mut stages.supervisor);
+        Mark { state: State::ShuttingDown, started: now().as_secs() - 90_061, stages }.leave(&path).unwrap();
         let mut status = Status::new(&launch, &path).unwrap();
         assert!((90_061..90_100).contains(&status.uptime.unwrap()));
         status.uptime = Some(90_061);
@@ -226,7 +254,8 @@ container    10.88.0.2
 ";
         assert_eq!(status.table(), table);
         let json = concat!(
-            r#"{"name":"ab","state":"shutting-down","uptime":90061,"accelerator":"tcg","vcpus":2,"#,
+            r#"{"name":"ab","state":"shutting-down","uptime":90061,"#,
+            r#""stages":{"supervisor":7,"libvirt":null,"qemu":null,"console":null},"accelerator":"tcg","vcpus":2,"#,
             r#""memory":805306368,"disks":[{"name":"vda","source":"/nowhere/x&y","format":"qcow2","read_only":false,"#,
             r#""allocated":1536},{"name":"vdb","source":"/dev/y","format":"raw","read_only":true,"allocated":null}],"#,
             r#""shares":[{"target":"/srv","read_only":true}],"virtiofsd":"1.2","#,

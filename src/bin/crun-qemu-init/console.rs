@@ -24,6 +24,8 @@ const ESCAPE: u8 = 0x1d;
 pub struct Console {
     listener: Option<UnixListener>,
     serial: Option<UnixStream>,
+    /// Something has come from the guest.
+    spoken: bool,
     /// Nothing more comes from the guest: QEMU is gone, or has never come.
     ended: bool,
     tty: bool,
@@ -44,6 +46,7 @@ impl Console {
         Ok(Self {
             listener: Some(listener),
             serial: None,
+            spoken: false,
             ended: false,
             tty,
             input_open: true,
@@ -81,6 +84,11 @@ impl Console {
         if self.wants_input() {
             add(PollFd::new(streams.input.as_fd(), PollFlags::POLLIN));
         }
+    }
+
+    /// Whether anything has come from the guest yet.
+    pub fn has_spoken(&self) -> bool {
+        self.spoken
     }
 
     /// QEMU is gone: takes a connection that it made before, if any, and stops waiting for one.
@@ -122,6 +130,7 @@ impl Console {
             let Some(serial) = self.serial.as_mut().filter(|_| !self.ended) else { return };
             match self.output.read_from(|buffer| serial.read(buffer)) {
                 Flow::Moved => {
+                    self.spoken = true;
                     // QEMU sends byte by byte, and each costs everybody up to the user's terminal a wake-up.
                     std::thread::sleep(GATHER);
                     // If the guest is gone by now, the next read says so too.

@@ -36,6 +36,8 @@ pub enum Order {
 /// What libvirt tells of the VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
+    /// libvirt is ready.
+    Connected,
     /// The virtual CPUs run.
     Started,
     /// There is no VM.
@@ -109,7 +111,7 @@ impl Lifecycle {
             }
             News::StartFailed(error) => self.end(Exit::Failed(error)),
             News::ShuttingDown { by_guest } => self.killed_from_outside = !by_guest,
-            News::OrderFailed(_) | News::Rebooted => {}
+            News::Connected | News::OrderFailed(_) | News::Rebooted => {}
             News::Stopped(stop) => self.end(self.verdict(stop)),
             News::Lost => self.end(failed("the thread that talks to libvirt is gone")),
         }

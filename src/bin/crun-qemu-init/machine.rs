@@ -115,6 +115,7 @@ fn live(domain: &str, orders: Receiver<Order>, wake: Arc<EventFd>, teller: &Tell
 
 fn start(domain: &str, teller: &Teller) -> Result<(Connect, Domain)> {
     let connection = embedded::connect(Path::new(paths::LIBVIRT))?;
+    teller.tell(News::Connected);
     let teller = teller.clone();
     embedded::watch(&connection, move |news| teller.tell(news))?;
     // Asking QEMU takes libvirt's own way to clear capabilities, which needs one; starting the domain takes ours.

@@ -11,7 +11,7 @@ use crun_qemu::exec::{self, alive};
 use crun_qemu::launch::Launch;
 use crun_qemu::network::{dhcp, keeper, names};
 use crun_qemu::paths;
-use crun_qemu::status::{Mark, State};
+use crun_qemu::status::{Mark, Stages, State};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::getpid;
@@ -35,6 +35,8 @@ pub fn run() -> i32 {
 }
 
 fn supervise() -> Result<Exit> {
+    let mut stages = Stages::default();
+    Stages::reach(&mut stages.supervisor);
     let signals = Signals::block()?;
     adopt_orphans()?;
     let root = Path::new(paths::LIBVIRT);
@@ -60,7 +62,8 @@ fn supervise() -> Result<Exit> {
     let alive = alive::hold(Path::new(paths::ALIVE))?;
     let (reaper, life) = (Reaper::of(daemons.pids()), Lifecycle::new());
     let exit = Machine::start(launch.domain).and_then(|machine| {
-        Supervisor { signals, console, dhcp, daemons, machine, reaper, life, reasons: Vec::new(), mark: None }.run()
+        let (reasons, mark) = (Vec::new(), None);
+        Supervisor { signals, console, dhcp, daemons, machine, reaper, life, reasons, stages, mark }.run()
     });
     alive::let_go(alive, Path::new(paths::EXECS));
     exit
@@ -93,6 +96,8 @@ struct Supervisor {
     life: Lifecycle,
     /// What may be behind a failure: processes that were killed, by whomsoever.
     reasons: Vec<String>,
+    /// How far the VM's start is.
+    stages: Stages,
     /// How far the VM is.
     mark: Option<Mark>,
 }
@@ -113,6 +118,10 @@ impl Supervisor {
             if self.console.turn() {
                 let order = self.life.escape();
                 self.obey(order);
+            }
+            if self.stages.console.is_none() && self.console.has_spoken() {
+                Stages::reach(&mut self.stages.console);
+                self.leave_mark();
             }
             if let Some(exit) = self.life.exit().cloned() {
                 self.console.hang_up();
@@ -183,12 +192,20 @@ impl Supervisor {
     /// Leaves for others how far the VM is; that it cannot be left does not matter to the VM.
     fn mark(&mut self, news: &News) {
         match (news, &mut self.mark) {
-            (News::Started, mark) => *mark = Some(Mark::running()),
+            (News::Connected, _) => return Stages::reach(&mut self.stages.libvirt),
+            (News::Started, mark) => {
+                Stages::reach(&mut self.stages.qemu);
+                *mark = Some(Mark::running());
+            }
             (News::ShuttingDown { .. }, Some(mark)) => mark.state = State::ShuttingDown,
             _ => return,
         }
+        self.leave_mark();
+    }
+
+    fn leave_mark(&self) {
         if let Some(mark) = self.mark {
-            let _ = mark.leave(Path::new(paths::STATUS));
+            let _ = Mark { stages: self.stages, ..mark }.leave(Path::new(paths::STATUS));
         }
     }
 
