@@ -57,6 +57,11 @@ fn each_mistake_has_its_line() {
             &[][..],
             r#"qemu: command "/sbin/init": a VM image runs none (put "" after the image, and options after that)"#,
         ),
+        (
+            &["-v", "/srv:/srv", "", "--emulated"],
+            &[],
+            r#"qemu: argument "-v": it is before the "" and has no effect there (an engine's options go before the image, a VM's after the "")"#,
+        ),
         (&["", "--bogus"], &[], "qemu: --bogus: unknown option (crun-qemu options lists all)"),
         (&["", "x"], &[], r#"qemu: argument "x": not an option (crun-qemu options lists all)"#),
         (&["", "--format"], &[], "qemu: --format: its value is missing (--format qcow2|raw)"),

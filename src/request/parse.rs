@@ -67,6 +67,14 @@ fn from_args(args: &[String]) -> Result<Vec<(&'static OptionSpec, &str)>> {
 /// them have to be options, because an image's ENTRYPOINT and CMD arrive in the same list.
 fn of_args(args: &[String]) -> Result<&[String]> {
     if let Some(empty) = args.iter().position(String::is_empty) {
+        // No image's command begins so.
+        if args[0].starts_with('-') {
+            return Err(Error::new(
+                format!("argument \"{}\"", args[0]),
+                "it is before the \"\" and has no effect there",
+            )
+            .hint("an engine's options go before the image, a VM's after the \"\""));
+        }
         return Ok(&args[empty + 1..]);
     }
     match args.first() {

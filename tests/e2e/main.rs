@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bad_roots;
+mod bench;
 mod boot;
 mod console;
 mod consoles;

@@ -7,10 +7,11 @@ bare_template() {
     local arg last='' from=() i
     mapfile -d '' -t from < "/proc/$1/cmdline"
     mkdir -p "$work/template"
-    for i in seed.img config.ign; do
+    for i in seed.img config.ign setup; do
         [ ! -e "/proc/$1/root/crun-qemu/$i" ] || cp "/proc/$1/root/crun-qemu/$i" "$work/template/$i"
     done
-    cp "/proc/$1/root/crun-qemu/ssh/id" "$work/template/id"
+    sed -n 's/.*"domain":"\(\([^"\\]\|\\.\)*\)".*/\1/p' "/proc/$1/root/crun-qemu/launch.json" | sed 's/\\n/\n/g; s/\\"/"/g' \
+        > "$work/template/domain.xml"
     bare_command=()
     for arg in "${from[@]}"; do
         [ "$arg" != -S ] || continue
@@ -81,17 +82,44 @@ stamp() {
         case $line in *"TINY READY"*) echo "${EPOCHREALTIME/[.,]/}" > "$1/ready.new"; mv "$1/ready.new" "$1/ready" ;; esac
     done
 }
+# libvirt_start: the same domain by libvirt's virt-qemu-run, which has the driver in its process as we have; otherwise as
+# bare_start.
+libvirt_start() {
+    bare_network 0
+    bare_dir=$work/bare.0
+    qemu-img create -q -f qcow2 -F qcow2 -b "$work/vm/disk.qcow2" "$bare_dir/overlay.qcow2"
+    mkfifo "$bare_dir/console"
+    mkdir -p "$work/libvirt/etc"
+    # it asks for its usual user, which need not be here, before it reads which one it shall be
+    { cat /etc/passwd; echo libvirt-qemu:x:0:0::/:/bin/false; } > "$work/libvirt/etc/passwd"
+    { cat /etc/group; echo libvirt-qemu:x:0:; } > "$work/libvirt/etc/group"
+    printf '%s\n' 'user = "root"' 'group = "root"' 'cgroup_controllers = []' 'stdio_handler = "file"' > "$work/libvirt/etc/qemu.conf"
+    sed "s#/crun-qemu/image#$work/vm/disk.qcow2#; s#/crun-qemu/overlay.qcow2#$bare_dir/overlay.qcow2#
+        s#\"/crun-qemu/#\"$work/template/#; s#dev=\"vm-[0-9a-f]*\"#dev=\"tap0\"#; s#<serial type=\"unix\">#<serial type=\"file\">#
+        s#<source mode=\"connect\" path=\"[^\"]*\"/>#<source path=\"$bare_dir/console\"/>#" "$work/template/domain.xml" > "$bare_dir/domain.xml"
+    stamp "$bare_dir" <>"$bare_dir/console" &
+    echo $! >> "$bare_dir/pids"
+    begun=${EPOCHREALTIME/[.,]/}
+    # shellcheck disable=SC2016 # for the inner shell
+    nsenter -t "$bare_ns" -n unshare -m sh -c 'for f in passwd group; do mount --bind "$0/$f" /etc/$f; done; exec "$@"' \
+        "$work/libvirt/etc" virt-qemu-run -r "$work/libvirt" "$bare_dir/domain.xml" </dev/null >"$bare_dir/stderr" 2>&1 &
+    echo $! >> "$bare_dir/pids"
+}
 # bare_ready DIR: waits until the guest is there.
 bare_ready() {
     local deadline=$((SECONDS + BOOT_SECONDS))
     until [ -e "$1/ready" ]; do
-        [ $SECONDS -lt $deadline ] || die "the guest did not boot within $BOOT_SECONDS s: $(cat "$1/stderr")"
+        [ $SECONDS -lt $deadline ] && kill -0 "$(tail -1 "$1/pids")" 2>/dev/null ||
+            die "the guest did not boot within $BOOT_SECONDS s: $(cat "$1/stderr")"
         sleep 0.1
     done
 }
 bare_end() {
     local p
-    for p in $(tac "$work/bare.$1/pids"); do kill -9 "$p" 2>/dev/null || :; wait "$p" 2>/dev/null || :; done
+    for p in $(pgrep -f -- "$work/bare.$1/" || :) $(tac "$work/bare.$1/pids"); do
+        kill -9 "$p" 2>/dev/null || :
+        wait "$p" 2>/dev/null || :
+    done
     [ -z "${bare_group-}" ] || rmdir "$bare_group-$1" 2>/dev/null || :
     rm -rf "$work/bare.$1"
 }

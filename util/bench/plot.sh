@@ -17,8 +17,8 @@ sed -n 's/.*"key":"\([^"]*\)".*"value":\([^,]*\),.*/\1 \2/p' "$1" | awk '
         text(x + c * scale + 6, y + 14, sprintf("%.2f / %.2f / %.2f s", a, b, c), "start")
     }
     function line(key, color, factor,   i, p) {
-        for (i = 1; i <= 8; i *= 2) if (("scale_" i key) in v)
-            p = p sprintf("%.1f,%.1f ", 150 + (i - 1) * 60, 330 - v["scale_" i key] * factor)
+        for (i = 1; i <= 16; i *= 2) if (("scale_" i key) in v)
+            p = p sprintf("%.1f,%.1f ", 150 + (i - 1) * 29, 330 - v["scale_" i key] * factor)
         printf "<polyline points=\"%s\" fill=\"none\" stroke=\"%s\" stroke-width=\"2\"/>\n", p, color
     }
     function max(a, b) { return a > b ? a : b }
@@ -31,11 +31,11 @@ sed -n 's/.*"key":"\([^"]*\)".*"value":\([^,]*\),.*/\1 \2/p' "$1" | awk '
         start(56, "podman run", v["vm_exec"], v["vm_first"], v["vm_ready"])
         start(82, "podman run, rootless", v["user_vm_exec"], v["user_vm_first"], v["user_vm_ready"])
         text(10, 140, "Guests started at once: until all are ready, with us (blue) and QEMU by hand (orange)", "start")
-        for (i = 1; i <= 8; i *= 2) if (("scale_" i "_ready") in v) most = max(most, max(v["scale_" i "_ready"], v["scale_" i "_bare"]))
+        for (i = 1; i <= 16; i *= 2) if (("scale_" i "_ready") in v) most = max(most, max(v["scale_" i "_ready"], v["scale_" i "_bare"]))
         if (most) {
             line("_ready", "#4878a8", 170 / most)
             line("_bare", "#e0a040", 170 / most)
-            for (i = 1; i <= 8; i *= 2) if (("scale_" i "_ready") in v) text(150 + (i - 1) * 60, 348, i, "middle")
+            for (i = 1; i <= 16; i *= 2) if (("scale_" i "_ready") in v) text(150 + (i - 1) * 29, 348, i, "middle")
             text(140, 166, sprintf("%.0f s", most), "end"); text(140, 334, "0", "end")
             printf "<path d=\"M150 160V330H590\" fill=\"none\" stroke=\"#888\"/>\n"
         }

@@ -4,7 +4,7 @@
 measure_scaling() {
     say "scaling: VMs started at once"
     remove $NAME-vm $NAME-plain
-    local counts=(1 2 4 8) n i rounds=$(((BOOTS + 2) / 3))
+    local counts=(1 2 4 8 16) n i rounds=$(((BOOTS + 2) / 3))
     [ -z "$SMOKE" ] || counts=(1)
     template
     for ((round = 0; round < rounds; round++)); do

@@ -19,10 +19,31 @@ logs_of() {
     [ "$1" = vm ] || of=(as_user podman)
     "${of[@]}" inspect --format '{{.HostConfig.LogConfig.Path}}' $NAME-vm
 }
-bare_first() {
-    bare_start 0
-    until [ -s "$bare_dir/first" ]; do sleep 0.05; done
-    record bare.first "$(seconds $(($(cat "$bare_dir/first") - begun)))"
+# first_by_hand FORM COMMAND...: the same for QEMU by hand, which COMMAND starts.
+first_by_hand() {
+    local form=$1 deadline=$((SECONDS + 60)); shift
+    "$@"
+    until [ -s "$bare_dir/first" ]; do
+        [ $SECONDS -lt $deadline ] || die "$form: $(cat "$bare_dir/stderr")"
+        sleep 0.05
+    done
+    record "$form.first" "$(seconds $(($(cat "$bare_dir/first") - begun)))"
+}
+ready_by_hand() {
+    bare_ready "$bare_dir"
+    record "$1.ready" "$(seconds $(($(cat "$bare_dir/ready") - begun)))"
+}
+# stages FORM: what the supervisor noted, and what the guest said on the way.
+stages() {
+    local status name
+    status=$(podman exec $NAME-vm - crun-qemu-init status --json <&6)
+    for name in supervisor libvirt qemu console; do
+        record "$1.at.$name" "$(seconds $(($(sed -n "s/.*\"stages\":{[^}]*\"$name\":\([0-9]*\).*/\1/p" <<<"$status") - begun)))"
+    done
+    console_said "$log" "Booting from Hard Disk"
+    record "$1.at.loader" "$(seconds $((at - begun)))"
+    console_said "$log" "tiny: firmware"
+    record "$1.at.userland" "$(seconds $((at - begun)))"
 }
 # ready FORM: waits for the guest of which the above is the beginning.
 ready() {
@@ -34,6 +55,10 @@ measure_start() {
     say "start: a plain container, a VM of ours with root and without, the same VM by hand"
     remove $NAME-vm $NAME-plain
     template
+    virt_qemu_run=$(command -v virt-qemu-run || :)
+    # it fills its own cache of what QEMU can do
+    round=-1
+    [ -z "$virt_qemu_run" ] || { first_by_hand libvirt libvirt_start; bare_end 0; }
     for round in $(rounds); do
         until_exec plain.exec bench-idle '' /bin/busybox "$work/plain/bin/busybox" "${plain[@]}"
         remove $NAME-plain
@@ -43,8 +68,9 @@ measure_start() {
         as_user podman rm -f -t 0 $NAME-plain >/dev/null
         our_start user_vm "$work/rootless/vm/disk.qcow2" "${user_vm[@]}"
         as_user podman rm -f -t 0 $NAME-vm >/dev/null
-        bare_first
+        first_by_hand bare bare_start 0
         bare_end 0
+        [ -z "$virt_qemu_run" ] || { first_by_hand libvirt libvirt_start; bare_end 0; }
         cold_once
     done
     for ((round = 0; round < BOOTS; round++)); do boot_once; done
@@ -59,14 +85,21 @@ boot_once() {
     ready vm
     record vm.rss "$(rss "$qemu")"
     exec_once
+    stages vm
     remove $NAME-vm $NAME-plain
     our_start user_vm "$work/rootless/vm/disk.qcow2" "${user_vm[@]}"
+    # an exec at once waits for the guest's sshd
+    as_user podman exec $NAME-vm root true <&6 2>/dev/null
+    record user_vm.sshd "$(since "$begun")"
     ready user_vm
     as_user podman rm -f -t 0 $NAME-vm >/dev/null
-    bare_first
-    bare_ready "$bare_dir"
-    record bare.ready "$(seconds $(($(cat "$bare_dir/ready") - begun)))"
+    first_by_hand bare bare_start 0
+    ready_by_hand bare
     record bare.rss "$(rss "$qemu")"
+    bare_end 0
+    [ -n "$virt_qemu_run" ] || return 0
+    first_by_hand libvirt libvirt_start
+    ready_by_hand libvirt
     bare_end 0
 }
 
@@ -128,12 +161,21 @@ rows_start() {
     row user_vm_exec s "" "rootless podman run to QEMU's exec" median user_vm.exec
     row user_vm_ours s "" "  ours: less a plain container's" difference user_vm.exec user_plain.exec
     row bare_first s "" "QEMU by hand to the console's first byte" median bare.first
+    [ -z "$virt_qemu_run" ] || row libvirt_first s "" "virt-qemu-run to the console's first byte" median libvirt.first
     row vm_first s "" "podman run to the console's first byte" median vm.first
     row user_vm_first s "" "rootless podman run to the console's first byte" median user_vm.first
     row bare_ready s "" "QEMU by hand to the guest's ready" median bare.ready
+    [ -z "$virt_qemu_run" ] || row libvirt_ready s "" "virt-qemu-run to the guest's ready" median libvirt.ready
     row vm_ready s "" "podman run to the guest's ready" median vm.ready
     row vm_ready_beyond s "" "  beyond QEMU by hand and a plain container" difference vm.ready bare.ready plain.exec
     row user_vm_ready s "" "rootless podman run to the guest's ready" median user_vm.ready
+    row stage_supervisor s "" "podman run to the supervisor" median vm.at.supervisor
+    row stage_libvirt s "" "  to libvirt's driver being ready" median vm.at.libvirt
+    row stage_qemu s "" "  to QEMU's virtual CPUs" median vm.at.qemu
+    row stage_console s "" "  to the console's first byte, at the supervisor" median vm.at.console
+    row stage_loader s "" "  to the firmware's end" median vm.at.loader
+    row stage_userland s "" "  to the guest's first process" median vm.at.userland
+    row user_vm_sshd s "" "rootless podman run and exec of true at once, to its end" median user_vm.sshd
     row ssh s "" "ssh into the guest by hand, connection and command" median ssh
     row exec_first s "" "podman exec of true in the VM, the first" median exec.first
     row exec_first_beyond s "<= 0.3" "  less ssh by hand and plain podman exec" difference exec.first ssh exec.plain

@@ -10,7 +10,9 @@ use virt::sys;
 
 use crate::lifecycle::{News, Stop};
 
-/// libvirt's QEMU driver in a container: no users to switch to, no labels, no capabilities to clear, no cgroups, no namespaces and no log daemon.
+/// libvirt's QEMU driver in a container: no users to switch to, no labels, no capabilities to clear, no cgroups, no
+/// namespaces and no log daemon. The filter is for the start: libvirt would ask QEMU for each of some 160 properties of the
+/// CPU, one by one, before it lets the guest run; without that capability it asks one question, and the guest is the same.
 const QEMU_CONF: &str = r#"user = "root"
 group = "root"
 dynamic_ownership = 0
@@ -21,6 +23,7 @@ cgroup_controllers = []
 stdio_handler = "file"
 seccomp_sandbox = 1
 clear_emulator_capabilities = 0
+capability_filters = ["cpu-unavailable-features"]
 "#;
 
 /// Makes libvirt's root directory, with what is known of the host's QEMU, so that it need not be asked again.
