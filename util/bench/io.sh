@@ -5,7 +5,7 @@
 measure_io() {
     say "io: disk, virtiofs and network, against the same devices by hand"
     remove $NAME-vm $NAME-plain
-    local mib=64 files=100 a b turn
+    local mib=64 files=100 a b turn listener
     [ -z "$SMOKE" ] || mib=8 files=30
     mkdir -p "$work/share" "$work/share.bare"
     boots "${plugin[@]}" --name $NAME-vm -v "$work/share:/share" --rootfs "$work/vm" "" "${options[@]}"
@@ -16,10 +16,11 @@ measure_io() {
     bare_start 0
     echo "$virtiofsd" >> "$bare_dir/pids"
     bare_ready "$bare_dir"
+    head -c $((mib << 20)) /dev/zero > "$work/bytes"
     b=$bare_ns
     for pid in "$a" "$b"; do
         by_hand "$pid" "modprobe virtiofs; mkdir -p /share; mount -t virtiofs /share /share && mkdir -p /share/small /run/small
-            dd if=/dev/zero of=/run/bytes bs=1M count=$mib 2>/dev/null; httpd -p 5002 -h /run
+            dd if=/dev/zero of=/run/bytes bs=1M count=$mib 2>/dev/null; httpd -p 5002 -h /run; mkfifo /run/open
             for i in \$(seq $files); do head -c 1000 /dev/urandom > /run/small/\$i; done
             until grep -q ' /disk ' /proc/mounts; do usleep 100000; done" <&6
     done
@@ -34,6 +35,11 @@ measure_io() {
             dd_of "share.read.$turn" "if=/share/f of=/dev/null bs=1M iflag=direct"
             in_guest "share.small.$turn" "tar -C /run -cf - small | tar -C /share -xf - && tar -C /share -cf /dev/null small"
             timed "net.out.$turn" nsenter -t "$pid" -n busybox wget -q -O /dev/null http://10.0.99.2:5002/bytes
+            # 5003 is 138B in hexadecimal
+            by_hand "$pid" "[ \$(nc -l -p 5003 <>/run/open | wc -c) = $((mib << 20)) ]" <&6 &
+            listener=$!
+            by_hand "$pid" "until grep -q ':138B .* 0A ' /proc/net/tcp*; do usleep 20000; done" <&6
+            timed "net.in.$turn" sent "$listener" nsenter -t "$pid" -n busybox nc 10.0.99.2 5003 6< "$work/bytes"
         done
     done
     round=0
@@ -44,6 +50,11 @@ measure_io() {
     overlays
 }
 
+# sent PID COMMAND...: until the command's end and that of PID, who takes what it sends.
+sent() {
+    local of=$1; shift
+    "$@" && wait "$of"
+}
 # dd_of NAME ARGUMENTS: how long dd takes. (busybox's does not say.)
 dd_of() { in_guest "$1" "dd $2 2>/dev/null"; }
 # in_guest NAME COMMAND: how long COMMAND takes, by the guest's clock.
@@ -103,7 +114,7 @@ rows_io() {
     for what in "disk.write:disk: $((mib / 2)) MiB written directly and flushed" "disk.read:disk: $((mib / 2)) MiB read directly" \
         "disk.small:disk: $((mib * 8)) reads of 4 KiB" "share.write:virtiofs: $mib MiB written and flushed" \
         "share.read:virtiofs: $mib MiB read directly" "share.small:virtiofs: $files files of 1000 bytes unpacked and read" \
-        "net.out:network: $mib MiB over TCP out of the guest"; do
+        "net.out:network: $mib MiB over TCP out of the guest" "net.in:network: $mib MiB over TCP into the guest"; do
         row "$(tr . _ <<<"${what%%:*}")_bare" s "" "${what#*:}, by hand" median "${what%%:*}.bare"
         row "$(tr . _ <<<"${what%%:*}")_ours" s "" "  with us" median "${what%%:*}.ours"
         row "$(tr . _ <<<"${what%%:*}")_ratio" x ">= 0.95" "  throughput, ours to by hand" ratio "${what%%:*}.bare" "${what%%:*}.ours"
