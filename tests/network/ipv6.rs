@@ -6,7 +6,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crun_qemu::network::ipv6::{Service, prefix};
+use crun_qemu::network::ipv6::{Service, guest as guest_address, prefix};
 use crun_qemu::network::{Held, Network, Ports, addresses, set_up};
 use crun_qemu::request::ports;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -166,8 +166,10 @@ pub fn comes_and_goes() {
         ip("addr add fd00:88::5/64 dev eth0 nodad");
         wait_for(|| default().contains("via fe80::1 dev guest0 proto ra"));
         wait_for_address(&guest, "inet6 fd63:7275:6e71:0:");
+        assert_eq!(guest_address(TAP), Some(GUEST6));
         ip("addr del fd00:88::5/64 dev eth0");
         wait_for(|| default().is_empty());
+        assert_eq!(guest_address(TAP), None);
     }
 }
 

@@ -20,6 +20,11 @@ use crate::error::Result;
 /// The tap's link-local address, from which routers speak.
 const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
+/// The guest's address, which it has where the container has IPv6. Needs no privileges.
+pub fn guest(tap: &str) -> Option<Ipv6Addr> {
+    prefix(tap).filter(|_| prefix::is_there().unwrap_or(false)).map(Prefix::guest)
+}
+
 /// What has to be kept of it.
 pub(super) struct Made {
     /// The table, by the socket that made it.
