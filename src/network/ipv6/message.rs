@@ -36,7 +36,8 @@ pub fn advertisement(prefix: Option<Prefix>, mtu: u32) -> Vec<u8> {
     if let Some(prefix) = prefix {
         packet.extend([3, 4, LENGTH as u8, ON_LINK_AUTONOMOUS]);
         packet.extend(LEASE_TIME.to_be_bytes());
-        packet.extend(LEASE_TIME.to_be_bytes());
+        // Never preferred: a guest that has the leased address, where it is reached, answers from that.
+        packet.extend([0; 4]);
         packet.extend([0; 4]);
         packet.extend(prefix.network().octets());
     }

@@ -30,7 +30,7 @@ fn message(kind: u8, options: &[&[u8]]) -> Vec<u8> {
 #[test]
 fn advertisements_byte_for_byte() {
     let mut want = vec![134, 0, 0, 0, 64, 0x80, 0x23, 0x28, 0, 0, 0, 0, 0, 0, 0, 0, 5, 1, 0, 0, 0, 0, 0x05, 0x78];
-    want.extend([3, 4, 64, 0xc0, 0, 1, 0x51, 0x80, 0, 1, 0x51, 0x80, 0, 0, 0, 0]);
+    want.extend([3, 4, 64, 0xc0, 0, 1, 0x51, 0x80, 0, 0, 0, 0, 0, 0, 0, 0]);
     want.extend(b"\xfdcrunq\0\0\0\0\0\0\0\0\0\0");
     assert_eq!(advertisement(Some(prefix()), 1400), want);
     let gone = [134, 0, 0, 0, 64, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5, 1, 0, 0, 0, 0, 0xff, 0xf0];
