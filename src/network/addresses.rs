@@ -6,6 +6,7 @@ use nix::ifaddrs::getifaddrs;
 
 use super::facts::{Facts, Subnet};
 use super::link;
+use super::rules::Ends;
 use crate::error::{Context, Error, Result};
 
 /// Bits of the network part of the tap's subnet: two hosts, the gateway and the guest.
@@ -43,6 +44,10 @@ impl Addresses {
             Error::new("network of the VM", format!("no free subnet: {ranges} are all in use in the container"))
         })?;
         Ok(Self::of(u32::from(subnet.address) + 1, facts.mtu.unwrap_or(DEFAULT_MTU)))
+    }
+
+    pub(super) fn ends(&self) -> Ends {
+        Ends { gateway: self.gateway.into(), guest: self.guest.into(), sources: self.guest.into() }
     }
 
     fn of(gateway: u32, mtu: u32) -> Self {

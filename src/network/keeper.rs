@@ -64,44 +64,54 @@ const READY: &str = "ready";
 fn keep(held: &Held, dir: &Path, name: &str, first: Pid, tell: &mut (impl Write + AsRawFd)) -> Result<()> {
     let watch = above_stdio(open_process(first)?)?;
     let listener = above_stdio(listen(dir, name)?.into())?;
-    let (tap, table) = (above_stdio(duplicate(&held.tap)?)?, above_stdio(duplicate(&held.table)?)?);
-    let kept = [&tap, &table, &watch, &listener].map(AsRawFd::as_raw_fd);
+    let held_fds = held.kept.iter().chain(&held.router).map(|fd| above_stdio(fd.try_clone().context(KEEPER)?));
+    let kept = held_fds.collect::<Result<Vec<OwnedFd>>>()?;
+    let all = kept.iter().chain([&watch, &listener]).map(AsRawFd::as_raw_fd).collect();
     confine()?;
     tell.write_all(READY.as_bytes()).context(KEEPER)?;
-    close_all_but(kept).context(KEEPER)?;
+    close_all_but(all).context(KEEPER)?;
     let mut fds = [PollFd::new(watch.as_fd(), PollFlags::POLLIN), PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
     poll(&mut fds, PollTimeout::NONE).context(KEEPER)?;
     if fds[1].any() == Some(true) {
         let (stream, _) = UnixListener::from(listener).accept().context(KEEPER)?;
-        let fds = [tap.as_raw_fd(), table.as_raw_fd()];
+        let fds: Vec<RawFd> = kept.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&fds)];
-        sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(b"!")], &rights, MsgFlags::MSG_NOSIGNAL, None)
+        let last = [if held.router.is_some() { ROUTER } else { NO_ROUTER }];
+        sendmsg::<()>(stream.as_raw_fd(), &[IoSlice::new(&last)], &rights, MsgFlags::MSG_NOSIGNAL, None)
             .context(KEEPER)?;
     }
     Ok(())
 }
 
-/// Takes over what the keeper at `socket` keeps; it ends then.
+/// What the keeper says with the descriptors: whether the last of them is the router's.
+const ROUTER: u8 = b'r';
+const NO_ROUTER: u8 = b'-';
+/// The tap, two tables, the router.
+const MOST: usize = 4;
+
+/// Takes over what the keeper at `socket` keeps; it ends then. `None` when there is no keeper.
 ///
 /// # Errors
-/// When there is none.
-pub fn relieve(socket: &Path) -> Result<Held> {
-    let stream = UnixStream::connect(socket).context(socket.display())?;
+/// When it does not hand anything over.
+pub fn relieve(socket: &Path) -> Result<Option<Held>> {
+    let stream = match UnixStream::connect(socket) {
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => return Ok(None),
+        result => result.context(socket.display())?,
+    };
     let mut byte = [0];
-    let mut space = nix::cmsg_space!([RawFd; 2]);
+    let mut space = nix::cmsg_space!([RawFd; MOST]);
     let mut buffers = [IoSliceMut::new(&mut byte)];
     let flags = MsgFlags::MSG_CMSG_CLOEXEC;
     let message = recvmsg::<()>(stream.as_raw_fd(), &mut buffers, Some(&mut space), flags).context(KEEPER)?;
-    let mut fds = message.cmsgs().context(KEEPER)?.filter_map(|message| match message {
+    let fds = message.cmsgs().context(KEEPER)?.find_map(|message| match message {
         ControlMessageOwned::ScmRights(fds) => Some(fds),
         _ => None,
     });
-    let Some(&[tap, table]) = fds.next().as_deref() else { return Err(Error::new(KEEPER, "it has nothing")) };
-    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
-    let tap = unsafe { OwnedFd::from_raw_fd(tap) };
-    // SAFETY: as above.
-    let table = unsafe { OwnedFd::from_raw_fd(table) };
-    Ok(Held { tap, table })
+    let fds = fds.ok_or_else(|| Error::new(KEEPER, "it has nothing"))?;
+    // SAFETY: the kernel has just made these descriptors for us, and nobody else knows them.
+    let mut kept: Vec<OwnedFd> = fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect();
+    let router = if byte == [ROUTER] { kept.pop() } else { None };
+    Ok(Some(Held { kept, router }))
 }
 
 /// By a relative name: a bundle's path is longer than a socket's may be.
@@ -121,10 +131,6 @@ fn open_process(pid: Pid) -> Result<OwnedFd> {
     let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) }).context("pidfd")?;
     // SAFETY: the kernel has just made it for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
-}
-
-fn duplicate(fd: &OwnedFd) -> Result<OwnedFd> {
-    fd.try_clone().context(KEEPER)
 }
 
 /// The same descriptor with a number that is not one of the standard streams'.
@@ -149,7 +155,7 @@ fn confine() -> Result<()> {
 }
 
 /// Closes every descriptor but these, the engine's pipes above all; the standard streams become `/dev/null`.
-fn close_all_but(mut kept: [RawFd; 4]) -> nix::Result<()> {
+fn close_all_but(mut kept: Vec<RawFd>) -> nix::Result<()> {
     kept.sort_unstable();
     let null = fs::File::options().read(true).write(true).open("/dev/null").map_err(|_| Errno::last())?;
     for stream in 0..3 {

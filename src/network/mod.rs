@@ -1,13 +1,15 @@
 //! The guest's network: a tap in the container's namespace, the kernel's NAT, and the answer to DHCP.
 //!
 //! [`Network`] is decided at create, [`set_up`] applies it in the container's network namespace, and the supervisor
-//! runs a [`dhcp::Server`] on the tap. Addresses are chosen in the namespace and read back from the tap with
-//! [`addresses()`], so that nothing has to be carried from one step to the next, except in a namespace that outlives the
-//! VM: there the tap and the table hang on descriptors, [`Held`], which a [`keeper`] hands to the supervisor.
+//! runs a [`dhcp::Server`] on the tap and, with IPv6, an [`ipv6::Service`]. Addresses are chosen in the namespace and read
+//! back from the tap with [`addresses()`], so that only descriptors have to be carried from one step to the next,
+//! [`Held`], which a [`keeper`] hands to the supervisor: in a namespace that outlives the VM the tap and the tables hang
+//! on some, and routers of IPv6 speak through one that the supervisor could not open.
 
 mod addresses;
 pub mod dhcp;
 mod facts;
+pub mod ipv6;
 pub mod keeper;
 mod link;
 pub mod names;
@@ -27,14 +29,14 @@ pub use addresses::{Addresses, addresses};
 use crate::error::{Error, Result};
 use crate::request::ports::Port;
 use link::Tap;
-use nft::Lifetime;
+use nft::{Family, Lifetime};
 
 /// Everything about the guest's network that is known before there is a namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
     /// Name of the tap in the container's network namespace; at most 15 characters.
     pub tap: String,
-    /// Name of the nft table (family `ip`) in that namespace.
+    /// Name of the nft tables (families `ip` and `ip6`) in that namespace.
     pub table: String,
     /// The container's own IPv4 resolvers; the guest's questions go to the first. Empty: the guest has no resolver.
     pub resolvers: Vec<Ipv4Addr>,
@@ -53,14 +55,14 @@ pub enum Ports {
     Only(Vec<Port>),
 }
 
-/// What keeps the guest's network in a namespace that outlives the VM: it is gone when both are closed, by whatever end
-/// of whoever holds them.
+/// What the supervisor has to hold.
 #[derive(Debug)]
 pub struct Held {
-    /// The tap, by an idle queue.
-    tap: OwnedFd,
-    /// The table, by the socket that owns it.
-    table: OwnedFd,
+    /// In a namespace that outlives the VM: the tap, by an idle queue, and the tables, by the sockets that own them. They
+    /// are gone when these are closed, by whatever end of whoever holds them.
+    kept: Vec<OwnedFd>,
+    /// Where the guest has IPv6: for an [`ipv6::Service`].
+    pub router: Option<OwnedFd>,
 }
 
 impl Network {
@@ -87,10 +89,10 @@ impl Network {
     }
 }
 
-/// Makes the tap and the kernel's NAT in the current network namespace; needs CAP_NET_ADMIN over it. In a shared one it
-/// is gone with what is returned.
+/// Makes the tap and the kernel's NAT in the current network namespace; needs CAP_NET_ADMIN over it, and CAP_NET_RAW for
+/// IPv6. In a shared one it is gone with what is returned.
 ///
-/// A table or tap of the same name that a former run left is replaced. On failure nothing of it stays.
+/// Tables or a tap of the same name that a former run left are replaced. On failure nothing of it stays.
 ///
 /// # Errors
 /// When `/dev/net/tun` cannot be used, no private subnet is free, a sysctl cannot be set, or the kernel's nf_tables refuse.
@@ -105,11 +107,14 @@ pub fn set_up(network: &Network) -> Result<Option<Held>> {
     link::configure(&network.tap, &addresses)?;
     sysctl::set(network)?;
     link::up(&network.tap)?;
-    let chains = rules::chains(network, &addresses, resolver.as_ref());
+    let chains = rules::chains(network, &addresses.ends(), resolver.as_ref());
     let lifetime = if shared { Lifetime::Socket } else { Lifetime::Namespace };
-    let table = nft::replace(&network.table, &chains, lifetime)?;
+    let table = nft::replace(Family::Ip, &network.table, &chains, lifetime)?;
+    let (table6, router) = ipv6::set_up(network, lifetime).map(|made| (made.table, made.router)).unzip();
     if shared {
-        return Ok(Some(Held { tap: tap.into_fd(), table }));
+        let kept = [tap.into_fd(), table].into_iter().chain(table6).collect();
+        return Ok(Some(Held { kept, router }));
     }
-    tap.persist().map(|()| None)
+    tap.persist()?;
+    Ok(router.map(|router| Held { kept: Vec::new(), router: Some(router) }))
 }

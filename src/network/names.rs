@@ -24,16 +24,22 @@ pub fn search(resolv_conf: &str) -> Vec<String> {
     domains
 }
 
-/// The lines of a `hosts` file that mean the same to the guest, as an address and names: not loopback's, and not those
-/// of `own`, which is the container's host name and the guest's.
+/// The lines of a `hosts` file that mean the same to the guest, as an address and names: not those of addresses that are
+/// everybody's own, loopback and multicast, nor of link-local ones, whose link the guest is not on, nor those of `own`,
+/// which is the container's host name and the guest's.
 pub fn hosts(hosts: &str, own: &str) -> Vec<(String, String)> {
     let of_line = |line: &str| {
         let mut words = line.split('#').next()?.split_ascii_whitespace();
-        let address = words.next()?.parse::<IpAddr>().ok().filter(|a| a.is_ipv4() && !a.is_loopback())?;
+        let address = words.next()?.parse().ok().filter(means_the_same)?;
         let names: Vec<_> = words.filter(|name| is_name(name)).collect();
         (!names.is_empty() && !names.contains(&own)).then(|| (address.to_string(), names.join(" ")))
     };
     hosts.lines().filter_map(of_line).collect()
+}
+
+fn means_the_same(address: &IpAddr) -> bool {
+    let link_local = matches!(address, IpAddr::V6(six) if six.is_unicast_link_local());
+    !address.is_loopback() && !address.is_multicast() && !link_local
 }
 
 /// Whether it is a domain name: labels of 1 to 63 letters, digits, hyphens and underscores.
@@ -73,9 +79,15 @@ mod tests {
 
     #[test]
     fn hosts_that_are_others() {
-        let text = "127.0.0.1\tlocalhost\n::1 localhost ip6-localhost\nfe80::1 six\n192.0.2.7 db db.test # ours\n\
+        let text = "127.0.0.1\tlocalhost\n::1 localhost ip6-localhost\nff02::1 ip6-allnodes\nfe80::1 six\n\
+            fd00::1 six six.test\n192.0.2.7 db db.test # ours\n\
             10.88.0.1\thost.containers.internal\n10.88.0.5 web awkward_name\n192.0.2.8\n192.0.2.9 $(reboot) ok\nx y";
-        let want = [("192.0.2.7", "db db.test"), ("10.88.0.1", "host.containers.internal"), ("192.0.2.9", "ok")];
+        let want = [
+            ("fd00::1", "six six.test"),
+            ("192.0.2.7", "db db.test"),
+            ("10.88.0.1", "host.containers.internal"),
+            ("192.0.2.9", "ok"),
+        ];
         assert_eq!(hosts(text, "web"), want.map(|(address, names)| (address.to_string(), names.to_string())));
     }
 }

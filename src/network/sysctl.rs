@@ -8,6 +8,8 @@ use super::{Network, Ports};
 use crate::error::{Context, Result};
 
 const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+/// A directory for each interface, for all, and for those to come.
+const IPV6: &str = "/proc/sys/net/ipv6/conf";
 
 /// Applies them all.
 pub(super) fn set(network: &Network) -> Result<()> {
@@ -20,8 +22,38 @@ pub(super) fn set(network: &Network) -> Result<()> {
     // is everything there in a shared namespace; the rules drop what goes there by itself.
     let localnet = network.ports != Ports::All || network.resolvers.first().is_some_and(|r| r.is_loopback());
     write(&conf("ipv4", "route_localnet"), if localnet { "1" } else { "0" })?;
-    let ipv6 = conf("ipv6", "disable_ipv6");
+    without_ipv6(&network.tap)
+}
+
+/// Whether the namespace has IPv6 at all.
+pub(super) fn has_ipv6() -> bool {
+    fs::read_to_string(format!("{IPV6}/all/disable_ipv6")).is_ok_and(|value| value.trim() == "0")
+}
+
+/// Takes IPv6 from the tap.
+pub(super) fn without_ipv6(tap: &str) -> Result<()> {
+    let ipv6 = format!("{IPV6}/{tap}/disable_ipv6");
     if Path::new(&ipv6).exists() { write(&ipv6, "1") } else { Ok(()) }
+}
+
+/// Lets the tap have IPv6 and the namespace forward it.
+pub(super) fn with_ipv6(tap: &str) -> Result<()> {
+    // Who forwards hears no routers any more, from whom the namespace may have its addresses, unless told to.
+    for interface in fs::read_dir(IPV6).context(IPV6)? {
+        let path = interface.context(IPV6)?.path().join("accept_ra");
+        if fs::read_to_string(&path).is_ok_and(|value| value.trim() == "1") {
+            write(&path.display().to_string(), "2")?;
+        }
+    }
+    let set = |key: &str, value: &str| write(&format!("{IPV6}/{tap}/{key}"), value);
+    // The guest must not teach the namespace routes.
+    set("accept_ra", "0")?;
+    set("accept_redirects", "0")?;
+    // Nobody else can have the tap's addresses, which are of our choice.
+    set("accept_dad", "0")?;
+    set("addr_gen_mode", "1")?;
+    write(&format!("{IPV6}/all/forwarding"), "1")?;
+    set("disable_ipv6", "0")
 }
 
 /// Writes a setting; one that has its value already may be read-only.

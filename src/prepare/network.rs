@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use super::PRIVATE_DIR;
 use super::private_dir::PrivateDir;
 use crate::error::{Context, Result};
-use crate::network::{self, Ports, keeper, names};
+use crate::network::{self, keeper, names};
 use crate::paths;
 use crate::plan::{Network, Plan};
 use crate::request::{self, Request};
@@ -32,8 +32,8 @@ pub fn know_the_hosts(request: &mut Request) {
     }
 }
 
-/// Writes it, and makes the directory of the keeper's socket where there is a keeper. Not in the container's root, which
-/// may be read-only by then.
+/// Writes it, and makes the directory of the keeper's socket where there may be a keeper: in a namespace of the VM's own
+/// it depends on whether that has IPv6. Not in the container's root, which may be read-only by then.
 pub fn write(dir: &PrivateDir, plan: &Plan, request: &Request) -> Result<Option<PathBuf>> {
     let _ = fs::remove_file(dir.join(FAILURE));
     let Network::Tap { name, ports, .. } = &plan.network else {
@@ -44,9 +44,6 @@ pub fn write(dir: &PrivateDir, plan: &Plan, request: &Request) -> Result<Option<
     let resolvers = names::resolvers(&engines_file(request, "/etc/resolv.conf"));
     let network = network::Network::new(name, resolvers, ports.clone());
     dir.write(NETWORK, 0o600, &serde_json::to_vec(&network).context(NETWORK)?)?;
-    if *ports == Ports::All {
-        return Ok(None);
-    }
     dir.make_dir(KEEPER)?;
     dir.give(&dir.join(KEEPER))?;
     Ok(Some(dir.join(KEEPER)))

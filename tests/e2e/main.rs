@@ -17,6 +17,7 @@ mod first_boot;
 mod harness;
 mod hostile;
 mod images;
+mod ipv6;
 mod lifecycle;
 mod network;
 mod ordinary;

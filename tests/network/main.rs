@@ -1,7 +1,9 @@
 //! The guest's network for real: namespaces for the world, the container and the guest, joined as in a container, with
 //! a cable of ours in QEMU's place. Each test runs itself again below `unshare`.
 
+#[macro_use]
 mod places;
+mod ipv6;
 
 use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -11,7 +13,7 @@ use std::time::Duration;
 use crun_qemu::network::{Addresses, Held, Network, Ports, addresses, dhcp, keeper, set_up};
 use crun_qemu::request::ports;
 use nix::unistd::Pid;
-use places::{Place, TIMEOUT, again_below_unshare, connect, ip, serve_name, world_and_container};
+use places::{Place, TIMEOUT, again_below_unshare, connect, ip, serve_name, wait_for, world_and_container};
 
 const TAP: &str = "vm-1a2b3c4d";
 const WORLD: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
@@ -156,7 +158,7 @@ fn shared() {
 
     drop((guest, second, held));
     assert!(addresses(TAP).is_err() && addresses("vm-ffffffff").is_ok());
-    assert_eq!(tables(), "table ip crun-qemu-vm-ffffffff\n");
+    assert_eq!(tables(), "table ip crun-qemu-vm-ffffffff\ntable ip6 crun-qemu-vm-ffffffff\n");
     drop(other);
     assert_eq!(tables(), "");
 }
@@ -175,11 +177,12 @@ fn kept() {
     first.kill().unwrap();
     first.wait().unwrap();
     wait_for(|| addresses(TAP).is_err() && tables().is_empty());
-    assert!(keeper::relieve(&dir.path().join("socket")).is_err());
+    assert!(keeper::relieve(&dir.path().join("socket")).unwrap().is_none());
     // By one that is relieved.
     start(std::process::id());
-    let held = keeper::relieve(&dir.path().join("socket")).unwrap();
-    assert_eq!((addresses(TAP).is_ok(), &*tables()), (true, "table ip crun-qemu-vm-1a2b3c4d\n"));
+    let held = keeper::relieve(&dir.path().join("socket")).unwrap().unwrap();
+    assert!(addresses(TAP).is_ok() && held.router.is_some());
+    assert_eq!(tables(), "table ip crun-qemu-vm-1a2b3c4d\ntable ip6 crun-qemu-vm-1a2b3c4d\n");
     // Nobody else still has it.
     drop(held);
     wait_for(|| addresses(TAP).is_err() && tables().is_empty());
@@ -188,17 +191,6 @@ fn kept() {
     let error = keeper::start(set_up_shared(TAP, "80"), &missing, "socket", Pid::this()).unwrap_err().to_string();
     assert!(error.contains("No such file or directory"), "{error}");
     assert!(addresses(TAP).is_err() && tables().is_empty());
-}
-
-#[track_caller]
-fn wait_for(what: impl Fn() -> bool) {
-    for _ in 0..200 {
-        if what() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    panic!("it did not come");
 }
 
 /// The rules as nft prints them. `BLESS=1 cargo test` writes the golden files anew.
@@ -212,16 +204,18 @@ fn as_nft_lists_them() {
     ] {
         let network = Network::new("vm-golden", resolvers, ports);
         let held = set_up(&network).unwrap();
-        let listed = Command::new("nft").args(["list", "table", "ip", &network.table]).output().unwrap();
-        // Of a table with an owner nft also prints whose it is.
-        let listed = String::from_utf8(listed.stdout).unwrap();
-        let lines = listed.lines().map(|line| line.split(" # progname").next().unwrap());
-        let got: String = lines.map(|line| format!("{line}\n")).collect();
-        let path = format!("{}/tests/network/golden/{name}.nft", env!("CARGO_MANIFEST_DIR"));
-        if std::env::var_os("BLESS").is_some() {
-            fs::write(&path, &got).unwrap();
+        for (family, suffix) in [("ip", ""), ("ip6", "6")] {
+            let listed = Command::new("nft").args(["list", "table", family, &network.table]).output().unwrap();
+            // Of a table with an owner nft also prints whose it is.
+            let listed = String::from_utf8(listed.stdout).unwrap();
+            let lines = listed.lines().map(|line| line.split(" # progname").next().unwrap());
+            let got: String = lines.map(|line| format!("{line}\n")).collect();
+            let path = format!("{}/tests/network/golden/{name}{suffix}.nft", env!("CARGO_MANIFEST_DIR"));
+            if std::env::var_os("BLESS").is_some() {
+                fs::write(&path, &got).unwrap();
+            }
+            assert_eq!(got, fs::read_to_string(&path).unwrap(), "{name}{suffix}");
         }
-        assert_eq!(got, fs::read_to_string(&path).unwrap(), "{name}");
         drop(held);
         let _ = Command::new("ip").args(["link", "del", "vm-golden"]).output();
     }
@@ -270,21 +264,6 @@ fn failures() {
     assert!(error().starts_with("qemu: "), "{}", error());
 }
 
-/// Each of these in a namespace below root's, and in one below an unprivileged user's namespace of its own.
-macro_rules! below_unshare {
-    ($($body:ident: $rootful:ident, $rootless:ident;)*) => {$(
-        #[test]
-        fn $rootful() {
-            again_below_unshare(stringify!($rootful), "-nm", $body);
-        }
-
-        #[test]
-        fn $rootless() {
-            again_below_unshare(stringify!($rootless), "-Urnm", $body);
-        }
-    )*};
-}
-
 below_unshare! {
     traffic: traffic_rootful, traffic_rootless;
     shared: shared_rootful, shared_rootless;
@@ -292,4 +271,8 @@ below_unshare! {
     kept: kept_rootful, kept_rootless;
     as_nft_lists_them: as_nft_lists_them_rootful, as_nft_lists_them_rootless;
     failures: failures_rootful, failures_rootless;
+    ipv6::traffic: ipv6_traffic_rootful, ipv6_traffic_rootless;
+    ipv6::comes_and_goes: ipv6_comes_and_goes_rootful, ipv6_comes_and_goes_rootless;
+    ipv6::shared: ipv6_shared_rootful, ipv6_shared_rootless;
+    ipv6::none: no_ipv6_rootful, no_ipv6_rootless;
 }

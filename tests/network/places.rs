@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::Command;
 use std::sync::mpsc;
@@ -42,6 +42,21 @@ pub fn again_below_unshare(test: &str, flags: &str, body: fn()) {
     let output = unshare(&[exe.to_str().unwrap(), "--exact", test, "--nocapture", "--test-threads=1"]).unwrap();
     let said = [String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)].concat();
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+/// Each of these in a namespace below root's, and in one below an unprivileged user's namespace of its own.
+macro_rules! below_unshare {
+    ($($body:path: $rootful:ident, $rootless:ident;)*) => {$(
+        #[test]
+        fn $rootful() {
+            again_below_unshare(stringify!($rootful), "-nm", $body);
+        }
+
+        #[test]
+        fn $rootless() {
+            again_below_unshare(stringify!($rootless), "-Urnm", $body);
+        }
+    )*};
 }
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -176,7 +191,8 @@ pub fn mount(arguments: &[&str]) {
 }
 
 /// Tells everybody who comes, over TCP and UDP, who serves, how, and which address they come from.
-pub fn serve_name(at: (Ipv4Addr, u16), name: &'static str) {
+pub fn serve_name(at: (impl Into<IpAddr>, u16), name: &'static str) {
+    let at = (at.0.into(), at.1);
     let tcp = TcpListener::bind(at).unwrap();
     let udp = UdpSocket::bind(at).unwrap();
     thread::spawn(move || {
@@ -192,14 +208,15 @@ pub fn serve_name(at: (Ipv4Addr, u16), name: &'static str) {
 }
 
 /// Asks [`serve_name`] over TCP and then UDP.
-pub fn connect(to: (Ipv4Addr, u16)) -> Result<String, String> {
+pub fn connect(to: (impl Into<IpAddr>, u16)) -> Result<String, String> {
     let say = |protocol: &'static str| move |e: std::io::Error| format!("{protocol} {:?}", e.kind());
-    let address = SocketAddrV4::new(to.0, to.1).into();
+    let address = SocketAddr::new(to.0.into(), to.1);
+    let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let mut tcp = String::new();
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT).map_err(say("tcp"))?;
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream.read_to_string(&mut tcp).map_err(say("tcp"))?;
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    let socket = UdpSocket::bind((any, 0)).unwrap();
     socket.set_read_timeout(Some(TIMEOUT)).unwrap();
     // Connected: an answer from another address than the one asked does not count.
     socket.connect(address).and_then(|()| socket.send(b"x")).map_err(say("udp"))?;
@@ -227,4 +244,16 @@ pub fn dhcp_request(kind: u8, wanted: Option<Ipv4Addr>) -> Vec<u8> {
     }
     packet.push(255);
     packet
+}
+
+/// Waits until something is so.
+#[track_caller]
+pub fn wait_for(what: impl Fn() -> bool) {
+    for _ in 0..1000 {
+        if what() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    panic!("it did not come");
 }

@@ -20,6 +20,7 @@ pub fn print(json: bool) -> Result<()> {
     }
     if let Some(tap) = &launch.tap {
         status.guest_addresses.push(network::addresses(tap)?.guest.to_string());
+        status.guest_addresses.extend(network::ipv6::guest(tap).map(|guest| guest.to_string()));
     }
     for interface in getifaddrs().context("network")? {
         let foreign = interface.flags.contains(InterfaceFlags::IFF_LOOPBACK)

@@ -4,12 +4,12 @@ use std::fs;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crun_qemu::error::{Context, Error, Result};
 use crun_qemu::exec::{self, alive};
 use crun_qemu::launch::Launch;
-use crun_qemu::network::{dhcp, keeper, names};
+use crun_qemu::network::{dhcp, ipv6, keeper, names};
 use crun_qemu::paths;
 use crun_qemu::status::{Mark, Stages, State};
 use nix::errno::Errno;
@@ -53,17 +53,24 @@ fn supervise() -> Result<Exit> {
     embedded::prepare(root, Some(Path::new(paths::CAPABILITIES)))?;
     let terminal = Terminal::take_over()?;
     let console = Console::listen(terminal.is_tty())?;
-    // Held to the end of this process, and no longer: the network namespace outlives it.
-    let _held =
-        launch.shared.then(|| keeper::relieve(&Path::new(paths::KEEPER_DIR).join(paths::KEEPER))).transpose()?;
+    // Held to the end of this process, and no longer: the network namespace may outlive it.
+    let mut held = match launch.tap {
+        Some(_) => keeper::relieve(&Path::new(paths::KEEPER_DIR).join(paths::KEEPER))?,
+        None => None,
+    };
+    if launch.shared && held.is_none() {
+        return Err(Error::new("network", "nobody has kept it"));
+    }
+    let router = held.as_mut().and_then(|held| held.router.take());
     let search = names::search(&fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
     let dhcp = launch.tap.as_deref().map(|tap| dhcp::Server::bind(tap, search)).transpose()?;
+    let ipv6 = launch.tap.as_deref().zip(router).map(|(tap, router)| ipv6::Service::start(tap, router)).transpose()?;
     let daemons = Daemons::start(&launch.virtiofs)?;
     let alive = alive::hold(Path::new(paths::ALIVE))?;
     let (reaper, life) = (Reaper::of(daemons.pids()), Lifecycle::new());
     let exit = Machine::start(launch.domain).and_then(|machine| {
         let (reasons, mark) = (Vec::new(), None);
-        Supervisor { signals, console, dhcp, daemons, machine, reaper, life, reasons, stages, mark }.run()
+        Supervisor { signals, console, dhcp, ipv6, daemons, machine, reaper, life, reasons, stages, mark }.run()
     });
     alive::let_go(alive, Path::new(paths::EXECS));
     exit
@@ -90,6 +97,7 @@ struct Supervisor {
     signals: Signals,
     console: Console,
     dhcp: Option<dhcp::Server>,
+    ipv6: Option<ipv6::Service>,
     daemons: Daemons,
     machine: Machine,
     reaper: Reaper,
@@ -114,6 +122,9 @@ impl Supervisor {
             if let Some(dhcp) = &mut self.dhcp {
                 // A packet that could not be answered is asked again by the guest.
                 let _ = dhcp.answer_all();
+            }
+            if let Some(ipv6) = &mut self.ipv6 {
+                ipv6.turn(Instant::now());
             }
             if self.console.turn() {
                 let order = self.life.escape();
@@ -140,12 +151,15 @@ impl Supervisor {
             PollFd::new(self.machine.as_fd(), PollFlags::POLLIN),
         ];
         fds.extend(self.dhcp.as_ref().map(|dhcp| PollFd::new(dhcp.as_fd(), PollFlags::POLLIN)));
+        let of_ipv6 = self.ipv6.iter().flat_map(ipv6::Service::descriptors);
+        fds.extend(of_ipv6.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         self.console.interests(streams, |fd| fds.push(fd));
-        let timeout = match self.reaper.deadline() {
+        let due = self.reaper.deadline().into_iter().chain(self.ipv6.as_ref().and_then(ipv6::Service::deadline)).min();
+        let timeout = due.map_or(PollTimeout::NONE, |due| {
             // Rounded up, so that it is not woken a moment too early again and again.
-            Some(due) => due.saturating_duration_since(Instant::now()).as_millis() as u16 + 1,
-            None => return waited(poll(&mut fds, PollTimeout::NONE)),
-        };
+            let left = due.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+        });
         waited(poll(&mut fds, timeout))
     }
 

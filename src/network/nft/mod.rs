@@ -4,6 +4,7 @@
 //! the socket, however its holder ends. It also saves a process before every VM's start.
 
 mod attributes;
+mod family;
 mod rule;
 
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -13,7 +14,8 @@ use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProto
 
 use crate::error::{Error, Result};
 use attributes::Attributes;
-pub(super) use rule::{LOOPBACK, Must, Rule};
+pub(super) use family::{Block, Family};
+pub(super) use rule::{Must, Rule};
 
 /// Whose table it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,16 +44,30 @@ const MESSAGE_HEAD: usize = 16;
 /// A family, a version, a number: `struct nfgenmsg`.
 const FAMILY_HEAD: usize = 4;
 
-/// Replaces the table of this name, in the family `ip`, and returns the socket that did.
+/// Replaces the table of this family and name, and returns the socket that did.
 ///
 /// # Errors
 /// When the kernel refuses or lacks a part.
-pub(super) fn replace(table: &str, chains: &[Chain], lifetime: Lifetime) -> Result<OwnedFd> {
+pub(super) fn replace(family: Family, table: &str, chains: &[Chain], lifetime: Lifetime) -> Result<OwnedFd> {
+    let mut batch = Batch::begin(family, table);
+    batch.make(table, chains, lifetime);
+    batch.commit()
+}
+
+/// Takes the table of this family and name away, if there is one.
+///
+/// # Errors
+/// When the kernel refuses.
+pub(super) fn remove(family: Family, table: &str) -> Result<()> {
+    Batch::begin(family, table).commit().map(drop)
+}
+
+/// Has the kernel do it all; returns the socket.
+fn execute(batch: &[u8], asked: u32) -> Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let (raw, netfilter) = (SockType::Raw, SockProtocol::NetlinkNetFilter);
     let socket = socket(AddressFamily::Netlink, raw, flags, netfilter).map_err(refused)?;
-    let (batch, asked) = transaction(table, chains, lifetime);
-    sendto(socket.as_raw_fd(), &batch, &NetlinkAddr::new(0, 0), MsgFlags::empty()).map_err(refused)?;
+    sendto(socket.as_raw_fd(), batch, &NetlinkAddr::new(0, 0), MsgFlags::empty()).map_err(refused)?;
     // The kernel has done it all, and has queued its answers, when the call returns.
     let mut answers = vec![0; batch.len() + (64 << 10)];
     loop {
@@ -94,61 +110,68 @@ fn outcome(mut answers: &[u8], asked: u32) -> std::result::Result<bool, Errno> {
     Ok(false)
 }
 
-/// Messages, numbered from 1 on.
-#[derive(Default)]
+/// A transaction: messages, numbered from 1 on.
 struct Batch {
+    family: Family,
     bytes: Vec<u8>,
     count: u32,
     /// Where the last one begins.
     last: usize,
 }
 
-/// The messages, and the number of the one that the kernel answers even when all is well.
-fn transaction(table: &str, chains: &[Chain], lifetime: Lifetime) -> (Vec<u8>, u32) {
-    let name = |attributes: &mut Attributes| attributes.text(1, table);
-    let mut batch = Batch::default();
-    batch.edge(libc::NFNL_MSG_BATCH_BEGIN);
-    // Made if it is not there, so that it can be taken away in any case.
-    batch.add(libc::NFT_MSG_NEWTABLE, name);
-    batch.add(libc::NFT_MSG_DELTABLE, name);
-    batch.add(libc::NFT_MSG_NEWTABLE, |table| {
-        name(table);
-        // NFTA_TABLE_FLAGS.
-        table.number(2, if lifetime == Lifetime::Socket { OWNED } else { 0 });
-    });
-    for chain in chains {
-        // NFTA_CHAIN_TABLE, _NAME, _HOOK with _HOOKNUM and _PRIORITY, _POLICY, _TYPE.
-        batch.add(libc::NFT_MSG_NEWCHAIN, |message| {
-            name(message);
-            message.text(3, chain.name);
-            message.nest(4, |hook| {
-                hook.number(1, chain.hook as u32);
-                hook.number(2, chain.priority as u32);
-            });
-            message.number(5, libc::NF_ACCEPT as u32);
-            message.text(7, chain.kind);
-        });
-    }
-    for (chain, rule) in chains.iter().flat_map(|chain| chain.rules.iter().map(move |rule| (chain, rule))) {
-        // NFTA_RULE_TABLE, _CHAIN, _EXPRESSIONS.
-        batch.add(libc::NFT_MSG_NEWRULE, |message| {
-            name(message);
-            message.text(2, chain.name);
-            message.nested(4, rule.expressions());
-        });
-    }
-    let asked = batch.ask();
-    batch.edge(libc::NFNL_MSG_BATCH_END);
-    (batch.bytes, asked)
-}
-
 impl Batch {
+    /// One that takes a table away; it is made if it is not there, so that it can be taken away in any case.
+    fn begin(family: Family, table: &str) -> Self {
+        let mut batch = Self { family, bytes: Vec::new(), count: 0, last: 0 };
+        batch.edge(libc::NFNL_MSG_BATCH_BEGIN);
+        batch.add(libc::NFT_MSG_NEWTABLE, |message| name(message, table));
+        batch.add(libc::NFT_MSG_DELTABLE, |message| name(message, table));
+        batch
+    }
+
+    /// Makes a table.
+    fn make(&mut self, table: &str, chains: &[Chain], lifetime: Lifetime) {
+        self.add(libc::NFT_MSG_NEWTABLE, |message| {
+            name(message, table);
+            // NFTA_TABLE_FLAGS.
+            message.number(2, if lifetime == Lifetime::Socket { OWNED } else { 0 });
+        });
+        for chain in chains {
+            // NFTA_CHAIN_TABLE, _NAME, _HOOK with _HOOKNUM and _PRIORITY, _POLICY, _TYPE.
+            self.add(libc::NFT_MSG_NEWCHAIN, |message| {
+                name(message, table);
+                message.text(3, chain.name);
+                message.nest(4, |hook| {
+                    hook.number(1, chain.hook as u32);
+                    hook.number(2, chain.priority as u32);
+                });
+                message.number(5, libc::NF_ACCEPT as u32);
+                message.text(7, chain.kind);
+            });
+        }
+        for (chain, rule) in chains.iter().flat_map(|chain| chain.rules.iter().map(move |rule| (chain, rule))) {
+            // NFTA_RULE_TABLE, _CHAIN, _EXPRESSIONS.
+            self.add(libc::NFT_MSG_NEWRULE, |message| {
+                name(message, table);
+                message.text(2, chain.name);
+                message.nested(4, rule.expressions());
+            });
+        }
+    }
+
+    /// Has the kernel do it; returns the socket that did.
+    fn commit(mut self) -> Result<OwnedFd> {
+        let asked = self.ask();
+        self.edge(libc::NFNL_MSG_BATCH_END);
+        execute(&self.bytes, asked)
+    }
+
     fn add(&mut self, kind: i32, fill: impl FnOnce(&mut Attributes)) {
         let mut attributes = Attributes::default();
         fill(&mut attributes);
         let flags = libc::NLM_F_REQUEST | libc::NLM_F_CREATE | libc::NLM_F_APPEND;
         let kind = libc::NFNL_SUBSYS_NFTABLES << 8 | kind;
-        self.message(kind, flags, libc::NFPROTO_IPV4, 0, attributes.as_bytes());
+        self.message(kind, flags, self.family.number(), 0, attributes.as_bytes());
     }
 
     /// Has the kernel answer the last message.
@@ -177,4 +200,9 @@ impl Batch {
         self.bytes.extend(number.to_be_bytes());
         self.bytes.extend(attributes);
     }
+}
+
+/// The first attribute of every message: the table.
+fn name(message: &mut Attributes, table: &str) {
+    message.text(1, table);
 }

@@ -2,13 +2,14 @@
 //!
 //! The names are nft's: each method is the word, or the few words, that `nft list` prints for it.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::attributes::Attributes;
+use super::family::{Block, Family};
 
 /// `NFT_REG_1`: every value is looked at right after it was loaded, so that one register will do.
 const REGISTER: u32 = libc::NFT_REG_1 as u32;
-/// `NFT_REG_2`: the port where an address is in the first.
+/// `NFT_REG_2`: the port where an address is in the first; one has 16 bytes, room for any address.
 const SECOND_REGISTER: u32 = libc::NFT_REG_2 as u32;
 /// `NFT_REG_VERDICT`.
 const VERDICT_REGISTER: u32 = libc::NFT_REG_VERDICT as u32;
@@ -21,10 +22,6 @@ const EXPRESSION: (u16, u16) = (1, 2);
 const DATA: (u16, u16) = (1, 2);
 /// `NFTA_VERDICT_CODE`.
 const CODE: u16 = 1;
-
-/// Offsets in the IPv4 header.
-const SOURCE: u32 = 12;
-const DESTINATION: u32 = 16;
 
 /// `NFTA_FIB_F_DADDR`, `NFTA_FIB_F_IIF`, `NFT_FIB_RESULT_ADDRTYPE`, `RTN_LOCAL`.
 const BY_DESTINATION: u32 = 1 << 1;
@@ -44,19 +41,6 @@ pub enum Must {
     Be,
     /// `!=`.
     NotBe,
-}
-
-/// A range of IPv4 addresses that ends at a byte's end.
-#[derive(Debug, Clone, Copy)]
-pub struct Block(Ipv4Addr, u32);
-
-/// The loopback addresses, 127.0.0.0/8.
-pub const LOOPBACK: Block = Block(Ipv4Addr::LOCALHOST, 1);
-
-impl From<Ipv4Addr> for Block {
-    fn from(address: Ipv4Addr) -> Self {
-        Self(address, 4)
-    }
 }
 
 /// A rule in the making; what it looks at comes first, what it does last.
@@ -84,14 +68,16 @@ impl Rule {
         self.meta(libc::NFT_META_OIFNAME).compare(must, &interface(name))
     }
 
-    /// `ip saddr`.
+    /// `ip saddr`, `ip6 saddr`.
     pub fn saddr(self, must: Must, block: impl Into<Block>) -> Self {
-        self.address(SOURCE, must, block.into())
+        let block = block.into();
+        self.address(block.family().offsets().0, must, block)
     }
 
-    /// `ip daddr`.
+    /// `ip daddr`, `ip6 daddr`.
     pub fn daddr(self, must: Must, block: impl Into<Block>) -> Self {
-        self.address(DESTINATION, must, block.into())
+        let block = block.into();
+        self.address(block.family().offsets().1, must, block)
     }
 
     /// `meta l4proto`, a number such as `IPPROTO_TCP`.
@@ -109,11 +95,14 @@ impl Rule {
         self.payload(libc::NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2).compare(Must::Be, &port.to_be_bytes())
     }
 
-    /// `icmp type echo-request`.
-    pub fn ping(self) -> Self {
-        const ECHO_REQUEST: u8 = 8;
-        let header = self.protocol(libc::IPPROTO_ICMP).payload(libc::NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1);
-        header.compare(Must::Be, &[ECHO_REQUEST])
+    /// `icmp type`, `icmpv6 type`.
+    pub fn icmp(self, family: Family, kind: u8) -> Self {
+        let protocol = match family {
+            Family::Ip => libc::IPPROTO_ICMP,
+            Family::Ip6 => libc::IPPROTO_ICMPV6,
+        };
+        let header = self.protocol(protocol).payload(libc::NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1);
+        header.compare(Must::Be, &[kind])
     }
 
     /// `fib daddr type local`: sent to an address of this namespace.
@@ -152,15 +141,15 @@ impl Rule {
     }
 
     /// `dnat to ADDRESS` or `ADDRESS:PORT`.
-    pub fn dnat(self, address: Ipv4Addr, port: Option<u16>) -> Self {
-        let mut rule = self.immediate(REGISTER, &address.octets());
+    pub fn dnat(self, address: IpAddr, port: Option<u16>) -> Self {
+        let mut rule = self.immediate(REGISTER, &Block::from(address).bytes());
         if let Some(port) = port {
             rule = rule.immediate(SECOND_REGISTER, &port.to_be_bytes());
         }
         // NFTA_NAT_TYPE, _FAMILY, _REG_ADDR_MIN, _REG_PROTO_MIN.
         rule.expression("nat", |data| {
             data.number(1, libc::NFT_NAT_DNAT as u32);
-            data.number(2, libc::NFPROTO_IPV4 as u32);
+            data.number(2, Family::of(address).number() as u32);
             data.number(3, REGISTER);
             if port.is_some() {
                 data.number(5, SECOND_REGISTER);
@@ -168,9 +157,9 @@ impl Rule {
         })
     }
 
-    fn address(self, offset: u32, must: Must, Block(address, length): Block) -> Self {
-        let header = self.payload(libc::NFT_PAYLOAD_NETWORK_HEADER, offset, length);
-        header.compare(must, &address.octets()[..length as usize])
+    fn address(self, offset: u32, must: Must, block: Block) -> Self {
+        let bytes = block.bytes();
+        self.payload(libc::NFT_PAYLOAD_NETWORK_HEADER, offset, bytes.len() as u32).compare(must, &bytes)
     }
 
     fn meta(self, key: i32) -> Self {

@@ -1,0 +1,59 @@
+//! The guest's IPv6, where the container's namespace has it: an address of a private prefix behind the container's own,
+//! by NAT as in IPv4. The guest learns of it by router advertisements and DHCPv6, from a [`Service`].
+
+mod link;
+mod message;
+mod prefix;
+mod service;
+
+use std::net::Ipv6Addr;
+use std::os::fd::OwnedFd;
+
+pub use prefix::{Prefix, prefix};
+pub use service::Service;
+
+use super::nft::{self, Block, Family, Lifetime};
+use super::rules::{self, Ends};
+use super::{Network, sysctl};
+use crate::error::Result;
+
+/// The tap's link-local address, from which routers speak.
+const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+
+/// The guest's address, which it has where the container has IPv6. Needs no privileges.
+pub fn guest(tap: &str) -> Option<Ipv6Addr> {
+    prefix(tap).filter(|_| prefix::is_there().unwrap_or(false)).map(Prefix::guest)
+}
+
+/// What has to be kept of it.
+pub(super) struct Made {
+    /// The table, by the socket that made it.
+    pub table: OwnedFd,
+    /// What a [`Service`] speaks through.
+    pub router: OwnedFd,
+}
+
+/// Gives the tap, which is up, its IPv6 side. `None`, and nothing of it, where the namespace or the kernel has no IPv6 or
+/// lacks a part: the guest has IPv4 then.
+pub(super) fn set_up(network: &Network, lifetime: Lifetime) -> Option<Made> {
+    if !sysctl::has_ipv6() {
+        return None;
+    }
+    let made = make(network, lifetime);
+    if made.is_err() {
+        let _ = sysctl::without_ipv6(&network.tap);
+        let _ = nft::remove(Family::Ip6, &network.table);
+    }
+    made.ok()
+}
+
+fn make(network: &Network, lifetime: Lifetime) -> Result<Made> {
+    let prefix = Prefix::choose(&network.tap)?;
+    let sources = Block::new(prefix.network(), prefix::LENGTH as usize / 8);
+    let ends = Ends { gateway: prefix.gateway().into(), guest: prefix.guest().into(), sources };
+    let table = nft::replace(Family::Ip6, &network.table, &rules::chains(network, &ends, None), lifetime)?;
+    sysctl::with_ipv6(&network.tap)?;
+    link::add_address(&network.tap, LINK_LOCAL, 64)?;
+    link::add_address(&network.tap, prefix.gateway(), prefix::LENGTH)?;
+    Ok(Made { table, router: link::router(&network.tap)? })
+}
