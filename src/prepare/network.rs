@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use super::PRIVATE_DIR;
 use super::private_dir::PrivateDir;
 use crate::error::{Context, Result};
-use crate::network::{self, keeper, names};
+use crate::network::{self, Ports, keeper, names};
 use crate::paths;
 use crate::plan::{Network, Plan};
 use crate::request::{self, Request};
@@ -59,13 +59,17 @@ pub fn engines_file(request: &Request, destination: &str) -> String {
 /// is the container's first process, the supervisor to be.
 pub fn network(bundle: &Path, first: Pid) -> Result<()> {
     let dir = bundle.join(PRIVATE_DIR);
-    let network = match fs::read_to_string(dir.join(NETWORK)) {
+    let network: network::Network = match fs::read_to_string(dir.join(NETWORK)) {
         Ok(text) => serde_json::from_str(&text).context(NETWORK)?,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(e).context(NETWORK),
     };
     match network::set_up(&network)? {
-        Some(held) => keeper::start(held, &dir.join(KEEPER), paths::KEEPER, first),
+        // In a namespace of the VM's own all that is kept is IPv6, without which it goes, too.
+        Some(held) => match keeper::start(held, &dir.join(KEEPER), paths::KEEPER, first) {
+            Err(_) if network.ports == Ports::All => Ok(()),
+            result => result,
+        },
         None => Ok(()),
     }
 }
