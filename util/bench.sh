@@ -2,9 +2,10 @@
 # Usage: bench.sh [--smoke] [--json FILE] [RUNS [SECTION...]]
 # Measures what crun-qemu costs on this host, everything being installed (make bench sees to that), and prints a table:
 # medians of RUNS (default 7) on the tiny guest, after one run that is not counted. FILE (default target/bench.json) gets
-# the same. Sections: plain start memory exec scaling io. What is compared is measured in turns, in one run. Nothing is
+# the same. Sections: plain start firmware memory exec scaling io. What is compared is measured in turns, in one run. Nothing is
 # asserted: figures of different hosts do not compare, ratios do, and those of a busy host do less.
-# BOOTS=N in the environment: whole boots, the costliest, N times instead. --smoke: everything once and small, in about a minute, to see that it runs: its figures mean nothing.
+# BOOTS=N in the environment: whole boots, the costliest, N times instead. --smoke: everything once and small, in a minute
+# or, without KVM, some, to see that it runs: its figures mean nothing.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 here=$(cd "$(dirname "$0")" && pwd)
@@ -31,7 +32,7 @@ BOOTS=${BOOTS:-$RUNS}
 [ -z "$SMOKE" ] || WARM=0
 [[ $RUNS =~ ^[1-9][0-9]*$ ]] || die "$RUNS: not a number of runs"
 [ $# = 0 ] || shift
-[ $# -gt 0 ] || set -- plain start memory exec scaling io
+[ $# -gt 0 ] || set -- plain start firmware memory exec scaling io
 
 . "$here/bench/lib.sh"
 . "$here/bench/bare.sh"

@@ -73,14 +73,18 @@ bare_start() {
     qemu=$!
     echo "$qemu" >> "$bare_dir/pids"
 }
-# stamp DIR: notes when the console's first byte comes and when the guest is ready.
+# stamp DIR: notes when the console's first byte comes, when the firmware is done and when the guest is ready.
 stamp() {
     local line
     IFS= read -r -N 1 line || :
     echo "${EPOCHREALTIME/[.,]/}" > "$1/first"
     while IFS= read -r line; do
-        case $line in *"TINY READY"*) echo "${EPOCHREALTIME/[.,]/}" > "$1/ready.new"; mv "$1/ready.new" "$1/ready" ;; esac
+        case $line in *"Booting from Hard Disk"*) note_time "$1/loader" ;; *"TINY READY"*) note_time "$1/ready" ;; esac
     done
+}
+note_time() {
+    echo "${EPOCHREALTIME/[.,]/}" > "$1.new"
+    mv "$1.new" "$1"
 }
 # libvirt_start: the same domain by libvirt's virt-qemu-run, which has the driver in its process as we have; otherwise as
 # bare_start.

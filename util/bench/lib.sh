@@ -110,6 +110,12 @@ console_said() {
     at=$(date -d "$at" +%s%6N)
 }
 
+# logs_of FORM: where the console of vm or user_vm is logged.
+logs_of() {
+    local of=(podman)
+    [ "$1" = vm ] || of=(as_user podman)
+    "${of[@]}" inspect --format '{{.HostConfig.LogConfig.Path}}' $NAME-vm
+}
 # boots COMMAND...: a VM, and waits until the guest is there. Its container is left in `container`, the supervisor in `pid`.
 boots() {
     container=$("$@")

@@ -14,11 +14,6 @@ our_start() {
     console_said "$log" ""
     record "$form.first" "$(seconds $((at - begun)))"
 }
-logs_of() {
-    local of=(podman)
-    [ "$1" = vm ] || of=(as_user podman)
-    "${of[@]}" inspect --format '{{.HostConfig.LogConfig.Path}}' $NAME-vm
-}
 # first_by_hand FORM COMMAND...: the same for QEMU by hand, which COMMAND starts.
 first_by_hand() {
     local form=$1 deadline=$((SECONDS + 60)); shift
