@@ -188,7 +188,7 @@ mod tests {
             (vec!["true"], 0),
             (vec!["sh", "-c", "exit 255"], 255),
             (vec!["sh", "-c", "kill -9 $$"], 137),
-            (vec!["sh", "-c", "kill -2 $$"], 130),
+            (vec!["sh", "-c", "kill -10 $$"], 138),
             (vec!["sh", "-c", "kill -15 $$"], 143),
             (vec!["/nonexistent"], 127),
             (vec!["/etc/passwd"], 126),

@@ -32,7 +32,7 @@ fn key(dir: &Path) -> (String, String) {
 /// Logs in from the host, with the user's own key, at the container's address.
 #[track_caller]
 fn ssh(vm: &Vm, private: &str, user: &str) {
-    let address = vm.inspect("{{.NetworkSettings.IPAddress}}{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}");
+    let address = vm.inspect("{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}");
     let mut ssh = Command::new("ssh");
     ssh.args(["-F", "none", "-i", private, "-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=no"]);
     ssh.args(["-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes", &format!("{user}@{address}"), "true"]);

@@ -2,7 +2,7 @@
 # What the sections of the benchmark share: containers, clocks, samples.
 
 NAME=crun-qemu-bench
-BOOT_SECONDS=120
+BOOT_SECONDS=600
 # as the tests', whose images and storage it may share
 USER_NAME=crun-qemu-test USER_HOME=/var/tmp/crun-qemu-test
 
