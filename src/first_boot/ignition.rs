@@ -135,18 +135,17 @@ mod tests {
             br#"{"ignition":{"version":"3.3.0"},"passwd":{"users":[{"name":"core","sshAuthorizedKeys":["theirs"]},{"name":"al"}]}}"#;
         let config = config(&identity, "core", &Setup::default(), Some(user)).unwrap();
         let config: Value = serde_json::from_str(&config).unwrap();
-        assert_eq!(config["ignition"]["version"], "3.3.0");
+        assert_eq!(config["ignition"], json!({ "version": "3.3.0" }));
         let names = json!([
             { "name": "core", "passwordHash": "$6$x", "sshAuthorizedKeys": ["theirs", "ours"] },
             { "name": "al", "sshAuthorizedKeys": ["ours"] },
             { "name": "root", "sshAuthorizedKeys": ["ours"] },
         ]);
-        assert_eq!(config["passwd"]["users"], names);
-        let hostname = &config["storage"]["files"][0];
-        assert_eq!(
-            (&hostname["path"], &hostname["contents"]["source"]),
-            (&json!("/etc/hostname"), &json!("data:,web%0A"))
-        );
+        assert_eq!(config["passwd"], json!({ "users": names }));
+        let hostname = json!({
+            "contents": { "source": "data:,web%0A" }, "mode": 420, "overwrite": true, "path": "/etc/hostname",
+        });
+        assert_eq!(config["storage"]["files"][0], hostname);
         assert_eq!(users(user).unwrap(), ["core", "al"]);
     }
 

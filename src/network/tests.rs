@@ -1,5 +1,17 @@
 use super::*;
 
+/// Numbers that are the same in every run.
+pub struct Xorshift(pub u64);
+
+impl Xorshift {
+    pub fn next(&mut self) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 16) as usize
+    }
+}
+
 #[test]
 fn names_that_would_act_elsewhere_are_refused() {
     let good = Network::new("vm-1a2b3c4d", vec![], Ports::All);

@@ -43,10 +43,13 @@ cpu_group() {
     [ ! -w "$dir/cgroup.procs" ] || echo "$dir/$NAME"
 }
 
-# bare_network N: namespace N with its tap and a DHCP server on it; a process that holds it is left in `bare_ns`.
-bare_network() {
+# bare_host N: directory N with an overlay, left in `bare_dir`, and a namespace with its tap and a DHCP server on it, which
+# the process `bare_ns` holds.
+bare_host() {
     local dir=$work/bare.$1
+    bare_dir=$dir
     mkdir -p "$dir"
+    qemu-img create -q -f qcow2 -F qcow2 -b "$work/vm/disk.qcow2" "$dir/overlay.qcow2"
     unshare -n sleep infinity &
     bare_ns=$!
     echo "$bare_ns" > "$dir/pids"
@@ -63,9 +66,7 @@ bare_network() {
 # bare_start N: boots it, the console to the file `console` of its directory; leaves QEMU in `qemu`, the beginning in
 # `begun`, the directory in `bare_dir`.
 bare_start() {
-    bare_network "$1"
-    bare_dir=$work/bare.$1
-    qemu-img create -q -f qcow2 -F qcow2 -b "$work/vm/disk.qcow2" "$bare_dir/overlay.qcow2"
+    bare_host "$1"
     begun=${EPOCHREALTIME/[.,]/}
     # shellcheck disable=SC2016 # for the inner shell
     nsenter -t "$bare_ns" -n sh -c '[ -z "$0" ] || { mkdir -p "$0" && echo $$ > "$0/cgroup.procs"; }; exec "$@"' \
@@ -89,9 +90,7 @@ note_time() {
 # libvirt_start: the same domain by libvirt's virt-qemu-run, which has the driver in its process as we have; otherwise as
 # bare_start.
 libvirt_start() {
-    bare_network 0
-    bare_dir=$work/bare.0
-    qemu-img create -q -f qcow2 -F qcow2 -b "$work/vm/disk.qcow2" "$bare_dir/overlay.qcow2"
+    bare_host 0
     mkfifo "$bare_dir/console"
     mkdir -p "$work/libvirt/etc"
     # it asks for its usual user, which need not be here, before it reads which one it shall be

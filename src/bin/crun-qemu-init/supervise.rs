@@ -114,17 +114,13 @@ impl Supervisor {
     fn run(mut self) -> Result<Exit> {
         let streams = Streams::new();
         loop {
-            self.wait(&streams)?;
+            let packets = self.wait(&streams)?;
             self.hear_signals()?;
             let dead = self.reaper.sweep(Instant::now());
             dead.into_iter().for_each(|dead| self.mourn(dead));
             self.hear_machine();
-            if let Some(dhcp) = &mut self.dhcp {
-                // A packet that could not be answered is asked again by the guest.
-                let _ = dhcp.answer_all();
-            }
-            if let Some(ipv6) = &mut self.ipv6 {
-                ipv6.turn(Instant::now());
+            if packets {
+                self.serve_network();
             }
             if self.console.turn() {
                 let order = self.life.escape();
@@ -144,23 +140,38 @@ impl Supervisor {
         }
     }
 
-    /// Waits until there is something to do.
-    fn wait(&self, streams: &Streams) -> Result<()> {
+    fn serve_network(&mut self) {
+        if let Some(dhcp) = &mut self.dhcp {
+            // A packet that could not be answered is asked again by the guest.
+            let _ = dhcp.answer_all();
+        }
+        if let Some(ipv6) = &mut self.ipv6 {
+            ipv6.turn(Instant::now());
+        }
+    }
+
+    /// Waits until there is something to do; returns whether the guest's network is part of it.
+    fn wait(&self, streams: &Streams) -> Result<bool> {
         let mut fds = vec![
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.machine.as_fd(), PollFlags::POLLIN),
         ];
+        let others = fds.len();
         fds.extend(self.dhcp.as_ref().map(|dhcp| PollFd::new(dhcp.as_fd(), PollFlags::POLLIN)));
         let of_ipv6 = self.ipv6.iter().flat_map(ipv6::Service::descriptors);
         fds.extend(of_ipv6.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        let network = others..fds.len();
         self.console.interests(streams, |fd| fds.push(fd));
-        let due = self.reaper.deadline().into_iter().chain(self.ipv6.as_ref().and_then(ipv6::Service::deadline)).min();
+        let ipv6_due = self.ipv6.as_ref().and_then(ipv6::Service::deadline);
+        let due = self.reaper.deadline().into_iter().chain(ipv6_due).min();
         let timeout = due.map_or(PollTimeout::NONE, |due| {
             // Rounded up, so that it is not woken a moment too early again and again.
             let left = due.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
             PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
         });
-        waited(poll(&mut fds, timeout))
+        waited(poll(&mut fds, timeout))?;
+        let came = fds[network].iter().any(|fd| fd.any().unwrap_or(true));
+        Ok(came || ipv6_due.is_some_and(|due| due <= Instant::now()))
     }
 
     fn hear_signals(&mut self) -> Result<()> {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::network::tests::Xorshift;
 
 const LEASE: Lease =
     Lease { gateway: Ipv4Addr::new(10, 0, 99, 1), guest: Ipv4Addr::new(10, 0, 99, 2), mtu: 1500, search: Vec::new() };
@@ -109,18 +110,6 @@ fn silence_for_the_rest() {
     ];
     for (name, packet) in table {
         assert_eq!(reply(&packet, &LEASE), None, "{name}");
-    }
-}
-
-/// Numbers that are the same in every run.
-struct Xorshift(u64);
-
-impl Xorshift {
-    fn next(&mut self) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 16) as usize
     }
 }
 

@@ -1,6 +1,7 @@
 use std::net::Ipv6Addr;
 
 use super::*;
+use crate::network::tests::Xorshift;
 
 const CLIENT: &[u8] = &[0, 1, 0, 14, 0, 1, 0, 1, 1, 2, 3, 4, 0x52, 0x54, 0, 1, 2, 3];
 const SERVER_OPTION: &[u8] = b"\x00\x02\x00\x0a\x00\x03\x00\x01\x02crunq";
@@ -103,18 +104,6 @@ fn silence_for_the_rest() {
     ];
     for (name, packet) in table {
         assert_eq!(reply(&packet, prefix()), None, "{name}");
-    }
-}
-
-/// Numbers that are the same in every run.
-struct Xorshift(u64);
-
-impl Xorshift {
-    fn next(&mut self) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 16) as usize
     }
 }
 
