@@ -126,7 +126,7 @@ fn a_document_is_laid_over_the_domain_where_the_policy_allows_it() {
     let vm = Vm { podman: Podman::Rootful, name: unique(LABEL) };
     let output = start(&vm.name, allow, &two);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert_eq!(vm.exec_ok(&["root", "nproc"]), "2");
+    assert_eq!(vm.exec_ok(&["root", "nproc", "--all"]), "2");
     let domain = vm.exec_ok(&["-", "sh", "-c", "cat /run/v/run/qemu/*.xml /run/v/etc/qemu/*.xml 2>/dev/null || true"]);
     assert!(domain.contains("<description>me &amp; &lt;mine&gt;</description>"), "{domain}");
     assert_eq!(vm.stop(), 0);

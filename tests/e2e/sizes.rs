@@ -122,6 +122,7 @@ fn a_guest_has_all_its_memory_and_its_cpus() {
     let swap: u64 = cgroup(&vm, "memory", "memory.memsw.limit_in_bytes", "memory.swap.max").parse().unwrap();
     assert_eq!(swap, if v1() { limit + MEMORY } else { MEMORY });
 
+    assert_eq!(vm.exec_ok(&["root", "sh", "-c", "echo 1 > /sys/devices/system/cpu/cpu1/online && nproc"]), "2");
     assert_eq!(vm.exec_ok(&["root", "sh", "-c", BUSY]), "filled");
     let resident: u64 = qemu_threads(&vm, "VmHWM")[0].trim_end_matches(" kB").parse().unwrap();
     assert!(resident << 10 > MEMORY, "{resident} KiB: the guest has not used its memory");
