@@ -14,6 +14,8 @@ libexec = $(PREFIX)/libexec/crun-qemu
 # where the plugin and the runtime executable look for crun-qemu-init
 export CRUN_QEMU_LIBEXEC = $(libexec)
 
+core = $(libexec)/crun-qemu-core.so
+
 binaries = target/release/crun-qemu target/release/crun-qemu-init
 man = $(wildcard docs/*.[1-8])
 scripts = .ci/run $(wildcard util/*.sh util/bench/*.sh examples/*/run.sh util/guests/*.sh util/guests/*/recipe.sh) \
@@ -29,23 +31,24 @@ cargo:
 
 target/release/libcrun_qemu.a $(binaries): cargo ;
 
-# crun loads the plugin on every command, for every container: libc is all it may need, its entry all it shows. The
-# static library holds the handler too.
-build/crun-qemu.so: target/release/libcrun_qemu.a crun-handler/exports.map
+# The plugin has the path of its core compiled in, as the core has that of crun-qemu-init.
+build/core-path: cargo
 	@mkdir -p build
-	$(CC) $(LDFLAGS) -shared -static-libgcc -o $@ -Wl,-u,run_oci_handler_get_handler target/release/libcrun_qemu.a \
-		-Wl,--version-script=crun-handler/exports.map -Wl,-z,defs,-z,relro,-z,now -Wl,--gc-sections,--as-needed,--strip-all -lc
-	@util/check-plugin.sh $@
+	@echo $(core) | cmp -s - $@ || echo $(core) > $@
+
+build/crun-qemu.so: target/release/libcrun_qemu.a build/core-path util/link-plugin.sh $(wildcard crun-handler/*) $(wildcard include/*.h)
+	CC="$(CC)" LDFLAGS="$(LDFLAGS)" util/link-plugin.sh target/release/libcrun_qemu.a build $(core)
 
 install: build
 	@util/install-file.sh 755 target/release/crun-qemu $(DESTDIR)$(PREFIX)/bin
 	@util/install-file.sh 755 target/release/crun-qemu-init $(DESTDIR)$(libexec)
+	@util/install-file.sh 644 build/crun-qemu-core.so $(DESTDIR)$(libexec)
 	@for m in $(man); do util/install-file.sh 644 $$m $(DESTDIR)$(PREFIX)/share/man/man$${m##*.} || exit; done
 	@CRUN=$(CRUN) DESTDIR=$(DESTDIR) util/install-plugin.sh build/crun-qemu.so
 
 uninstall:
 	CRUN=$(CRUN) DESTDIR=$(DESTDIR) util/install-plugin.sh --uninstall
-	rm -f $(DESTDIR)$(PREFIX)/bin/crun-qemu $(DESTDIR)$(libexec)/crun-qemu-init
+	rm -f $(DESTDIR)$(PREFIX)/bin/crun-qemu $(DESTDIR)$(libexec)/crun-qemu-init $(DESTDIR)$(core)
 	rm -f $(foreach m,$(man),$(DESTDIR)$(PREFIX)/share/man/man$(subst .,,$(suffix $(m)))/$(notdir $(m)))
 	[ ! -d $(DESTDIR)$(libexec) ] || rmdir $(DESTDIR)$(libexec)
 

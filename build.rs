@@ -1,4 +1,4 @@
-//! Generates both directions of the C ABI and compiles the handler.
+//! Generates both directions of the C ABI.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -12,7 +12,6 @@ fn main() -> Result<()> {
     println!("cargo:rerun-if-changed=src/ffi.rs");
     declarations(&out)?;
     header(&root)?;
-    handler();
     Ok(())
 }
 
@@ -40,19 +39,4 @@ fn header(root: &Path) -> Result<()> {
         fs::write(path, text)?;
     }
     Ok(())
-}
-
-/// The handler goes into the static library; executables take nothing of it, as nothing there refers to it.
-fn handler() {
-    println!("cargo:rerun-if-changed=crun-handler");
-    println!("cargo:rerun-if-changed=include/crun_qemu.h");
-    cc::Build::new()
-        .files(["crun-handler/handler.c", "crun-handler/error.c"])
-        .include("include")
-        .define("_GNU_SOURCE", None)
-        .flag("-fvisibility=hidden")
-        .std("c11")
-        .warnings(true)
-        .extra_warnings(true)
-        .compile("crun_handler");
 }

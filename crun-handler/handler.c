@@ -1,20 +1,23 @@
-/* The handler's table and its thunks. crun loads this on every command of every container: nothing runs and nothing is
- * allocated before a container asks for this handler. */
+/* The handler's table and its thunks. crun loads this on every command of every container: nothing runs, nothing is
+ * allocated and the core is not loaded before a container asks for this handler. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "core.h"
 #include "crun.h"
-#include "crun_qemu.h"
 #include "error.h"
 
+/* While the host's files are still there: the other functions but one run in the container. */
 static int
 load (void **cookie, struct crun_error **err)
 {
-  (void) err;
+  char *msg = NULL;
+
   if (cookie)
     *cookie = NULL;
-  return 0;
+  return core (&msg) ? 0 : fail (err, msg);
 }
 
 static int
@@ -28,11 +31,14 @@ unload (void *cookie, struct crun_error **err)
 static int
 modify_oci_configuration (void *cookie, struct crun_context *context, struct crun_config *def, struct crun_error **err)
 {
+  const struct core *c;
   char *msg = NULL;
 
   (void) cookie;
-  if (crun_qemu_create (context ? context->state_root : NULL, context ? context->bundle : NULL,
-                        context ? context->id : NULL, def, &msg) < 0)
+  c = core (&msg);
+  if (c == NULL
+      || c->create (context ? context->state_root : NULL, context ? context->bundle : NULL,
+                    context ? context->id : NULL, def, &msg) < 0)
     return fail (err, msg);
   return 0;
 }
@@ -41,6 +47,7 @@ static int
 configure_container (void *cookie, enum crun_phase phase, struct crun_context *context,
                      struct crun_container *container, const char *rootfs, struct crun_error **err)
 {
+  const struct core *c;
   char *msg = NULL;
 
   (void) cookie;
@@ -53,12 +60,25 @@ configure_container (void *cookie, enum crun_phase phase, struct crun_context *c
   if (container)
     container->container_uid = container->container_gid = 0;
 
-  if (crun_qemu_network (context ? context->bundle : NULL, &msg) < 0)
+  c = core (&msg);
+  if (c == NULL || c->network (context ? context->bundle : NULL, &msg) < 0)
     return fail (err, msg);
   return 0;
 }
 
 /* crun gives no error to fill in from here on: the reason goes to stderr, the status to the engine. */
+static const struct core *
+core_or_exit (void)
+{
+  char *msg = NULL;
+  const struct core *c = core (&msg);
+
+  if (c)
+    return c;
+  dprintf (STDERR_FILENO, "%s\n", msg ? msg : "qemu: plugin: out of memory");
+  _exit (126);
+}
+
 static int
 run (void *cookie, struct crun_container *container, const char *path, char *const argv[])
 {
@@ -66,7 +86,7 @@ run (void *cookie, struct crun_container *container, const char *path, char *con
   (void) container;
   (void) path;
   (void) argv;
-  _exit (crun_qemu_run ());
+  _exit (core_or_exit ()->run ());
 }
 
 static int
@@ -75,7 +95,7 @@ exec (void *cookie, struct crun_container *container, const char *path, char *co
   (void) cookie;
   (void) container;
   (void) path;
-  _exit (crun_qemu_exec ((const char *const *) argv, (const char *const *) environ));
+  _exit (core_or_exit ()->exec ((const char *const *) argv, (const char *const *) environ));
 }
 
 static struct crun_handler handler = {

@@ -19,8 +19,8 @@ fn ok(command: &mut Command) -> Output {
     output
 }
 
-/// Links the plugin as the Makefile does, from the static library of this build.
-fn plugin(dir: &Path) -> PathBuf {
+/// The plugin and its core, made as the Makefile makes them, from the static library of this build.
+fn plugin(dir: &Path) -> [PathBuf; 2] {
     // …/target/PROFILE/deps/abi-HASH
     let profile = env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
     let mut cargo = Command::new(env!("CARGO"));
@@ -32,13 +32,10 @@ fn plugin(dir: &Path) -> PathBuf {
         cargo.arg("--release");
     }
     ok(&mut cargo);
-    let so = dir.join("crun-qemu.so");
-    let script = format!("-Wl,--version-script={MANIFEST}/crun-handler/exports.map");
-    ok(Command::new("cc")
-        .args(["-shared", "-static-libgcc", "-Wl,-u,run_oci_handler_get_handler", &script])
-        .args(["-Wl,--gc-sections,-z,defs,-z,relro,-z,now", "-o"])
-        .args([so.as_path(), &profile.join("libcrun_qemu.a")]));
-    so
+    let made = ["crun-qemu.so", "crun-qemu-core.so"].map(|name| dir.join(name));
+    let mut link = Command::new(Path::new(MANIFEST).join("util/link-plugin.sh"));
+    ok(link.arg(profile.join("libcrun_qemu.a")).arg(dir).arg(&made[1]));
+    made
 }
 
 /// Compiles the program that plays crun, with AddressSanitizer where the compiler has it.
@@ -79,29 +76,44 @@ fn bundle(dir: &Path) -> PathBuf {
 #[test]
 fn plugin_takes_every_call() {
     let dir = tempfile::tempdir().unwrap();
-    let (so, player, bundle) = (plugin(dir.path()), player(dir.path()), bundle(dir.path()));
-    let output = ok(Command::new(player).arg(so).arg(&bundle).arg(dir.path().join("root")));
+    let ([so, core], player, bundle) = (plugin(dir.path()), player(dir.path()), bundle(dir.path()));
+    let output = ok(Command::new(&player).arg(&so).arg(&bundle).arg(dir.path().join("root")));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "done\n");
     let left: Vec<_> = fs::read_dir(&bundle).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left, ["config.json"]);
+
+    // Half of it installed: one line, which crun hands on.
+    fs::remove_file(&core).unwrap();
+    let output = Command::new(player).arg(so).output().unwrap();
+    let want = format!(
+        "qemu: plugin: {}: cannot open shared object file: No such file or directory \
+         (crun-qemu is not installed whole: make install)\n",
+        core.display()
+    );
+    assert_eq!(String::from_utf8_lossy(&output.stdout), want, "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
 fn plugin_is_small_and_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let so = plugin(dir.path());
+    let made = plugin(dir.path());
     let lines = |command: &mut Command| -> Vec<String> {
         String::from_utf8(ok(command).stdout).unwrap().lines().map(|l| l.trim().to_owned()).collect()
     };
-    let needed = lines(Command::new("readelf").args(["-dW"]).arg(&so));
-    let needed: Vec<_> = needed.iter().filter(|l| l.contains("(NEEDED)")).collect();
-    assert!(needed.iter().all(|l| l.contains("[libc.so.") || l.contains("[ld-linux")), "{needed:?}");
-    let defined = lines(Command::new("nm").args(["-D", "--defined-only", "--format=just-symbols"]).arg(&so));
-    assert_eq!(defined, ["run_oci_handler_get_handler"]);
-    // Weak ones are the standard library's, which looks whether libc has them.
-    let wanted = lines(Command::new("nm").args(["-DW", "--undefined-only"]).arg(&so));
-    let foreign = |s: &&String| s.starts_with("U ") && !s.contains("@GLIBC_") || s.contains("libcrun");
-    let foreign: Vec<_> = wanted.iter().filter(foreign).collect();
-    assert!(!wanted.is_empty());
-    assert!(foreign.is_empty(), "{foreign:?}");
+    for so in &made {
+        let needed = lines(Command::new("readelf").args(["-dW"]).arg(so));
+        let needed: Vec<_> = needed.iter().filter(|l| l.contains("(NEEDED)")).collect();
+        assert!(needed.iter().all(|l| l.contains("[libc.so.") || l.contains("[ld-linux")), "{needed:?}");
+        // Weak ones are the standard library's, which looks whether libc has them.
+        let wanted = lines(Command::new("nm").args(["-DW", "--undefined-only"]).arg(so));
+        let foreign = |s: &&String| s.starts_with("U ") && !s.contains("@GLIBC_") || s.contains("libcrun");
+        let foreign: Vec<_> = wanted.iter().filter(foreign).collect();
+        assert!(!wanted.is_empty());
+        assert!(foreign.is_empty(), "{foreign:?}");
+    }
+    let defined = |so| lines(Command::new("nm").args(["-D", "--defined-only", "--format=just-symbols"]).arg(so));
+    assert_eq!(defined(&made[0]), ["run_oci_handler_get_handler"]);
+    assert_eq!(defined(&made[1]), ["crun_qemu_create", "crun_qemu_exec", "crun_qemu_network", "crun_qemu_run"]);
+    // crun maps it for every container.
+    assert!(fs::metadata(&made[0]).unwrap().len() < 32 << 10);
 }

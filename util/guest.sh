@@ -12,8 +12,8 @@ name=$1
 
 recipe() {
     cd "$here/guests"
-    # trixie's recipe is systemd's, for another release
-    find ../common.sh ../build-guest.sh ./*.sh debian systemd "${name%-uefi}" -type f -print0 | LC_ALL=C sort -zu | xargs -0 sha256sum
+    # trixie's recipe is systemd's for another release, bench's is tiny's with more
+    find ../common.sh ../build-guest.sh ./*.sh debian systemd tiny "${name%-uefi}" -type f -print0 | LC_ALL=C sort -zu | xargs -0 sha256sum
 }
 hash=$(recipe | sha256sum | cut -c1-12)
 # one that root has built serves everybody

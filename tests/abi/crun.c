@@ -1,4 +1,5 @@
-/* Plays crun: crun PLUGIN BUNDLE ROOT. ROOT and what is below must be what BUNDLE/config.json says. */
+/* Plays crun: crun PLUGIN BUNDLE ROOT. ROOT and what is below must be what BUNDLE/config.json says.
+ * crun PLUGIN: the plugin's core is not there, and what the plugin says of that is printed. */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -197,6 +198,33 @@ handover (int (*func) (void *, struct crun_container *, const char *, char *cons
   CHECK (waitpid (pid, &status, 0) == pid && WIFEXITED (status) && WEXITSTATUS (status) == 127);
 }
 
+/* Every call says it in its own way. */
+static void
+without_core (struct crun_context *context)
+{
+  struct crun_config update = { 0 };
+  struct crun_container container = { 0 };
+  struct crun_error *err = NULL;
+  void *cookie = &cookie;
+  int status;
+  pid_t pid;
+
+  CHECK (handler->modify_oci_configuration (NULL, context, &update, NULL) < 0);
+  CHECK (handler->configure_container (NULL, CRUN_PHASE_BEFORE_MOUNTS, context, &container, "/", NULL) < 0);
+  pid = fork ();
+  CHECK (pid >= 0);
+  if (pid == 0)
+    {
+      CHECK (freopen ("/dev/null", "w", stderr));
+      handler->run_func (NULL, NULL, NULL, NULL);
+    }
+  CHECK (waitpid (pid, &status, 0) == pid && WIFEXITED (status) && WEXITSTATUS (status) == 126);
+  CHECK (handler->load (&cookie, &err) < 0 && cookie == NULL && err != NULL);
+  puts (err->msg);
+  free (err->msg);
+  free (err);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -205,8 +233,7 @@ main (int argc, char **argv)
   struct crun_handler *(*get) (void);
   void *so, *cookie = &cookie;
 
-  CHECK (argc == 4);
-  context.bundle = argv[2];
+  CHECK (argc == 2 || argc == 4);
   so = dlopen (argv[1], RTLD_NOW);
   if (so == NULL)
     fprintf (stderr, "%s\n", dlerror ());
@@ -219,6 +246,12 @@ main (int argc, char **argv)
   for (size_t i = 0; i < sizeof (handler->padding) / sizeof (void *); i++)
     CHECK (handler->padding[i] == NULL);
 
+  if (argc == 2)
+    {
+      without_core (&context);
+      return 0;
+    }
+  context.bundle = argv[2];
   CHECK (handler->load (&cookie, NULL) == 0 && cookie == NULL);
   modifications (&context, argv[3]);
   phases (&context);

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use tempfile::TempDir;
 
@@ -67,17 +68,34 @@ fn ordinary_containers_are_as_without_the_plugin() {
 
 #[test]
 fn the_plugin_needs_libc_alone() {
-    let plugin = source("build/crun-qemu.so");
-    let plugin = plugin.to_str().unwrap();
-    let needed = run("sh", &["-c", &format!("ldd {plugin} | awk '{{ print $1 }}' | sort")]);
-    assert_eq!(needed, "/lib64/ld-linux-x86-64.so.2\nlibc.so.6\nlinux-vdso.so.1");
-    let undefined = run("nm", &["-D", "--undefined-only", plugin]);
-    let foreign: Vec<_> = undefined
-        .lines()
-        .filter(|line| !line.contains("@GLIBC_"))
-        // Weak ones are asked for and can do without an answer.
-        .filter(|line| !line.trim_start().starts_with("w "))
-        .collect();
-    assert!(foreign.is_empty(), "{foreign:?}");
-    assert!(undefined.lines().count() > 10, "nm said nothing:\n{undefined}");
+    for (name, wants) in [("crun-qemu.so", "dlopen@GLIBC_"), ("crun-qemu-core.so", "execve@GLIBC_")] {
+        let library = source("build").join(name);
+        let library = library.to_str().unwrap();
+        let needed = run("sh", &["-c", &format!("ldd {library} | awk '{{ print $1 }}' | sort")]);
+        assert_eq!(needed, "/lib64/ld-linux-x86-64.so.2\nlibc.so.6\nlinux-vdso.so.1");
+        let undefined = run("nm", &["-D", "--undefined-only", library]);
+        let foreign: Vec<_> = undefined
+            .lines()
+            .filter(|line| !line.contains("@GLIBC_"))
+            // Weak ones are asked for and can do without an answer.
+            .filter(|line| !line.trim_start().starts_with("w "))
+            .collect();
+        assert!(foreign.is_empty(), "{foreign:?}");
+        assert!(undefined.contains(wants), "{undefined}");
+    }
+}
+
+/// What crun maps with every ordinary container is the plugin, not its core.
+#[test]
+fn the_core_is_not_loaded() {
+    let (root, dir) = (busybox(), directory());
+    let trace = dir.path().join("trace");
+    let args =
+        ["run", "--rm", "--label", LABEL, "--runtime", "crun", "--rootfs", root.path().to_str().unwrap(), "echo"];
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-z", "-e", "trace=openat", "-o"]).arg(&trace).arg("podman").args(args);
+    let output = strace.output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let opened = fs::read_to_string(&trace).unwrap();
+    assert!(opened.contains("/crun-qemu.so\"") && !opened.contains("crun-qemu-core.so"));
 }

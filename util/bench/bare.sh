@@ -24,7 +24,7 @@ bare_template() {
             case $arg in *'"vhost":true'*) last=',"vhost":true' ;; *) last='' ;; esac
             arg="{\"type\":\"tap\",\"ifname\":\"tap0\",\"script\":\"no\",\"downscript\":\"no\",\"id\":\"$i\"$last}" ;;
         esac
-        arg=${arg//\/crun-qemu\/image/$work\/vm\/disk.qcow2}
+        arg=${arg//\/crun-qemu\/image/$image}
         arg=${arg//\/crun-qemu\/overlay.qcow2/@dir@\/overlay.qcow2}
         arg=${arg//\/run\/virtiofs\//@dir@\/}
         bare_command+=("${arg//\/crun-qemu\//$work\/template\/}")
@@ -49,7 +49,7 @@ bare_host() {
     local dir=$work/bare.$1
     bare_dir=$dir
     mkdir -p "$dir"
-    qemu-img create -q -f qcow2 -F qcow2 -b "$work/vm/disk.qcow2" "$dir/overlay.qcow2"
+    qemu-img create -q -f qcow2 -F qcow2 -b "$image" "$dir/overlay.qcow2"
     unshare -n sleep infinity &
     bare_ns=$!
     echo "$bare_ns" > "$dir/pids"
@@ -97,7 +97,7 @@ libvirt_start() {
     { cat /etc/passwd; echo libvirt-qemu:x:0:0::/:/bin/false; } > "$work/libvirt/etc/passwd"
     { cat /etc/group; echo libvirt-qemu:x:0:; } > "$work/libvirt/etc/group"
     printf '%s\n' 'user = "root"' 'group = "root"' 'cgroup_controllers = []' 'stdio_handler = "file"' > "$work/libvirt/etc/qemu.conf"
-    sed "s#/crun-qemu/image#$work/vm/disk.qcow2#; s#/crun-qemu/overlay.qcow2#$bare_dir/overlay.qcow2#
+    sed "s#/crun-qemu/image#$image#; s#/crun-qemu/overlay.qcow2#$bare_dir/overlay.qcow2#
         s#\"/crun-qemu/#\"$work/template/#; s#dev=\"vm-[0-9a-f]*\"#dev=\"tap0\"#; s#<serial type=\"unix\">#<serial type=\"file\">#
         s#<source mode=\"connect\" path=\"[^\"]*\"/>#<source path=\"$bare_dir/console\"/>#" "$work/template/domain.xml" > "$bare_dir/domain.xml"
     stamp "$bare_dir" <>"$bare_dir/console" &

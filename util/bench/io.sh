@@ -1,14 +1,15 @@
 # shellcheck shell=bash disable=SC2154 # the variables are bench.sh's and lib.sh's
 # Disk, directory and network of a guest of ours against the same devices by hand: the same QEMU command line, the same
-# virtiofsd, such a tap. Both guests are up, and asked in turns. By busybox's dd, tar and httpd in the tiny guest.
+# virtiofsd, such a tap. Both guests are up, and asked in turns: by fio, tar and iperf3.
 
 measure_io() {
     say "io: disk, virtiofs and network, against the same devices by hand"
     remove $NAME-vm $NAME-plain
-    local mib=64 files=100 a b turn listener
-    [ -z "$SMOKE" ] || mib=8 files=30
-    mkdir -p "$work/share" "$work/share.bare"
-    boots "${plugin[@]}" --name $NAME-vm -v "$work/share:/share" --rootfs "$work/vm" "" "${options[@]}"
+    local for=2 mib=64 files=300 image=$work/bench/disk.qcow2 a b turn
+    [ -z "$SMOKE" ] || for=1 mib=8 files=30
+    mkdir -p "$work/share" "$work/share.bare" "$work/bench"
+    cp --reflink=auto "$("$here/guest.sh" bench)" "$image"
+    boots "${plugin[@]}" --name $NAME-vm -v "$work/share:/share" --rootfs "$work/bench" "" "${options[@]}"
     a=$pid
     key_of "$a"
     bare_template "$qemu"
@@ -16,47 +17,50 @@ measure_io() {
     bare_start 0
     echo "$virtiofsd" >> "$bare_dir/pids"
     bare_ready "$bare_dir"
-    head -c $((mib << 20)) /dev/zero > "$work/bytes"
     b=$bare_ns
     for pid in "$a" "$b"; do
         by_hand "$pid" "modprobe virtiofs; mkdir -p /share; mount -t virtiofs /share /share && mkdir -p /share/small /run/small
-            dd if=/dev/zero of=/run/bytes bs=1M count=$mib 2>/dev/null; httpd -p 5002 -h /run; mkfifo /run/open
             for i in \$(seq $files); do head -c 1000 /dev/urandom > /run/small/\$i; done
-            until grep -q ' /disk ' /proc/mounts; do usleep 100000; done" <&6
+            until grep -q ' /disk ' /proc/mounts; do usleep 100000; done; /disk/bin/iperf3 -s -D" <&6
     done
     for round in $(rounds); do
         for turn in $([ $((round % 2)) = 0 ] && echo ours bare || echo bare ours); do
             pid=$a
             [ $turn = ours ] || pid=$b
-            dd_of "disk.write.$turn" "if=/dev/zero of=/disk/f bs=1M count=$((mib / 2)) oflag=direct conv=fsync"
-            dd_of "disk.read.$turn" "if=/disk/f of=/dev/null bs=1M iflag=direct"
-            dd_of "disk.small.$turn" "if=/disk/f of=/dev/null bs=4k count=$((mib * 8)) iflag=direct"
-            dd_of "share.write.$turn" "if=/dev/zero of=/share/f bs=1M count=$mib conv=fsync"
-            dd_of "share.read.$turn" "if=/share/f of=/dev/null bs=1M iflag=direct"
+            fio /disk "$turn" disk.write:write:1M disk.read:read:1M disk.random.read:randread:4k disk.random.write:randwrite:4k
+            fio /share "$turn" share.write:write:1M share.read:read:1M
             in_guest "share.small.$turn" "tar -C /run -cf - small | tar -C /share -xf - && tar -C /share -cf /dev/null small"
-            timed "net.out.$turn" nsenter -t "$pid" -n busybox wget -q -O /dev/null http://10.0.99.2:5002/bytes
-            # 5003 is 138B in hexadecimal
-            by_hand "$pid" "[ \$(nc -l -p 5003 <>/run/open | wc -c) = $((mib << 20)) ]" <&6 &
-            listener=$!
-            by_hand "$pid" "until grep -q ':138B .* 0A ' /proc/net/tcp*; do usleep 20000; done" <&6
-            timed "net.in.$turn" sent "$listener" nsenter -t "$pid" -n busybox nc 10.0.99.2 5003 6< "$work/bytes"
+            iperf "net.in.$turn"
+            iperf "net.out.$turn" -R
+            iperf "net.udp.in.$turn" -u -b 0 -l 1400
+            iperf "net.udp.out.$turn" -u -b 0 -l 1400 -R
         done
     done
     round=0
-    record io.mib $mib
     record io.files $files
     bare_end 0
     remove $NAME-vm
     overlays
 }
 
-# sent PID COMMAND...: until the command's end and that of PID, who takes what it sends.
-sent() {
-    local of=$1; shift
-    "$@" && wait "$of"
+# fio DIRECTORY TURN JOB...: MiB/s of each JOB, which is NAME:KIND:BLOCK, past the guest's page cache, one after another.
+fio() {
+    local directory=$1 turn=$2 job jobs=() name rate; shift 2
+    for job; do
+        IFS=: read -r name kind block <<<"$job"
+        jobs+=("--name=$name" --stonewall "--rw=$kind" "--bs=$block")
+    done
+    by_hand "$pid" "/disk/bin/fio --minimal --thread --directory=$directory --filename=fio --size=${mib}M --direct=1 --end_fsync=1 \
+        --time_based --runtime=$for ${jobs[*]}" <&6 > "$work/fio" || die "fio: $(tail -3 "$work/fio")"
+    # in version 3 of this form the 7th field is what was read in KiB/s, the 48th what was written
+    while read -r name rate; do record "$name.$turn" "$rate"; done < <(awk -F ';' '$1 == 3 { printf "%s %.3f\n", $3, ($7 + $48) / 1024 }' "$work/fio")
 }
-# dd_of NAME ARGUMENTS: how long dd takes. (busybox's does not say.)
-dd_of() { in_guest "$1" "dd $2 2>/dev/null"; }
+# iperf NAME ARGUMENT...: Mbit/s that arrive.
+iperf() {
+    local name=$1; shift
+    nsenter -t "$pid" -n iperf3 -f m -t "$for" -c 10.0.99.2 "$@" <&6 > "$work/iperf" || die "iperf3: $(tail -3 "$work/iperf")"
+    record "$name" "$(awk '$NF == "receiver" { for (i = 2; i < NF; i++) if ($i == "Mbits/sec") print $(i - 1) }' "$work/iperf")"
+}
 # in_guest NAME COMMAND: how long COMMAND takes, by the guest's clock.
 in_guest() {
     local took
@@ -109,15 +113,20 @@ overlays() {
 }
 
 rows_io() {
-    local mib files what
-    mib=$(cat "$work/samples/io.mib") files=$(cat "$work/samples/io.files")
-    for what in "disk.write:disk: $((mib / 2)) MiB written directly and flushed" "disk.read:disk: $((mib / 2)) MiB read directly" \
-        "disk.small:disk: $((mib * 8)) reads of 4 KiB" "share.write:virtiofs: $mib MiB written and flushed" \
-        "share.read:virtiofs: $mib MiB read directly" "share.small:virtiofs: $files files of 1000 bytes unpacked and read" \
-        "net.out:network: $mib MiB over TCP out of the guest" "net.in:network: $mib MiB over TCP into the guest"; do
-        row "$(tr . _ <<<"${what%%:*}")_bare" s "" "${what#*:}, by hand" median "${what%%:*}.bare"
-        row "$(tr . _ <<<"${what%%:*}")_ours" s "" "  with us" median "${what%%:*}.ours"
-        row "$(tr . _ <<<"${what%%:*}")_ratio" x ">= 0.95" "  throughput, ours to by hand" ratio "${what%%:*}.bare" "${what%%:*}.ours"
+    local what key unit name
+    for what in "disk.write:MiB/s:disk: 1 MiB after the other written" "disk.read:MiB/s:disk: read" \
+        "disk.random.read:MiB/s:disk: 4 KiB read anywhere" "disk.random.write:MiB/s:disk: 4 KiB written anywhere" \
+        "share.write:MiB/s:virtiofs: 1 MiB after the other written" "share.read:MiB/s:virtiofs: read" \
+        "share.small:s:virtiofs: $(cat "$work/samples/io.files") files of 1000 bytes unpacked and read" \
+        "net.in:Mbit/s:network: TCP into the guest" "net.out:Mbit/s:network: TCP out of the guest" \
+        "net.udp.in:Mbit/s:network: UDP that arrives in the guest" "net.udp.out:Mbit/s:network: UDP that arrives from the guest"; do
+        IFS=: read -r name unit what <<<"$what"
+        key=${name//./_}
+        row "${key}_bare" "$unit" "" "$what, by hand" median "$name.bare"
+        row "${key}_ours" "$unit" "" "  with us" median "$name.ours"
+        # a time is the better the shorter it is
+        if [ "$unit" = s ]; then set -- "$name.bare" "$name.ours"; else set -- "$name.ours" "$name.bare"; fi
+        row "${key}_ratio" x ">= 0.95" "  throughput, ours to by hand" ratio "$@"
     done
     row overlay_small s "" "podman run to QEMU's exec, image of 128 MiB" median overlay.small
     row overlay_large s "" "podman run to QEMU's exec, image of 10 GiB" median overlay.large

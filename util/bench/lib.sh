@@ -82,6 +82,7 @@ prepare() {
     chmod 755 "$work"
     remove_all
     make_roots "$work"
+    image=$work/vm/disk.qcow2
     make_roots "$work/rootless"
     id -u $USER_NAME >/dev/null 2>&1 || useradd --create-home --home-dir $USER_HOME --shell /bin/sh $USER_NAME
     install -d -m 700 -o $USER_NAME $USER_HOME/run

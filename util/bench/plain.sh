@@ -3,7 +3,7 @@
 
 measure_plain() {
     say "plain: crun run of an ordinary container with and without the plugin"
-    local crun handlers times=20
+    local crun handlers times=150
     crun=$(command -v crun)
     [ -z "$SMOKE" ] || times=3
     # crun that looks for handlers where there are none

@@ -15,10 +15,10 @@ filesystem() {
 }
 
 # disk_bios MIB DIR KERNEL INITRD CMDLINE [MKE2FS OPTION...]: MBR, the ext4, and behind it a FAT with SYSLINUX, kernel and
-# initrd. KERNEL and INITRD are paths within DIR. GRUB takes twice as long to read them where the CPU is emulated.
+# initrd. GRUB takes twice as long to read them where the CPU is emulated.
 disk_bios() {
     local size=$1 dir=$2 kernel=$3 initrd=$4 cmdline=$5 boot; shift 5
-    boot=$((($(stat -L -c %s "$dir/$kernel" "$dir/$initrd" | paste -sd+)) / MIB + 4))
+    boot=$((($(stat -L -c %s "$kernel" "$initrd" | paste -sd+)) / MIB + 4))
     truncate -s "$((size + boot))M" "$W/disk.raw"
     printf '%s\n' "start=1MiB, size=$((size - 1))MiB, type=83" "start=${size}MiB, size=${boot}MiB, type=e, bootable" |
         sfdisk -q --label dos "$W/disk.raw"
@@ -27,8 +27,8 @@ disk_bios() {
     truncate -s "${boot}M" "$W/boot"
     mkfs.vfat -n BOOT "$W/boot" >/dev/null
     mcopy -i "$W/boot" "$W/syslinux.cfg" ::/
-    mcopy -i "$W/boot" "$dir/$kernel" ::/vmlinuz
-    mcopy -i "$W/boot" "$dir/$initrd" ::/initrd.img
+    mcopy -i "$W/boot" "$kernel" ::/vmlinuz
+    mcopy -i "$W/boot" "$initrd" ::/initrd.img
     syslinux --install "$W/boot"
     dd if="$W/boot" of="$W/disk.raw" bs=1M seek="$size" conv=notrunc,sparse status=none
     dd if=/usr/lib/syslinux/mbr/mbr.bin of="$W/disk.raw" bs=440 count=1 conv=notrunc status=none
@@ -50,8 +50,8 @@ disk_uefi() {
     mkfs.vfat -F 32 -n ESP "$W/esp" >/dev/null
     mmd -i "$W/esp" ::/EFI ::/EFI/BOOT
     mcopy -i "$W/esp" "$W/bootx64.efi" ::/EFI/BOOT/BOOTX64.EFI
-    mcopy -i "$W/esp" "$dir/$kernel" ::/vmlinuz
-    mcopy -i "$W/esp" "$dir/$initrd" ::/initrd.img
+    mcopy -i "$W/esp" "$kernel" ::/vmlinuz
+    mcopy -i "$W/esp" "$initrd" ::/initrd.img
     dd if="$W/esp" of="$W/disk.raw" bs=1M seek=1 conv=notrunc,sparse status=none
 }
 

@@ -21,7 +21,7 @@ pub fn run(crun: &str, init: &Path) -> Result<()> {
             }
         }
     }
-    plugin(crun);
+    plugin(crun, init);
     match Host::detect(init) {
         Ok(host) => {
             device("KVM", &host.kvm, "guests are emulated, which is slow");
@@ -49,14 +49,17 @@ pub fn run(crun: &str, init: &Path) -> Result<()> {
 }
 
 /// crun says of a handler that it does not know nothing at all: it starts an ordinary container.
-fn plugin(crun: &str) {
+fn plugin(crun: &str, init: &Path) {
     let version = Command::new(crun).arg("--version").output();
     let text = version.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
     let name = text.lines().next().unwrap_or("not installed: install the package crun");
     line(if text.is_empty() { "MISSING" } else { "ok" }, "crun", name);
-    let loaded = text.contains("+QEMU");
-    let meaning = if loaded { "loaded (+QEMU)" } else { "not loaded: run make install, or use --runtime crun-qemu" };
-    line(if loaded { "ok" } else { "no" }, "plugin", meaning);
+    let core = init.with_file_name("crun-qemu-core.so");
+    match (text.contains("+QEMU"), core.exists()) {
+        (true, true) => line("ok", "plugin", "loaded (+QEMU)"),
+        (true, false) => line("no", "plugin", &format!("loaded (+QEMU), without {}: run make install", core.display())),
+        (false, _) => line("no", "plugin", "not loaded: run make install, or use --runtime crun-qemu"),
+    }
 }
 
 fn device(what: &str, usable: &std::result::Result<(), String>, otherwise: &str) {

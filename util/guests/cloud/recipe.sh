@@ -14,6 +14,6 @@ recipe() {
     wants "$root" network-online.target systemd-networkd-wait-online.service
     mask "$root" cloud-init-hotplugd.socket
     k=$(kernel_version "$root")
-    "disk_$FIRMWARE" $((FIRMWARE_MIB + 2048)) "$root" "/boot/vmlinuz-$k" "/boot/initrd.img-$k" "root=UUID=$uuid $CMDLINE" \
-        -L cloudroot -U $uuid -m 1 -J size=16
+    "disk_$FIRMWARE" $((FIRMWARE_MIB + 2048)) "$root" "$root/boot/vmlinuz-$k" "$root/boot/initrd.img-$k" \
+        "root=UUID=$uuid $CMDLINE" -L cloudroot -U $uuid -m 1 -J size=16
 }

@@ -14,7 +14,7 @@ ignition_initramfs() {
     # numbered in the order of loading
     for m in $MODULES; do modprobe -d "$root" -S "$k" --show-depends "$m" | awk '/^insmod/ { print $2 }'; done |
         awk '!seen[$0]++' | while read -r f; do cp "$f" "$i/modules/$n-${f##*/}"; n=$((n + 1)); done
-    initramfs "$i" "$root/boot/initrd-ignition.img"
+    initramfs "$i" "$W/initrd.img"
 }
 
 recipe() {
@@ -29,6 +29,6 @@ recipe() {
     k=$(kernel_version "$root")
     ignition_initramfs "$root" "$k"
     rm -f "$root"/boot/initrd.img-*
-    "disk_$FIRMWARE" $((FIRMWARE_MIB + 2048)) "$root" "/boot/vmlinuz-$k" /boot/initrd-ignition.img "root=UUID=$uuid $CMDLINE" \
-        -L ignitionroot -U $uuid -m 1 -J size=16
+    "disk_$FIRMWARE" $((FIRMWARE_MIB + 2048)) "$root" "$root/boot/vmlinuz-$k" "$W/initrd.img" \
+        "root=UUID=$uuid $CMDLINE" -L ignitionroot -U $uuid -m 1 -J size=16
 }

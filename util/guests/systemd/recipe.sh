@@ -9,6 +9,6 @@ recipe() {
     printf '127.0.0.1 localhost systemd\n::1 localhost\n' > "$root/etc/hosts"
     cp -r "$HERE/systemd/root/." "$root"
     k=$(kernel_version "$root")
-    "disk_$FIRMWARE" $((FIRMWARE_MIB + 2048)) "$root" "/boot/vmlinuz-$k" "/boot/initrd.img-$k" "root=UUID=$uuid $CMDLINE" \
-        -L systemdroot -U $uuid -m 1 -J size=16
+    "disk_$FIRMWARE" $((FIRMWARE_MIB + 2048)) "$root" "$root/boot/vmlinuz-$k" "$root/boot/initrd.img-$k" \
+        "root=UUID=$uuid $CMDLINE" -L systemdroot -U $uuid -m 1 -J size=16
 }

@@ -67,20 +67,22 @@ tree() {
     modules "$from" "$to" "$k"
 }
 
-recipe() {
+# tiny MIB: the guest, with a disk of that size that holds what is in $W/disk.
+tiny() {
     apt_lists
     local kernel_package k
     kernel_package=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image/ { print $2; exit }')
     k=${kernel_package#linux-image-}
     say "tiny: $kernel_package and busybox"
     # usr-merged, as newer packages are
-    mkdir -p "$W/packages/usr/lib" "$W/disk/boot"
+    mkdir -p "$W/packages/usr/lib" "$W/disk"
     ln -s usr/lib "$W/packages/lib"
     # shellcheck disable=SC2086
     unpack_packages "$W/packages" "$kernel_package" $PACKAGES
     tree "$W/packages" "$W/root" "$k"
-    initramfs "$W/root" "$W/disk/boot/initrd.img"
-    cp "$W/packages/boot/vmlinuz-$k" "$W/disk/boot/vmlinuz"
-    "disk_$FIRMWARE" $((FIRMWARE_MIB + 128)) "$W/disk" /boot/vmlinuz /boot/initrd.img "$CMDLINE" \
+    initramfs "$W/root" "$W/initrd.img"
+    "disk_$FIRMWARE" $((FIRMWARE_MIB + $1)) "$W/disk" "$W/packages/boot/vmlinuz-$k" "$W/initrd.img" "$CMDLINE" \
         -L tinydisk -O ^metadata_csum,^64bit -J size=4 -m 0
 }
+
+recipe() { tiny 128; }

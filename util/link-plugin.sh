@@ -1,0 +1,28 @@
+#!/bin/sh
+# Usage: link-plugin.sh ARCHIVE DIR CORE
+# Makes DIR/crun-qemu.so, the plugin, which crun loads on every command for every container, and from ARCHIVE (Cargo's
+# static library) DIR/crun-qemu-core.so, which the plugin loads from the path CORE when a container is a VM. Of each, libc
+# is all it may need and its entries are all it may show. $CC compiles, with $CFLAGS and $LDFLAGS.
+set -eu
+. "$(dirname "$0")/common.sh"
+case ${1-} in -h | --help) usage; exit ;; esac
+[ $# = 3 ] || die "three arguments wanted: ARCHIVE DIR CORE"
+archive=$1 dir=$2 core=$3
+here=$(cd "$(dirname "$0")/.." && pwd)
+
+# link NAME EXPORTS ARGUMENT...
+link() {
+    name=$1 exports=$2; shift 2
+    # shellcheck disable=SC2086 # lists of words
+    "${CC:-cc}" ${LDFLAGS-} -shared -static-libgcc -o "$dir/$name.new" "$@" -Wl,--version-script="$here/crun-handler/$exports.map" \
+        -Wl,-z,defs,-z,relro,-z,now -Wl,--gc-sections,--as-needed,--strip-all -lc
+    needs=$(readelf -d "$dir/$name.new" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | grep -vE '^(libc\.so\.6|ld-linux.*)$' | tr '\n' ' ') || :
+    [ -z "$needs" ] || { rm -f "$dir/$name.new"; die "$name: needs $needs besides libc"; }
+    mv "$dir/$name.new" "$dir/$name"
+}
+
+mkdir -p "$dir"
+# shellcheck disable=SC2086
+link crun-qemu.so exports ${CFLAGS--O2} -std=gnu11 -Wall -Wextra -Werror -fPIC -fvisibility=hidden -D_GNU_SOURCE \
+    -DCRUN_QEMU_CORE="\"$core\"" -I"$here/include" "$here"/crun-handler/*.c
+link crun-qemu-core.so core -Wl,-u,crun_qemu_create,-u,crun_qemu_network,-u,crun_qemu_run,-u,crun_qemu_exec "$archive"
