@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::stages::Stages;
+
 /// Written by the host's side, read once by the supervisor, never read back.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launch {
@@ -35,6 +37,9 @@ pub struct Launch {
     /// Seconds that an exec waits for the guest's sshd; `None` for the default.
     #[serde(default)]
     pub exec_timeout: Option<u64>,
+    /// The start so far.
+    #[serde(default)]
+    pub stages: Stages,
 }
 
 /// A directory of the container's that the guest mounts.

@@ -30,6 +30,7 @@ use crate::request::Request;
 use crate::request::options::{Firmware as WantedFirmware, Options};
 use crate::rootfs::Root;
 use crate::sources::Sources;
+use crate::stages::Stages;
 use first_boot::Wishes;
 pub use network::{failure as network_failure, network, network_or_note};
 use private_dir::PrivateDir;
@@ -60,6 +61,8 @@ struct Record {
 /// # Errors
 /// Whatever can be known before the VM starts. A failure leaves behind nothing that was not there before.
 pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
+    let mut stages = Stages::default();
+    Stages::reach(&mut stages.create);
     let config = bundle.join("config.json");
     let mut request = Request::parse(&fs::read_to_string(&config).context(config.display())?)?;
     network::know_the_hosts(&mut request);
@@ -91,7 +94,7 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     let oem_strings = first_boot::write(&private, &plan, wishes, &network::engines_file(&request, "/etc/hosts"))?;
     let domain = domain::xml(&plan, &oem_strings);
     let domain = overrides.map_or(Ok(domain.clone()), |over| over.over(&domain)).context("domain")?;
-    write_launch(&private, domain, &plan, &request)?;
+    write_launch(&private, domain, &plan, &request, stages)?;
     let artifacts = Artifacts {
         root: private.join(skeleton::ROOT),
         init: host.init.clone(),
@@ -181,7 +184,8 @@ fn overrides(options: &Options) -> Result<Option<Overrides>> {
         .map_err(|why| Error::new(format!("{OPTION} {}", path.display()), format!("not a libvirt domain: {why}")))
 }
 
-fn write_launch(dir: &PrivateDir, domain: String, plan: &Plan, request: &Request) -> Result<()> {
+fn write_launch(dir: &PrivateDir, domain: String, plan: &Plan, request: &Request, mut stages: Stages) -> Result<()> {
+    Stages::reach(&mut stages.created);
     let (tap, shared, ssh) = match &plan.network {
         Network::Tap { name, ports, .. } => (Some(name.clone()), *ports != Ports::All, None),
         Network::User { ssh, .. } => (None, false, Some(*ssh)),
@@ -189,7 +193,7 @@ fn write_launch(dir: &PrivateDir, domain: String, plan: &Plan, request: &Request
     let (warnings, env, cwd) = (plan.warnings.clone(), request.env.clone(), request.cwd.clone());
     let (print, virtiofs, exec_timeout) =
         (request.options.print_libvirt_xml, virtiofs(&plan.passed), request.options.timeout);
-    let launch = Launch { domain, print, warnings, tap, shared, ssh, virtiofs, env, cwd, exec_timeout };
+    let launch = Launch { domain, print, warnings, tap, shared, ssh, virtiofs, env, cwd, exec_timeout, stages };
     let name = format!("{}{}", skeleton::ROOT, paths::LAUNCH);
     dir.write(&name, 0o600, &serde_json::to_vec(&launch).context("launch.json")?)?;
     Ok(())

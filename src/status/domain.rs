@@ -3,8 +3,9 @@
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::{Reader, XmlVersion};
 
-use super::{Disk, Stages, State, Status};
+use super::{Disk, State, Status};
 use crate::error::{Context, Result};
+use crate::stages::Stages;
 
 /// What the domain's XML says; not all that libvirt would take, but all that is in ours.
 pub(super) fn parse(domain: &str) -> Result<Status> {

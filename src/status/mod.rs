@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Result};
 use crate::launch::Launch;
+use crate::stages::Stages;
 
 /// How far the VM is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,26 +36,6 @@ pub struct Mark {
     pub started: u64,
     /// The way there.
     pub stages: Stages,
-}
-
-/// When the VM's start got how far, each in microseconds since 1970.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Stages {
-    /// The supervisor was executed.
-    pub supervisor: Option<u64>,
-    /// libvirt's driver was ready.
-    pub libvirt: Option<u64>,
-    /// QEMU was there and ran the virtual CPUs.
-    pub qemu: Option<u64>,
-    /// The console's first byte came.
-    pub console: Option<u64>,
-}
-
-impl Stages {
-    /// A stage is reached now; later times of the same do not count.
-    pub fn reach(stage: &mut Option<u64>) {
-        stage.get_or_insert_with(|| now().as_micros() as u64);
-    }
 }
 
 impl Mark {
@@ -255,7 +236,7 @@ container    10.88.0.2
         assert_eq!(status.table(), table);
         let json = concat!(
             r#"{"name":"ab","state":"shutting-down","uptime":90061,"#,
-            r#""stages":{"supervisor":7,"libvirt":null,"qemu":null,"console":null},"accelerator":"tcg","vcpus":2,"#,
+            r#""stages":{"create":null,"created":null,"supervisor":7,"libvirt":null,"qemu":null,"console":null},"accelerator":"tcg","vcpus":2,"#,
             r#""memory":805306368,"disks":[{"name":"vda","source":"/nowhere/x&y","format":"qcow2","read_only":false,"#,
             r#""allocated":1536},{"name":"vdb","source":"/dev/y","format":"raw","read_only":true,"allocated":null}],"#,
             r#""shares":[{"target":"/srv","read_only":true}],"virtiofsd":"1.2","#,

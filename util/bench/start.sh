@@ -32,7 +32,7 @@ ready_by_hand() {
 stages() {
     local status name
     status=$(podman exec $NAME-vm - crun-qemu-init status --json <&6)
-    for name in supervisor libvirt qemu console; do
+    for name in create created supervisor libvirt qemu console; do
         record "$1.at.$name" "$(seconds $(($(sed -n "s/.*\"stages\":{[^}]*\"$name\":\([0-9]*\).*/\1/p" <<<"$status") - begun)))"
     done
     console_said "$log" "Booting from Hard Disk"
@@ -164,7 +164,9 @@ rows_start() {
     row vm_ready s "" "podman run to the guest's ready" median vm.ready
     row vm_ready_beyond s "" "  beyond QEMU by hand and a plain container" difference vm.ready bare.ready plain.exec
     row user_vm_ready s "" "rootless podman run to the guest's ready" median user_vm.ready
-    row stage_supervisor s "" "podman run to the supervisor" median vm.at.supervisor
+    row stage_create s "" "podman run to crun's asking for a VM" median vm.at.create
+    row stage_created s "" "  to the VM's being made" median vm.at.created
+    row stage_supervisor s "" "  to the supervisor" median vm.at.supervisor
     row stage_libvirt s "" "  to libvirt's driver being ready" median vm.at.libvirt
     row stage_qemu s "" "  to QEMU's virtual CPUs" median vm.at.qemu
     row stage_console s "" "  to the console's first byte, at the supervisor" median vm.at.console

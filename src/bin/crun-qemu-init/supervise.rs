@@ -11,7 +11,8 @@ use crun_qemu::exec::{self, alive};
 use crun_qemu::launch::Launch;
 use crun_qemu::network::{dhcp, ipv6, keeper, names};
 use crun_qemu::paths;
-use crun_qemu::status::{Mark, Stages, State};
+use crun_qemu::stages::Stages;
+use crun_qemu::status::{Mark, State};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::getpid;
@@ -35,14 +36,15 @@ pub fn run() -> i32 {
 }
 
 fn supervise() -> Result<Exit> {
-    let mut stages = Stages::default();
-    Stages::reach(&mut stages.supervisor);
+    let mut begun = None;
+    Stages::reach(&mut begun);
     let signals = Signals::block()?;
     adopt_orphans()?;
     let root = Path::new(paths::LIBVIRT);
     embedded::quiet(root);
     privileges::confine()?;
     let launch = read_launch()?;
+    let stages = Stages { supervisor: begun, ..launch.stages };
     for warning in &launch.warnings {
         say(warning);
     }
