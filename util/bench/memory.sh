@@ -10,36 +10,38 @@ by_mapping() {
 
 measure_memory() {
     say "memory: beside QEMU, and what the guest gives back"
-    remove $NAME-vm $NAME-plain
-    boots "${vm[@]}"
-    beside "$pid" > "$work/beside"
-    by_mapping "$pid" > "$work/mappings"
     local dir
-    dir=$(podman inspect --format '{{.StaticDir}}' $NAME-vm)/crun-qemu
-    record beside.pss "$(sum 2 1024 < "$work/beside")"
-    record beside.dirty "$(sum 3 1024 < "$work/beside")"
-    record beside.processes "$(wc -l < "$work/beside")"
-    record stored "$(du -sk "$dir" | cut -f1)"
     record image "$(du -k "$work/vm/disk.qcow2" | cut -f1)"
-    given_back "$pid" "$qemu"
+    for ((round = 0; round < RUNS; round++)); do
+        remove $NAME-vm $NAME-plain
+        boots "${vm[@]}"
+        beside "$pid" > "$work/beside"
+        by_mapping "$pid" > "$work/mappings"
+        dir=$(podman inspect --format '{{.StaticDir}}' $NAME-vm)/crun-qemu
+        record beside.pss "$(sum 2 1024 < "$work/beside")"
+        record beside.dirty "$(sum 3 1024 < "$work/beside")"
+        record beside.processes "$(wc -l < "$work/beside")"
+        record stored "$(du -sk "$dir" | cut -f1)"
+        given_back "$pid" "$qemu"
+    done
+    round=0
     # the exec section may go on with this VM
 }
 
 # given_back PID QEMU: QEMU's memory while the guest has a file in a tmpfs, and when it has removed it.
 given_back() {
-    local full=160 n
+    local full=160 holding after
     [ -z "$SMOKE" ] || full=64
     key_of "$1"
-    record rss.before "$(rss "$2")"
     by_hand "$1" "modprobe virtio_balloon; mkdir -p /mnt/t && mount -t tmpfs -o size=1g t /mnt/t && dd if=/dev/zero of=/mnt/t/f bs=1M count=$full 2>/dev/null" <&6
-    record rss.full "$(rss "$2")"
+    holding=$(rss "$2")
     by_hand "$1" "rm /mnt/t/f && umount /mnt/t && sync && echo 3 > /proc/sys/vm/drop_caches" <&6
     # the guest reports what has been free for two seconds, a part at a time
-    n=$(rss "$2")
-    for _ in 1 2 3 4 5 6; do sleep 2; [ -z "$SMOKE" ] || break; n=$(rss "$2"); done
-    record rss.after "$(rss "$2")"
-    record given.back "$(awk -v f="$(cat "$work/samples/rss.full")" -v a="$(cat "$work/samples/rss.after")" -v n=$full \
-        'BEGIN { printf "%.3f", (f - a) / n }')"
+    sleep "$([ -n "$SMOKE" ] && echo 2 || echo 12)"
+    after=$(rss "$2")
+    record rss.full "$holding"
+    record rss.after "$after"
+    record given.back "$(awk -v f="$holding" -v a="$after" -v n=$full 'BEGIN { printf "%.3f", (f - a) / n }')"
 }
 
 rows_memory() {

@@ -4,11 +4,13 @@
 measure_scaling() {
     say "scaling: VMs started at once"
     remove $NAME-vm $NAME-plain
-    local counts=(1 2 4 8 16) n i rounds=$(((BOOTS + 2) / 3))
+    local counts=(1 2 4 8 16) n turn
     [ -z "$SMOKE" ] || counts=(1)
     template
-    for ((round = 0; round < rounds; round++)); do
-        for n in "${counts[@]}"; do ours_at_once "$n"; by_hand_at_once "$n"; done
+    for ((round = 0; round < BOOTS; round++)); do
+        for n in "${counts[@]}"; do
+            for turn in $([ $((round % 2)) = 0 ] && echo ours by_hand || echo by_hand ours); do ${turn}_at_once "$n"; done
+        done
     done
     round=0
     printf '%s\n' "${counts[@]}" > "$work/counts"
