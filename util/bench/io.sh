@@ -5,7 +5,7 @@
 measure_io() {
     say "io: disk, virtiofs and network, against the same devices by hand"
     remove $NAME-vm $NAME-plain
-    local for=2 mib=64 files=300 image=$work/bench/disk.qcow2 a b turn
+    local for=3 mib=64 files=300 image=$work/bench/disk.qcow2 a b turn
     [ -z "$SMOKE" ] || for=1 mib=8 files=30
     mkdir -p "$work/share" "$work/share.bare" "$work/bench"
     cp --reflink=auto "$("$here/guest.sh" bench)" "$image"
