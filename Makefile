@@ -23,7 +23,9 @@ scripts = .ci/run $(wildcard util/*.sh util/bench/*.sh examples/*/run.sh util/gu
 
 all: build
 
-build: build/crun-qemu.so
+libraries = build/crun-qemu-core.so build/crun-qemu.so
+
+build: $(libraries)
 
 # Cargo knows itself what is out of date.
 cargo:
@@ -36,7 +38,7 @@ build/core-path: cargo
 	@mkdir -p build
 	@echo $(core) | cmp -s - $@ || echo $(core) > $@
 
-build/crun-qemu.so: target/release/libcrun_qemu.a build/core-path util/link-plugin.sh $(wildcard crun-handler/*) $(wildcard include/*.h)
+$(libraries) &: target/release/libcrun_qemu.a build/core-path util/link-plugin.sh $(wildcard crun-handler/* include/*.h)
 	CC="$(CC)" LDFLAGS="$(LDFLAGS)" util/link-plugin.sh target/release/libcrun_qemu.a build $(core)
 
 install: build

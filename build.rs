@@ -31,6 +31,7 @@ fn declarations(out: &Path) -> Result<()> {
 /// C's view of our exports. It is committed, so that a change of the ABI shows in review; an unchanged one is not
 /// touched, for a source tree may be read-only.
 fn header(root: &Path) -> Result<()> {
+    println!("cargo:rerun-if-changed=include/crun_qemu.h");
     let config = cbindgen::Config::from_file(root.join("cbindgen.toml"))?;
     let mut text = Vec::new();
     cbindgen::Builder::new().with_config(config).with_src(root.join("src/ffi.rs")).generate()?.write(&mut text);

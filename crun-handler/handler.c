@@ -1,8 +1,6 @@
 /* The handler's table and its thunks. crun loads this on every command of every container: nothing runs, nothing is
  * allocated and the core is not loaded before a container asks for this handler. */
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "core.h"

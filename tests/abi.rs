@@ -34,7 +34,7 @@ fn plugin(dir: &Path) -> [PathBuf; 2] {
     ok(&mut cargo);
     let made = ["crun-qemu.so", "crun-qemu-core.so"].map(|name| dir.join(name));
     let mut link = Command::new(Path::new(MANIFEST).join("util/link-plugin.sh"));
-    ok(link.arg(profile.join("libcrun_qemu.a")).arg(dir).arg(&made[1]));
+    ok(link.arg(profile.join("libcrun_qemu.a")).arg(dir).arg(&made[1]).env("CFLAGS", "-O2 -Werror"));
     made
 }
 

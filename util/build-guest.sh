@@ -6,8 +6,8 @@
 #   cloud       cloud-init, systemd, OpenSSH; user debian
 #   ignition    systemd, OpenSSH, configured by Ignition before the root is entered; user core
 #   systemd     systemd and OpenSSH alone, to be entered by systemd's credentials
-#   bench       tiny with fio and iperf3
 #   trixie      the same of Debian 13, whose systemd takes mounts by credentials, too
+#   bench       tiny with fio and iperf3
 # With -uefi after the name the disk boots by UEFI only, otherwise by BIOS only.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"

@@ -8,6 +8,7 @@ set -eu
 case ${1-} in -h | --help) usage; exit ;; esac
 [ $# = 3 ] || die "three arguments wanted: ARCHIVE DIR CORE"
 archive=$1 dir=$2 core=$3
+case $core in /*) ;; *) die "$core: not an absolute path" ;; esac
 here=$(cd "$(dirname "$0")/.." && pwd)
 
 # link NAME EXPORTS ARGUMENT...
@@ -16,13 +17,16 @@ link() {
     # shellcheck disable=SC2086 # lists of words
     "${CC:-cc}" ${LDFLAGS-} -shared -static-libgcc -o "$dir/$name.new" "$@" -Wl,--version-script="$here/crun-handler/$exports.map" \
         -Wl,-z,defs,-z,relro,-z,now -Wl,--gc-sections,--as-needed,--strip-all -lc
-    needs=$(readelf -d "$dir/$name.new" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | grep -vE '^(libc\.so\.6|ld-linux.*)$' | tr '\n' ' ') || :
+    dynamic=$(readelf -d "$dir/$name.new") || die "$name: readelf failed"
+    needs=$(echo "$dynamic" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | grep -vE '^(libc\.so\.6|ld-linux.*)$' | tr '\n' ' ') || :
     [ -z "$needs" ] || { rm -f "$dir/$name.new"; die "$name: needs $needs besides libc"; }
     mv "$dir/$name.new" "$dir/$name"
 }
 
 mkdir -p "$dir"
+# The plugin is the last: it is nothing without the core.
+link crun-qemu-core.so core -Wl,--require-defined=crun_qemu_create,--require-defined=crun_qemu_network \
+    -Wl,--require-defined=crun_qemu_run,--require-defined=crun_qemu_exec "$archive"
 # shellcheck disable=SC2086
-link crun-qemu.so exports ${CFLAGS--O2} -std=gnu11 -Wall -Wextra -Werror -fPIC -fvisibility=hidden -D_GNU_SOURCE \
+link crun-qemu.so exports ${CFLAGS--O2} -std=gnu11 -Wall -Wextra -fPIC -fvisibility=hidden -D_GNU_SOURCE \
     -DCRUN_QEMU_CORE="\"$core\"" -I"$here/include" "$here"/crun-handler/*.c
-link crun-qemu-core.so core -Wl,-u,crun_qemu_create,-u,crun_qemu_network,-u,crun_qemu_run,-u,crun_qemu_exec "$archive"

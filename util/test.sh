@@ -29,7 +29,7 @@ sweep >/dev/null || say "what an earlier run left behind could not all be remove
 
 # The tests ask for these by util/guest.sh and util/build-crun.sh too; made here, their building does not count as a
 # test's time.
-for guest in tiny tiny-uefi cloud ignition systemd trixie; do "$here/guest.sh" $guest >/dev/null; done
+for guest in tiny tiny-uefi bench cloud ignition systemd trixie; do "$here/guest.sh" $guest >/dev/null; done
 "$here/build-crun.sh" 1.21 >/dev/null
 "$here/build-virtiofsd.sh" >/dev/null
 

@@ -97,5 +97,6 @@ fn the_core_is_not_loaded() {
     let output = strace.output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
     let opened = fs::read_to_string(&trace).unwrap();
-    assert!(opened.contains("/crun-qemu.so\"") && !opened.contains("crun-qemu-core.so"));
+    assert!(opened.contains("/crun-qemu.so\""), "{opened}");
+    assert!(!opened.contains("crun-qemu-core.so"), "{opened}");
 }

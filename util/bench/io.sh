@@ -45,7 +45,7 @@ measure_io() {
 
 # fio DIRECTORY TURN JOB...: MiB/s of each JOB, which is NAME:KIND:BLOCK, past the guest's page cache, one after another.
 fio() {
-    local directory=$1 turn=$2 job jobs=() name rate; shift 2
+    local directory=$1 turn=$2 job jobs=() name kind block rate; shift 2
     for job; do
         IFS=: read -r name kind block <<<"$job"
         jobs+=("--name=$name" --stonewall "--rw=$kind" "--bs=$block")
@@ -57,9 +57,11 @@ fio() {
 }
 # iperf NAME ARGUMENT...: Mbit/s that arrive.
 iperf() {
-    local name=$1; shift
+    local name=$1 rate; shift
     nsenter -t "$pid" -n iperf3 -f m -t "$for" -c 10.0.99.2 "$@" <&6 > "$work/iperf" || die "iperf3: $(tail -3 "$work/iperf")"
-    record "$name" "$(awk '$NF == "receiver" { for (i = 2; i < NF; i++) if ($i == "Mbits/sec") print $(i - 1) }' "$work/iperf")"
+    rate=$(awk '$NF == "receiver" { for (i = 2; i < NF; i++) if ($i == "Mbits/sec") print $(i - 1) }' "$work/iperf")
+    [ -n "$rate" ] || die "iperf3 says no rate: $(cat "$work/iperf")"
+    record "$name" "$rate"
 }
 # in_guest NAME COMMAND: how long COMMAND takes, by the guest's clock.
 in_guest() {
@@ -128,9 +130,9 @@ rows_io() {
         if [ "$unit" = s ]; then set -- "$name.bare" "$name.ours"; else set -- "$name.ours" "$name.bare"; fi
         row "${key}_ratio" x ">= 0.95" "  throughput, ours to by hand" ratio "$@"
     done
-    row overlay_small s "" "podman run to QEMU's exec, image of 128 MiB" median overlay.small
+    row overlay_small s "" "podman run to QEMU's exec, tiny's image" median overlay.small
     row overlay_large s "" "podman run to QEMU's exec, image of 10 GiB" median overlay.large
     row overlay_ratio x "" "  ratio" ratio overlay.large overlay.small
-    row stored_small KiB "" "overlay on disk, image of 128 MiB" median stored.small
+    row stored_small KiB "" "overlay on disk, tiny's image" median stored.small
     row stored_large KiB "" "overlay on disk, image of 10 GiB" median stored.large
 }

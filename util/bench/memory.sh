@@ -12,7 +12,7 @@ measure_memory() {
     say "memory: beside QEMU, and what the guest gives back"
     local dir
     record image "$(du -k "$work/vm/disk.qcow2" | cut -f1)"
-    for ((round = 0; round < RUNS; round++)); do
+    for ((round = 0; round < BOOTS; round++)); do
         remove $NAME-vm $NAME-plain
         boots "${vm[@]}"
         beside "$pid" > "$work/beside"

@@ -4,8 +4,8 @@
 
 MIB=1048576
 
-# The kernel brings up one virtual CPU; the others are there to be brought up by hand. Up to QEMU 8.0 an emulated guest
-# whose kernel patches its own code while two CPUs run may run the old code for ever: one boot in some two hundred.
+# The kernel brings up one virtual CPU; the others are there to be brought up by hand. Emulated by QEMU 7.2, a guest whose
+# kernel patches its own code while two CPUs run may go on running the old code for ever: one boot in some two hundred.
 ONE_CPU="maxcpus=1"
 
 # filesystem FIRST_MIB MIB DIR [MKE2FS OPTION...]: an ext4 with the files of DIR at an offset in the disk.
