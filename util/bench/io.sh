@@ -57,8 +57,12 @@ fio() {
 }
 # iperf NAME ARGUMENT...: Mbit/s that arrive.
 iperf() {
-    local name=$1 rate; shift
-    nsenter -t "$pid" -n iperf3 -f m -t "$for" -c 10.0.99.2 "$@" <&6 > "$work/iperf" || die "iperf3: $(tail -3 "$work/iperf")"
+    local name=$1 rate tries=40; shift
+    # the server sends everybody away until it has done with the one before, which takes an emulated guest a while
+    until nsenter -t "$pid" -n timeout 60 iperf3 -f m -t "$for" -c 10.0.99.2 "$@" <&6 > "$work/iperf" 2>&1; do
+        ((tries--)) || die "iperf3: $(tail -3 "$work/iperf")"
+        sleep 0.5
+    done
     rate=$(awk '$NF == "receiver" { for (i = 2; i < NF; i++) if ($i == "Mbits/sec") print $(i - 1) }' "$work/iperf")
     [ -n "$rate" ] || die "iperf3 says no rate: $(cat "$work/iperf")"
     record "$name" "$rate"
