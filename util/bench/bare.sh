@@ -88,9 +88,11 @@ note_time() {
     mv "$1.new" "$1"
 }
 # libvirt_start: the same domain by libvirt's virt-qemu-run, which has the driver in its process as we have; otherwise as
-# bare_start.
+# bare_start. Of the one before, which was killed, it knows what QEMU can do and nothing else: it would find a domain that it
+# has to remove first, and may be asked for the next meanwhile.
 libvirt_start() {
     bare_host 0
+    rm -rf "$work/libvirt/run" "$work/libvirt/lib"
     mkfifo "$bare_dir/console"
     mkdir -p "$work/libvirt/etc"
     # it asks for its usual user, which need not be here, before it reads which one it shall be
