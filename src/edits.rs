@@ -86,8 +86,8 @@ pub struct Artifacts {
     pub init: PathBuf,
     /// The VM image.
     pub image: PathBuf,
-    /// The overlay.
-    pub overlay: PathBuf,
+    /// The overlay; without one the image takes the writes.
+    pub overlay: Option<PathBuf>,
     /// UEFI variables.
     pub nvram: Option<PathBuf>,
     /// Directory in which the network's keeper listens.
@@ -119,9 +119,9 @@ impl Edits {
         mounts.extend(devices.iter().map(|(path, _)| bind(&path.display().to_string(), path, DEVICE)));
         mounts.extend([
             bind(paths::INIT, &artifacts.init, READ_ONLY),
-            bind(paths::IMAGE, &artifacts.image, READ_ONLY_DATA),
-            bind(paths::OVERLAY, &artifacts.overlay, DATA),
+            bind(paths::IMAGE, &artifacts.image, if artifacts.overlay.is_some() { READ_ONLY_DATA } else { DATA }),
         ]);
+        mounts.extend(artifacts.overlay.iter().map(|path| bind(paths::OVERLAY, path, DATA)));
         mounts.extend(artifacts.nvram.iter().map(|path| bind(paths::NVRAM, path, DATA)));
         mounts.extend(artifacts.keeper.iter().map(|path| bind(paths::KEEPER_DIR, path, READ_ONLY_DATA)));
         mounts.extend(artifacts.virtiofsd.iter().map(|path| bind(paths::VIRTIOFSD, path, READ_ONLY)));

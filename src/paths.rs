@@ -6,7 +6,7 @@ pub const DIR: &str = "/crun-qemu";
 pub const INIT: &str = "/crun-qemu/crun-qemu-init";
 /// What the supervisor is told: a [`crate::launch::Launch`] as JSON.
 pub const LAUNCH: &str = "/crun-qemu/launch.json";
-/// The VM image, read-only.
+/// The VM image, read-only unless it takes the writes itself.
 pub const IMAGE: &str = "/crun-qemu/image";
 /// The qcow2 overlay that takes the guest's writes.
 pub const OVERLAY: &str = "/crun-qemu/overlay.qcow2";

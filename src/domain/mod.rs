@@ -9,9 +9,10 @@ mod xml;
 use std::io;
 
 use crate::first_boot::setup;
+use crate::image::Format;
 use crate::network::Ports;
 use crate::paths;
-use crate::plan::{Accelerator, Firmware, Network, Plan, TRANSLATION_CACHE};
+use crate::plan::{Accelerator, BootDisk, Firmware, Network, Plan, TRANSLATION_CACHE};
 use tree::Element;
 use xml::Xml;
 
@@ -118,16 +119,7 @@ fn os(xml: &mut Xml, firmware: &Firmware) -> io::Result<()> {
 fn devices(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
     xml.text("emulator", &[], &plan.emulator)?;
     xml.empty("controller", &[("type", "usb"), ("model", "none")])?;
-    xml.parent("disk", &[("type", "file"), ("device", "disk")], |xml| {
-        xml.empty("driver", &[("name", "qemu"), ("type", "qcow2"), ("discard", "unmap")])?;
-        xml.empty("source", &[("file", paths::OVERLAY)])?;
-        xml.parent("backingStore", &[("type", "file")], |xml| {
-            xml.empty("format", &[("type", &plan.image_format.to_string())])?;
-            xml.empty("source", &[("file", paths::IMAGE)])?;
-            xml.empty("backingStore", &[])
-        })?;
-        xml.empty("target", &[("dev", "vda"), ("bus", "virtio")])
-    })?;
+    boot_disk(xml, plan.disk)?;
     xml.parent("disk", &[("type", "file"), ("device", "disk")], |xml| {
         xml.empty("driver", &[("name", "qemu"), ("type", "raw")])?;
         xml.empty("source", &[("file", paths::SEED)])?;
@@ -146,6 +138,26 @@ fn devices(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
     xml.parent("rng", &[("model", "virtio")], |xml| xml.text("backend", &[("model", "random")], "/dev/urandom"))?;
     xml.empty("memballoon", &[("model", "virtio"), ("freePageReporting", "on")])?;
     xml.empty("panic", &[("model", "isa")])
+}
+
+fn boot_disk(xml: &mut Xml, disk: BootDisk) -> io::Result<()> {
+    let (format, file, image) = match disk {
+        BootDisk::Overlay { image, .. } => (Format::Qcow2, paths::OVERLAY, Some(image)),
+        BootDisk::Image(format) => (format, paths::IMAGE, None),
+    };
+    xml.parent("disk", &[("type", "file"), ("device", "disk")], |xml| {
+        xml.empty("driver", &[("name", "qemu"), ("type", format.name()), ("discard", "unmap")])?;
+        xml.empty("source", &[("file", file)])?;
+        match image {
+            None => xml.empty("backingStore", &[]),
+            Some(format) => xml.parent("backingStore", &[("type", "file")], |xml| {
+                xml.empty("format", &[("type", format.name())])?;
+                xml.empty("source", &[("file", paths::IMAGE)])?;
+                xml.empty("backingStore", &[])
+            }),
+        }?;
+        xml.empty("target", &[("dev", "vda"), ("bus", "virtio")])
+    })
 }
 
 fn interface(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
@@ -185,7 +197,6 @@ fn user_network(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::Format;
     use crate::plan::plan;
     use crate::plan::tests::{BIOS_IMAGE, ID, host, request};
     use crate::request::options::Firmware as Wanted;
@@ -218,6 +229,14 @@ mod tests {
             "tcg-uefi-user",
             &xml(&plan(ID, &emulated, &host(), image, &sources).unwrap(), &["io.systemd.credential:x=y".into()]),
         );
+    }
+
+    #[test]
+    fn golden_persistent() {
+        let mut request = request();
+        (request.options.persistent, request.options.format) = (true, Some(Format::Raw));
+        let image = crate::plan::ImageFacts { format: Format::Raw, ..BIOS_IMAGE };
+        compare("kvm-persistent", &xml(&plan(ID, &request, &host(), image, &Sources::default()).unwrap(), &[]));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use source::Source;
 
 mod boot;
 mod detect;
+pub mod locks;
 pub mod overlay;
 mod qcow2;
 mod source;

@@ -23,6 +23,9 @@ const HEADER_LENGTH: u32 = 112;
 /// QEMU's bound on a backing file's name, in bytes.
 const MAX_BACKING_NAME: usize = 1023;
 
+/// Where in the header the size is.
+const SIZE_FIELD: u64 = 24;
+
 /// Where things are in a new overlay: header, refcount table, one refcount block, L1 table.
 const REFCOUNT_TABLE: u64 = CLUSTER;
 const REFCOUNT_BLOCK: u64 = 2 * CLUSTER;
@@ -77,6 +80,35 @@ pub fn inspect(name: &Path, file: &File, backing: &str, format: Format) -> Resul
         true => Ok(Disk { format: Format::Qcow2, virtual_size: header.virtual_size() }),
         false => Err(source.error(format!("not an overlay over {backing} ({format})"))),
     }
+}
+
+/// Gives the overlay in `file`, which [`inspect`] found sound and which is open for writing, a size of `size` bytes, rounded
+/// up to whole sectors. `name` is for messages.
+///
+/// # Errors
+/// It is larger already, or the L1 table has no room.
+pub fn grow(name: &Path, file: &File, size: u64) -> Result<()> {
+    let source = Source::open(name, file)?;
+    let header = Header::read(&source)?;
+    let (old, new) = (header.virtual_size(), size.next_multiple_of(SECTOR));
+    if new < old {
+        let why = format!("{size} bytes are less than the {old} that the container's disk has");
+        return Err(Error::new("--disk-size", why).hint("a disk can only grow"));
+    }
+    if new == old {
+        return Ok(());
+    }
+    let entries = header.l1_entries(new).ok_or_else(|| {
+        let why = format!("the container's disk cannot grow from {old} to {new} bytes");
+        Error::new("--disk-size", why).hint("make a new container from the image")
+    })?;
+    // An L1 table may be longer than its disk wants already.
+    let entries = entries.max(header.l1_size);
+    let fresh = vec![0; (entries - header.l1_size) as usize * 8];
+    file.write_all_at(&fresh, header.l1_offset + u64::from(header.l1_size) * 8).context(name.display())?;
+    // Size, method of encryption (none) and the L1 table's length are beside each other: it is one write.
+    let fields = [&new.to_be_bytes()[..], &[0; 4], &entries.to_be_bytes()].concat();
+    file.write_all_at(&fields, SIZE_FIELD).context(name.display())
 }
 
 /// The first cluster's content: header, extensions, the backing file's name.

@@ -1,5 +1,6 @@
 //! Every decision about the VM. Pure: reads no file, starts no process.
 
+mod disk;
 mod hostdevs;
 mod identity;
 mod mounts;
@@ -23,6 +24,7 @@ use crate::request::ports::Port;
 use crate::sources::Sources;
 use passed::Passed;
 
+pub use disk::BootDisk;
 pub use size::{DEFAULT_MEMORY, TRANSLATION_CACHE};
 
 /// The VM as it will be.
@@ -46,8 +48,8 @@ pub struct Plan {
     pub memory_overhead: u64,
     /// What boots the disk.
     pub firmware: Firmware,
-    /// Format of the image below the overlay.
-    pub image_format: Format,
+    /// What takes the guest's writes.
+    pub disk: BootDisk,
     /// How the guest reaches the network.
     pub network: Network,
     /// Hardware address of the guest's network card.
@@ -105,6 +107,10 @@ pub enum Network {
 pub struct ImageFacts {
     /// Its format.
     pub format: Format,
+    /// Size that a guest sees, bytes.
+    pub virtual_size: u64,
+    /// What is written to it ends with the container, whose engine made the root.
+    pub passing: bool,
     /// Whether its boot sector can be booted by a BIOS; not looked at where `--firmware` decides.
     pub bios_bootable: bool,
 }
@@ -112,7 +118,7 @@ pub struct ImageFacts {
 /// Decides. `id` is the container's.
 ///
 /// # Errors
-/// Sizes that no VM can have, and firmware that the host lacks.
+/// Sizes that no VM can have, an image that may not be written to, and firmware that the host lacks.
 pub fn plan(id: &str, request: &Request, host: &Host, image: ImageFacts, sources: &Sources) -> Result<Plan> {
     own_processes(request)?;
     let digest = identity::digest(id);
@@ -132,7 +138,7 @@ pub fn plan(id: &str, request: &Request, host: &Host, image: ImageFacts, sources
         vcpus,
         memory,
         firmware,
-        image_format: image.format,
+        disk: disk::disk(request, image)?,
         network: network::network(request, host, id, digest, &mut warnings),
         mac: identity::mac(digest),
         hostdevs: hostdevs::hostdevs(request, host, memory)?,

@@ -25,7 +25,8 @@ pub(crate) fn host() -> Host {
     }
 }
 
-pub(crate) const BIOS_IMAGE: ImageFacts = ImageFacts { format: Format::Qcow2, bios_bootable: true };
+pub(crate) const BIOS_IMAGE: ImageFacts =
+    ImageFacts { format: Format::Qcow2, virtual_size: 1 << 30, passing: false, bios_bootable: true };
 
 pub(crate) const ID: &str = "a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f90";
 

@@ -2,23 +2,22 @@
 
 mod blockdevs;
 mod capabilities;
+mod disk;
 mod first_boot;
 mod network;
 mod private_dir;
 pub mod skeleton;
 mod storage;
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
-
-use serde::{Deserialize, Serialize};
 
 use crate::domain::{self, Overrides};
 use crate::edits::{Artifacts, Edits};
 use crate::error::{Context, Error, Result};
 use crate::first_boot::read;
 use crate::host::{self, Host};
-use crate::image::{self, Format, overlay};
+use crate::image;
 use crate::launch::{Launch, Virtiofs};
 use crate::network::Ports;
 use crate::paths;
@@ -37,23 +36,10 @@ use private_dir::PrivateDir;
 
 /// Name of the private directory in the bundle.
 const PRIVATE_DIR: &str = "crun-qemu";
-/// Which file of the root is the VM image.
-const RECORD: &str = "record.json";
-/// The overlay.
-const OVERLAY: &str = "overlay.qcow2";
 /// By how much the limits of the container's memory are raised, bytes.
 const MEMORY: &str = "memory.json";
 /// UEFI variables.
 const NVRAM: &str = "nvram.fd";
-
-/// The choice of an image, made at the first start and kept: a file that is added later changes nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Record {
-    /// Absolute path in the container's root.
-    image: PathBuf,
-    /// Its format; what a guest writes to a raw disk must not change it.
-    format: Format,
-}
 
 /// Prepares the container's VM: makes everything of ours in `bundle` and says what to change in its configuration.
 /// `init` is the supervisor's executable.
@@ -76,16 +62,20 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     let layer = layer.map(|path| PrivateDir::open(path, request.mapped_root)).transpose()?;
     let storage = layer.as_ref().unwrap_or(&private);
 
-    let (record, file) = choose(&root, storage, request.options.format)?;
-    let disk = image::inspect(&record.image, &file, Some(record.format))?;
+    let (record, file) = disk::choose(&root, storage, request.options.format)?;
+    let image = image::inspect(&record.image, &file, Some(record.format))?;
     let look = request.options.firmware == WantedFirmware::Auto;
-    let facts =
-        ImageFacts { format: disk.format, bios_bootable: look && image::bios_bootable(&record.image, &file, &disk)? };
+    let facts = ImageFacts {
+        format: image.format,
+        virtual_size: image.virtual_size,
+        passing: storage::ends_with_container(bundle, &rootfs, &request),
+        bios_bootable: look && image::bios_bootable(&record.image, &file, &image)?,
+    };
     let plan = plan(id, &request, &host, facts, &Sources::look(&request))?;
     let virtiofsd = plan.passed.has_virtiofs().then(host::virtiofsd).transpose()?.map(PathBuf::from);
     blockdevs::check(&plan.passed, &request, storage.is_fresh())?;
 
-    keep_disk(storage, &record, disk.virtual_size)?;
+    let overlay = disk::keep(&root, storage, (&record, &file), plan.disk, image.virtual_size)?;
     let nvram = keep_nvram(&private, &plan.firmware)?;
     skeleton::make(&private, &wishes.users()?, &request.cwd)?;
     skeleton::places(&private, &plan.passed)?;
@@ -99,7 +89,7 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
         root: private.join(skeleton::ROOT),
         init: host.init.clone(),
         image: rootfs.join(record.image.strip_prefix("/").unwrap_or(&record.image)),
-        overlay: storage.join(OVERLAY),
+        overlay,
         nvram,
         keeper,
         virtiofsd,
@@ -130,35 +120,6 @@ pub fn raised_memory(bundle: &Path) -> Result<Option<u64>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e).context(path.display()),
     }
-}
-
-/// The image that is recorded, else the only one there is.
-fn choose(root: &Root, storage: &PrivateDir, declared: Option<Format>) -> Result<(Record, File)> {
-    let Some(text) = storage.read(RECORD)? else {
-        let found = root.find_image()?;
-        let format = image::inspect(&found.path, &found.file, declared)?.format;
-        return Ok((Record { image: found.path, format }, found.file));
-    };
-    let record: Record = serde_json::from_slice(&text).context(storage.join(RECORD).display())?;
-    if declared.is_some_and(|format| format != record.format) {
-        let why = format!("the container's disk was made on a {} image", record.format);
-        return Err(Error::new("--format", why).hint("make a new container"));
-    }
-    let file = root.open_recorded(&record.image)?;
-    Ok((record, file))
-}
-
-/// Makes the overlay unless the container has it already.
-fn keep_disk(dir: &PrivateDir, record: &Record, virtual_size: u64) -> Result<()> {
-    let path = dir.join(OVERLAY);
-    match dir.open_file(OVERLAY)? {
-        // An image may bring a file of this name: one that was committed does.
-        Some(file) => overlay::inspect(&path, &file, paths::IMAGE, record.format).map(drop)?,
-        None => overlay::create(&path, paths::IMAGE, record.format, virtual_size)?,
-    }
-    dir.give(&path)?;
-    dir.write(RECORD, 0o600, &serde_json::to_vec(record).context(RECORD)?)?;
-    Ok(())
 }
 
 /// Makes the UEFI variables unless the container has them already.

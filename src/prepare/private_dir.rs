@@ -71,9 +71,9 @@ impl PrivateDir {
         DirBuilder::new().mode(0o755).recursive(true).create(self.join(name)).context(self.join(name).display())
     }
 
-    /// Opens a file of ours for reading if it is there: a regular one, for an image may bring anything of this name,
+    /// Opens a file of ours as `options` say if it is there: a regular one, for an image may bring anything of this name,
     /// and devices do things when they are opened.
-    pub fn open_file(&self, name: &str) -> Result<Option<File>> {
+    pub fn open_file(&self, name: &str, options: &mut OpenOptions) -> Result<Option<File>> {
         let path = self.join(name);
         match fs::symlink_metadata(&path) {
             Ok(metadata) if metadata.is_file() => {}
@@ -81,13 +81,13 @@ impl PrivateDir {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(e).context(path.display()),
         }
-        let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path);
+        let opened = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&path);
         opened.map(Some).context(path.display())
     }
 
     /// Reads a file of ours if it is there.
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        let Some(file) = self.open_file(name)? else { return Ok(None) };
+        let Some(file) = self.open_file(name, OpenOptions::new().read(true))? else { return Ok(None) };
         let mut content = Vec::new();
         file.take(LARGEST).read_to_end(&mut content).context(self.join(name).display())?;
         Ok(Some(content))
@@ -149,11 +149,12 @@ mod tests {
         fs::create_dir(dir.join("dir")).unwrap();
         nix::unistd::mkfifo(&dir.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         symlink("/etc/passwd", dir.join("link")).unwrap();
+        let open = |name| dir.open_file(name, OpenOptions::new().read(true));
         for name in ["dir", "fifo", "link"] {
-            let message = dir.open_file(name).unwrap_err().to_string();
+            let message = open(name).unwrap_err().to_string();
             assert_eq!(message, format!("qemu: {}: not a regular file", dir.join(name).display()));
         }
-        assert!(dir.open_file("nothing").unwrap().is_none());
+        assert!(open("nothing").unwrap().is_none());
     }
 
     #[test]
@@ -169,7 +170,12 @@ mod tests {
         }
         assert!(dir.read("f").is_err());
         nix::unistd::mkfifo(&dir.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(dir.open_file("fifo").unwrap_err().to_string().ends_with("/fifo: not a regular file"));
+        assert!(
+            dir.open_file("fifo", OpenOptions::new().read(true))
+                .unwrap_err()
+                .to_string()
+                .ends_with("/fifo: not a regular file")
+        );
         dir.write("f", 0o600, b"new").unwrap();
         assert_eq!(
             (fs::read_to_string(&victim).unwrap().as_str(), dir.read("f").unwrap().unwrap().as_slice()),

@@ -5,6 +5,7 @@ mod network;
 pub mod options;
 mod parse;
 pub mod ports;
+mod values;
 
 use std::collections::HashSet;
 use std::path::PathBuf;

@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::image::Format;
 use crate::request::blockdev::{self, Blockdev};
 use crate::request::ports::{self, Port};
+use crate::request::values::{bytes, firmware, switch, timeout};
 
 /// Prefix of the annotations that carry options.
 pub const ANNOTATION_PREFIX: &str = "run.oci.qemu.";
@@ -18,6 +19,8 @@ pub struct Options {
     pub blockdevs: Vec<Blockdev>,
     /// `--cloud-init`: a NoCloud directory of the host's.
     pub cloud_init: Option<PathBuf>,
+    /// `--disk-size`: bytes.
+    pub disk_size: Option<u64>,
     /// `--emulated`: TCG even where KVM is usable.
     pub emulated: bool,
     /// `--firmware`.
@@ -32,6 +35,8 @@ pub struct Options {
     pub password: Option<String>,
     /// `--password-file`: a file of the host's with it.
     pub password_file: Option<PathBuf>,
+    /// `--persistent`: the image itself takes the writes.
+    pub persistent: bool,
     /// `--port`.
     pub ports: Vec<Port>,
     /// `--print-libvirt-xml`.
@@ -103,6 +108,17 @@ pub const TABLE: &[OptionSpec] = &[
         repeat: false,
         set: |o, v| {
             o.cloud_init = Some(v.into());
+            Ok(())
+        },
+    },
+    OptionSpec {
+        name: "disk-size",
+        argument: Some("N[K|M|G|T]"),
+        meaning: "Size of the VM's disk, no less than the image's; the guest grows what is on it.",
+        default: "the image's",
+        repeat: false,
+        set: |o, v| {
+            o.disk_size = Some(bytes("disk-size", v)?);
             Ok(())
         },
     },
@@ -184,6 +200,17 @@ pub const TABLE: &[OptionSpec] = &[
         },
     },
     OptionSpec {
+        name: "persistent",
+        argument: None,
+        meaning: "The guest writes to the image itself, a file of a --rootfs directory; a raw one wants --format raw.",
+        default: "writes go to an overlay that ends with the container",
+        repeat: false,
+        set: |o, v| {
+            o.persistent = switch("persistent", v)?;
+            Ok(())
+        },
+    },
+    OptionSpec {
         name: "port",
         argument: Some("N[/tcp|/udp],…"),
         meaning: "Ports that lead to the guest where the container shares its network (pods, --network container:, host).",
@@ -250,28 +277,6 @@ pub const TABLE: &[OptionSpec] = &[
         },
     },
 ];
-
-fn switch(name: &str, value: &str) -> Result<bool> {
-    match value {
-        "true" | "" => Ok(true),
-        "false" => Ok(false),
-        _ => Err(Error::new(format!("--{name}"), format!("\"{value}\" is neither true nor false"))),
-    }
-}
-
-fn firmware(value: &str) -> Result<Firmware> {
-    match value {
-        "auto" => Ok(Firmware::Auto),
-        "bios" => Ok(Firmware::Bios),
-        "uefi" => Ok(Firmware::Uefi),
-        _ => Err(Error::new("--firmware", format!("\"{value}\" is unknown")).hint("auto, bios or uefi")),
-    }
-}
-
-fn timeout(value: &str) -> Result<u64> {
-    let seconds = value.parse().ok().filter(|seconds| (1..=86_400).contains(seconds));
-    seconds.ok_or_else(|| Error::new("--timeout", format!("\"{value}\" is no number of seconds from 1 to 86400")))
-}
 
 /// The table as `--help` prints it.
 pub fn help() -> String {

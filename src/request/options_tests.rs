@@ -38,6 +38,12 @@ fn arguments_win_over_annotations_and_what_precedes_the_empty_one_is_ignored() {
         (&[""][..], &[][..], base.clone()),
         (&["--emulated"], &[], Options { emulated: true, ..base.clone() }),
         (&["/bin/sh", "-c", "", "--emulated"], &[], Options { emulated: true, ..base.clone() }),
+        (
+            &["", "--disk-size", "20G"],
+            &[("run.oci.qemu.disk-size", "1G")],
+            Options { disk_size: Some(20 << 30), ..base.clone() },
+        ),
+        (&["", "--persistent"], &[], Options { persistent: true, ..base.clone() }),
         (&["", "--emulated=false"], &[("run.oci.qemu.emulated", "true")], base.clone()),
         (
             &["", "--firmware", "uefi"],
@@ -76,6 +82,12 @@ fn each_mistake_has_its_line() {
         (&["", "--timeout", "0"], &[], r#"qemu: --timeout: "0" is no number of seconds from 1 to 86400"#),
         (&["", "--timeout=86401"], &[], r#"qemu: --timeout: "86401" is no number of seconds from 1 to 86400"#),
         (&["", "--timeout", "5m"], &[], r#"qemu: --timeout: "5m" is no number of seconds from 1 to 86400"#),
+        (&["", "--disk-size", "0"], &[], r#"qemu: --disk-size: "0" is no size (a number and K, M, G or T, as 20G)"#),
+        (
+            &["", "--disk-size", "2G", "--persistent"],
+            &[],
+            "qemu: --disk-size: given beside --persistent (resize the image with qemu-img)",
+        ),
         (
             &["", "--password-file", "/f"],
             &[("run.oci.qemu.password", "x")],

@@ -28,6 +28,9 @@ impl Options {
         if options.password.is_some() && options.password_file.is_some() {
             return Err(Error::new("--password-file", "given beside --password").hint("one of the two"));
         }
+        if options.persistent && options.disk_size.is_some() {
+            return Err(Error::new("--disk-size", "given beside --persistent").hint("resize the image with qemu-img"));
+        }
         Ok(options)
     }
 }

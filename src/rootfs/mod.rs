@@ -59,20 +59,30 @@ impl Root {
 
     /// Opens the image at `path`, an earlier [`Found::path`], for reading, under the rules of [`Root::find_image`].
     pub fn open_recorded(&self, path: &Path) -> Result<File> {
+        self.open_image(path, OFlag::O_RDONLY)
+    }
+
+    /// Opens it for writing too.
+    pub fn open_writable(&self, path: &Path) -> Result<File> {
+        self.open_image(path, OFlag::O_RDWR)
+    }
+
+    fn open_image(&self, path: &Path, access: OFlag) -> Result<File> {
         let refuse = |why: &str| Error::new(path.display().to_string(), why);
         if !is_candidate(path) {
             return Err(refuse("not a file directly in / or /disk/"));
         }
         // O_NONBLOCK: a fifo put there since must not hang us.
-        let fd = self
-            .openat2(path, OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)
-            .map_err(|e| match e {
-                Errno::ELOOP => {
-                    refuse("a symlink, not a VM image").hint("symlinks in the image's root are not followed")
-                }
-                Errno::EISDIR => refuse("a directory, not a VM image"),
-                e => refuse(e.desc()),
-            })?;
+        let fd =
+            self.openat2(path, access | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY).map_err(
+                |e| match e {
+                    Errno::ELOOP => {
+                        refuse("a symlink, not a VM image").hint("symlinks in the image's root are not followed")
+                    }
+                    Errno::EISDIR => refuse("a directory, not a VM image"),
+                    e => refuse(e.desc()),
+                },
+            )?;
         let stat = fstat(&fd).context(path.display())?;
         let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
         if kind != SFlag::S_IFREG {
@@ -81,7 +91,7 @@ impl Root {
         if stat.st_size == 0 {
             return Err(refuse("an empty file, not a VM image"));
         }
-        fcntl(&fd, FcntlArg::F_SETFL(OFlag::O_RDONLY)).context(path.display())?;
+        fcntl(&fd, FcntlArg::F_SETFL(access)).context(path.display())?;
         Ok(File::from(fd))
     }
 

@@ -51,8 +51,8 @@ pub(in super::super) struct Backing {
 pub(in super::super) struct Header {
     pub(super) version: u32,
     pub(super) cluster_bits: u32,
-    pub(super) l1_offset: u64,
-    pub(super) l1_size: u32,
+    pub(in super::super) l1_offset: u64,
+    pub(in super::super) l1_size: u32,
     pub(super) compression: Compression,
     pub(super) extended_l2: bool,
     pub(in super::super) backing: Option<Backing>,
@@ -135,6 +135,19 @@ impl Header {
         if self.extended_l2 { 16 } else { 8 }
     }
 
+    /// How many entries of the L1 table a disk of `size` bytes takes; `None` where there is no room for them in the
+    /// clusters that the table has.
+    pub(in super::super) fn l1_entries(&self, size: u64) -> Option<u32> {
+        let entries = size.div_ceil(self.l1_covers());
+        let room = (u64::from(self.l1_size) * 8).next_multiple_of(self.cluster());
+        u32::try_from(entries).ok().filter(|n| u64::from(*n) * 8 <= room)
+    }
+
+    /// What one entry of the L1 table covers, in bytes: an L2 table of one cluster.
+    fn l1_covers(&self) -> u64 {
+        self.cluster() / self.l2_entry() * self.cluster()
+    }
+
     fn check_tables(&self, source: &Source) -> Result<()> {
         let bad = |why: String| Err(source.error(format!("qcow2 header: {why}")));
         if self.virtual_size() == 0 || self.size > MAX_SIZE {
@@ -146,7 +159,7 @@ impl Header {
         if self.refcount_order > 6 {
             return bad(format!("refcounts of 2^{} bits are not possible", self.refcount_order));
         }
-        let covered = u128::from(self.l1_size) * u128::from(self.cluster() / self.l2_entry() * self.cluster());
+        let covered = u128::from(self.l1_size) * u128::from(self.l1_covers());
         if covered < u128::from(self.size) {
             return bad(format!("the L1 table is too small for a disk of {} bytes", self.size));
         }

@@ -10,6 +10,7 @@ use super::*;
 mod boot;
 mod detect;
 mod hostile;
+mod locks;
 mod overlay;
 mod qcow2;
 
@@ -42,6 +43,14 @@ impl Bench {
             assert!(errors.contains("Unable to get accurate CPU usage"), "qemu-img {args}: {errors}");
         }
         panic!("qemu-img {args}: no accurate CPU usage");
+    }
+
+    /// Has `qemu-io` do something with the qcow2 image `name`.
+    fn qemu_io(&self, name: &str, command: &str) {
+        let args = ["-f", "qcow2", "-c", command, name];
+        let output = Command::new("qemu-io").args(args).current_dir(&self.0).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && !said.contains("failed"), "{command}: {said}");
     }
 
     /// Makes `name` of the raw image `disk`, with options of `qemu-img convert`.

@@ -41,10 +41,7 @@ fn a_guest_sees_the_image_and_its_own_writes() {
         overlay::create(&bench.path("o"), bench.path(base).to_str().unwrap(), format, 3 << 20).unwrap();
         let before = std::fs::read(bench.path(base)).unwrap();
         let commands = ["write -P 9 65000 70000", "write -P 8 2097152 65536"];
-        for command in commands {
-            let args = ["-f", "qcow2", "-c", command, "o"];
-            assert!(Command::new("qemu-io").args(args).current_dir(&bench.0).output().unwrap().status.success());
-        }
+        commands.iter().for_each(|command| bench.qemu_io("o", command));
         bench.qemu_img("check -f qcow2 o");
         bench.qemu_img("convert -f qcow2 -O raw o out");
         let mut want = disk();
@@ -104,4 +101,32 @@ fn an_overlay_over_something_else_is_refused() {
         let message = overlay::inspect(Path::new(name), &file, "/crun-qemu/image", format).unwrap_err().to_string();
         assert_eq!(message, format!("qemu: {name}: not an overlay over /crun-qemu/image ({format})"));
     }
+}
+
+#[test]
+fn it_grows_in_place_and_keeps_what_is_in_it() {
+    let bench = Bench::new();
+    bench.qemu_img("create -q -f raw base 1M");
+    let backing = bench.path("base").to_str().unwrap().to_owned();
+    overlay::create(&bench.path("o"), &backing, Format::Raw, 1 << 20).unwrap();
+    bench.qemu_io("o", "write -P 9 65536 65536");
+    let open = || File::options().read(true).write(true).open(bench.path("o")).unwrap();
+    // The last is as far as the L1 table's one cluster goes.
+    for size in [1 << 20, (1 << 20) + 512, 10 << 30, 10 << 30, T, 4 * T] {
+        overlay::grow(Path::new("o"), &open(), size).unwrap();
+        bench.qemu_img("check -f qcow2 o");
+        let want = Disk { format: Format::Qcow2, virtual_size: size };
+        assert_eq!(overlay::inspect(Path::new("o"), &open(), &backing, Format::Raw), Ok(want));
+        bench.qemu_io("o", "read -P 9 65536 65536");
+        bench.qemu_io("o", &format!("read -P 0 {} 512", size - 512));
+    }
+    bench.qemu_io("o", &format!("write -P 7 {} 65536", 4 * T - 65536));
+    bench.qemu_img("check -f qcow2 o");
+    let grow = |size| overlay::grow(Path::new("o"), &open(), size).unwrap_err().to_string();
+    let want = "qemu: --disk-size: the container's disk cannot grow from 4398046511104 to 4398046511616 bytes \
+                (make a new container from the image)";
+    assert_eq!(grow(4 * T + 512), want);
+    let want = "qemu: --disk-size: 1024 bytes are less than the 4398046511104 that the container's disk has \
+                (a disk can only grow)";
+    assert_eq!(grow(1024), want);
 }

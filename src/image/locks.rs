@@ -1,0 +1,46 @@
+//! Who else is at work on an image.
+//!
+//! QEMU tells other QEMUs so by locks on single bytes of the file, one for each thing that can be done: of the first group
+//! those that it does, of the second those that nobody else may do meanwhile. They are its own guarantee, and come when it
+//! starts; here they are only looked at, so that a user learns before.
+
+use std::fs::File;
+
+use nix::fcntl::{FcntlArg, fcntl};
+
+use crate::error::{Context, Result};
+
+/// Offset of the first group's bytes.
+const DONE: libc::off_t = 100;
+/// End of the second group, which begins a hundred bytes after the first.
+const END: libc::off_t = 300;
+/// Reading, writing, …: the place of writing in each group.
+const WRITING: libc::off_t = 1;
+
+/// Whether a QEMU has the image in `file` open.
+///
+/// # Errors
+/// A file system without locks.
+pub fn is_used(file: &File) -> Result<bool> {
+    is_locked(file, DONE, END)
+}
+
+/// Whether a QEMU may write to the image in `file`.
+///
+/// # Errors
+/// As [`is_used`].
+pub fn is_written(file: &File) -> Result<bool> {
+    is_locked(file, DONE + WRITING, DONE + WRITING + 1)
+}
+
+fn is_locked(file: &File, begin: libc::off_t, end: libc::off_t) -> Result<bool> {
+    let mut lock = libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: begin,
+        l_len: end - begin,
+        l_pid: 0,
+    };
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock)).context("the VM image's locks")?;
+    Ok(lock.l_type != libc::F_UNLCK as libc::c_short)
+}

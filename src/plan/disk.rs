@@ -1,0 +1,111 @@
+//! The disk that the guest boots from.
+
+use super::ImageFacts;
+use crate::error::{Error, Result};
+use crate::image::Format;
+use crate::request::Request;
+
+/// What takes the guest's writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BootDisk {
+    /// An overlay of the container's own.
+    Overlay {
+        /// Format of the image below it.
+        image: Format,
+        /// What was asked for, bytes; else the size is the image's.
+        size: Option<u64>,
+    },
+    /// The image itself, of this format.
+    Image(Format),
+}
+
+/// Decides.
+pub(super) fn disk(request: &Request, image: ImageFacts) -> Result<BootDisk> {
+    if request.options.persistent {
+        return persistent(request, image);
+    }
+    match request.options.disk_size {
+        Some(size) if size < image.virtual_size => {
+            let why = format!("{size} bytes are less than the image's {}", image.virtual_size);
+            Err(Error::new("--disk-size", why).hint("a disk can only grow"))
+        }
+        size => Ok(BootDisk::Overlay { image: image.format, size }),
+    }
+}
+
+fn persistent(request: &Request, image: ImageFacts) -> Result<BootDisk> {
+    let refuse = |why: &str, hint: &str| Err(Error::new("--persistent", why).hint(hint));
+    if image.passing {
+        return refuse(
+            "what is written to this root ends with the container",
+            "put the image into a directory and give that by --rootfs DIR",
+        );
+    }
+    if request.root_readonly {
+        return refuse("the container is read-only", "leave --read-only out");
+    }
+    if image.format == Format::Raw && request.options.format.is_none() {
+        let why = "a guest can write a header of another format to a raw image";
+        return refuse(why, "say that it is raw, each time: --format raw");
+    }
+    Ok(BootDisk::Image(image.format))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::tests::{BIOS_IMAGE, request};
+
+    fn decide(change: impl Fn(&mut Request, &mut ImageFacts)) -> std::result::Result<BootDisk, String> {
+        let (mut request, mut image) = (request(), BIOS_IMAGE);
+        change(&mut request, &mut image);
+        disk(&request, image).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn an_overlay_is_no_smaller_than_the_image() {
+        let overlay = |size| Ok(BootDisk::Overlay { image: Format::Qcow2, size });
+        for (size, want) in [
+            (None, overlay(None)),
+            (Some(1 << 30), overlay(Some(1 << 30))),
+            (Some(5 << 30), overlay(Some(5 << 30))),
+            (
+                Some(512),
+                Err("qemu: --disk-size: 512 bytes are less than the image's 1073741824 (a disk can only grow)".into()),
+            ),
+        ] {
+            assert_eq!(decide(|r, _| r.options.disk_size = size), want);
+        }
+    }
+
+    #[test]
+    fn the_image_itself_where_it_is_the_users_own() {
+        let asked = |r: &mut Request| r.options.persistent = true;
+        assert_eq!(decide(|r, _| asked(r)), Ok(BootDisk::Image(Format::Qcow2)));
+        let raw = |r: &mut Request, i: &mut ImageFacts| (i.format, r.options.persistent) = (Format::Raw, true);
+        let declared = decide(|r, i| {
+            raw(r, i);
+            r.options.format = Some(Format::Raw);
+        });
+        assert_eq!(declared, Ok(BootDisk::Image(Format::Raw)));
+        let begins = |got: std::result::Result<BootDisk, String>, want: &str| {
+            let message = got.unwrap_err();
+            assert!(message.starts_with(&format!("qemu: --persistent: {want} (")), "{message}");
+        };
+        begins(decide(raw), "a guest can write a header of another format to a raw image");
+        begins(
+            decide(|r, i| {
+                asked(r);
+                i.passing = true;
+            }),
+            "what is written to this root ends with the container",
+        );
+        begins(
+            decide(|r, _| {
+                asked(r);
+                r.root_readonly = true;
+            }),
+            "the container is read-only",
+        );
+    }
+}
