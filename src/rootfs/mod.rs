@@ -62,7 +62,7 @@ impl Root {
         self.open_image(path, OFlag::O_RDONLY)
     }
 
-    /// Opens it for writing too.
+    /// Opens it for writing too. Who may is the host's to say.
     pub fn open_writable(&self, path: &Path) -> Result<File> {
         self.open_image(path, OFlag::O_RDWR)
     }
@@ -80,6 +80,8 @@ impl Root {
                         refuse("a symlink, not a VM image").hint("symlinks in the image's root are not followed")
                     }
                     Errno::EISDIR => refuse("a directory, not a VM image"),
+                    // podman adds words of its own to the system's.
+                    Errno::EACCES | Errno::EROFS if access == OFlag::O_RDWR => refuse("it may not be written to"),
                     e => refuse(e.desc()),
                 },
             )?;

@@ -31,6 +31,20 @@ const OPTIONS: &[(&[&str], &[&str], &str)] = &[
         &[],
         "annotation run.oci.qemu.bogus: unknown (crun-qemu options lists all)",
     ),
+    (&[], &["--disk-size", "1.5G"], r#"--disk-size: "1.5G" is no size (a number and K, M, G or T, as 20G)"#),
+    (&[], &["--disk-size", "1K"], "--disk-size: 1024 bytes are less than the image's 4096 (a disk can only grow)"),
+    (
+        &["--annotation", "run.oci.qemu.disk-size=1G"],
+        &["--persistent"],
+        "--disk-size: given beside --persistent (resize the image with qemu-img)",
+    ),
+    (&["--read-only"], &["--persistent"], "--persistent: the container is read-only (leave --read-only out)"),
+    (
+        &[],
+        &["--persistent"],
+        "--persistent: a guest can write a header of another format to a raw image (say that it is raw, each time: \
+         --format raw)",
+    ),
     (&["--memory", "16m"], &["--firmware", "bios"], "--memory: 16 MiB is too little for a VM (at least 32m)"),
     (&["--memory", "32m"], &["--firmware", "uefi"], "--memory: 32 MiB is too little for a VM with UEFI (at least 64m)"),
 ];

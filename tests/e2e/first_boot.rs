@@ -169,7 +169,7 @@ fn cloud_init_with_parts_of_other_kinds() {
     fs::rename(format!("{plain}.gz"), &plain).unwrap();
     let root = rootfs(Podman::Rootful, "cloud");
     let (what, seed) = (["--rootfs", root.path().to_str().unwrap()], dir.path().to_str().unwrap());
-    let vm = guest(&what, &["--cloud-init", seed]).detached();
+    let vm = guest(&what, &["--cloud-init", seed, "--disk-size", "5G"]).detached();
     settled(&vm);
     finds(
         &vm,
@@ -184,6 +184,7 @@ fn cloud_init_with_parts_of_other_kinds() {
                 "10.0.99.2/30\n192.0.2.7/24",
             ),
             ("grep -c . ~debian/.ssh/authorized_keys", "1"),
+            ("lsblk -bdno SIZE /dev/vda; df --output=size -BG / | tail -1 | tr -d ' '", "5368709120\n5G"),
         ],
     );
 }

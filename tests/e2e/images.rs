@@ -59,7 +59,8 @@ fn private_dir(vm: &Vm) -> PathBuf {
     Path::new(&vm.inspect("{{.StaticDir}}")).join("crun-qemu")
 }
 
-fn stop_and_start(vm: &Vm) {
+/// A stop, and a start to the guest's second boot.
+pub fn stop_and_start(vm: &Vm) {
     assert_eq!(vm.stop(), 0);
     vm.podman.ok(&["start", &vm.name]);
     vm.wait_for("TINY READY", 2);
@@ -68,12 +69,14 @@ fn stop_and_start(vm: &Vm) {
 /// The guest mounts its disk a moment after it says that it is ready.
 const MOUNTED: &str = "until grep -q ' /disk ' /proc/mounts; do usleep 100000; done";
 
-fn write_marker(vm: &Vm, marker: &str) {
+/// Writes to the guest's disk.
+pub fn write_marker(vm: &Vm, marker: &str) {
     let script = format!("{MOUNTED}; echo {marker} > /disk/marker && sync");
     vm.exec_ok(&["root", "sh", "-c", &script]);
 }
 
-fn marker(vm: &Vm) -> String {
+/// What was written to it.
+pub fn marker(vm: &Vm) -> String {
     vm.exec_ok(&["root", "sh", "-c", &format!("{MOUNTED}; cat /disk/marker")])
 }
 
@@ -127,9 +130,14 @@ fn commits(vm: &Vm) {
     write_marker(&committed, "changed");
     stop_and_start(&committed);
     assert_eq!(marker(&committed), "changed");
-    let sibling = image.run(Form::BuildTree, &what, &[]).detached();
-    sibling.wait_for("TINY READY", 1);
+    let sibling = image.run(Form::BuildTree, &what, &["--disk-size", "1G"]).detached();
+    let console = sibling.wait_for("TINY READY", 1);
+    assert!(console.contains("tiny: disk vda 1073741824 bytes writable"), "{console}");
     assert_eq!(marker(&sibling), "kept");
+    let (status, message) = image.run(Form::BuildTree, &what, &["--persistent"]).refused();
+    let line = "qemu: --persistent: what is written to this root ends with the container \
+                (put the image into a directory and give that by --rootfs DIR)";
+    assert!(status != Some(0) && message.contains(line), "{status:?} {message}");
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod network;
 mod ordinary;
 mod pass_through;
 mod pci;
+mod persistent;
 mod podman_options;
 mod policy;
 mod ports;

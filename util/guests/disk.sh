@@ -14,23 +14,31 @@ filesystem() {
     mke2fs -q -t ext4 "$@" -E "offset=$((first * MIB)),assume_storage_prezeroed=1,root_owner=0:0" -d "$dir" "$W/disk.raw" "${size}M"
 }
 
-# disk_bios MIB DIR KERNEL INITRD CMDLINE [MKE2FS OPTION...]: MBR, the ext4, and behind it a FAT with SYSLINUX, kernel and
-# initrd. GRUB takes twice as long to read them where the CPU is emulated.
+# boot_partition MIB KERNEL INITRD LOADER: the disk's first partition, a FAT with these files, to which the function LOADER
+# adds what loads them.
+boot_partition() {
+    local size=$1 kernel=$2 initrd=$3 loader=$4 image=$W/boot
+    truncate -s "${size}M" "$image"
+    mkfs.vfat -n BOOT "$image" >/dev/null
+    mcopy -i "$image" "$kernel" ::/vmlinuz
+    mcopy -i "$image" "$initrd" ::/initrd.img
+    "$loader" "$image"
+    dd if="$image" of="$W/disk.raw" bs=1M seek=1 conv=notrunc,sparse status=none
+}
+syslinux_in() { mcopy -i "$1" "$W/syslinux.cfg" ::/ && syslinux --install "$1"; }
+grub_in() { mmd -i "$1" ::/EFI ::/EFI/BOOT && mcopy -i "$1" "$W/bootx64.efi" ::/EFI/BOOT/BOOTX64.EFI; }
+
+# disk_bios MIB DIR KERNEL INITRD CMDLINE [MKE2FS OPTION...]: MBR, a FAT with SYSLINUX, kernel and initrd, and the ext4,
+# which is last and so can grow with the disk. GRUB takes twice as long to read them where the CPU is emulated.
 disk_bios() {
     local size=$1 dir=$2 kernel=$3 initrd=$4 cmdline=$5 boot; shift 5
     boot=$((($(stat -L -c %s "$kernel" "$initrd" | paste -sd+)) / MIB + 4))
     truncate -s "$((size + boot))M" "$W/disk.raw"
-    printf '%s\n' "start=1MiB, size=$((size - 1))MiB, type=83" "start=${size}MiB, size=${boot}MiB, type=e, bootable" |
+    printf '%s\n' "start=1MiB, size=${boot}MiB, type=e, bootable" "start=$((boot + 1))MiB, type=83" |
         sfdisk -q --label dos "$W/disk.raw"
-    filesystem 1 $((size - 1)) "$dir" "$@"
+    filesystem $((boot + 1)) $((size - 1)) "$dir" "$@"
     printf '%s\n' 'DEFAULT linux' 'LABEL linux' 'LINUX /vmlinuz' 'INITRD /initrd.img' "APPEND ${cmdline//$'\n'/} $ONE_CPU" > "$W/syslinux.cfg"
-    truncate -s "${boot}M" "$W/boot"
-    mkfs.vfat -n BOOT "$W/boot" >/dev/null
-    mcopy -i "$W/boot" "$W/syslinux.cfg" ::/
-    mcopy -i "$W/boot" "$kernel" ::/vmlinuz
-    mcopy -i "$W/boot" "$initrd" ::/initrd.img
-    syslinux --install "$W/boot"
-    dd if="$W/boot" of="$W/disk.raw" bs=1M seek="$size" conv=notrunc,sparse status=none
+    boot_partition "$boot" "$kernel" "$initrd" syslinux_in
     dd if=/usr/lib/syslinux/mbr/mbr.bin of="$W/disk.raw" bs=440 count=1 conv=notrunc status=none
 }
 
@@ -46,13 +54,7 @@ disk_uefi() {
     # the commands stand without a root: it is where the firmware found GRUB
     printf '%s\n' "linux /vmlinuz ${cmdline//$'\n'/} $ONE_CPU" 'initrd /initrd.img' boot > "$W/grub.cfg"
     grub-mkimage -O x86_64-efi -o "$W/bootx64.efi" -p /EFI/BOOT -c "$W/grub.cfg" part_gpt fat linux boot
-    truncate -s "${esp}M" "$W/esp"
-    mkfs.vfat -F 32 -n ESP "$W/esp" >/dev/null
-    mmd -i "$W/esp" ::/EFI ::/EFI/BOOT
-    mcopy -i "$W/esp" "$W/bootx64.efi" ::/EFI/BOOT/BOOTX64.EFI
-    mcopy -i "$W/esp" "$kernel" ::/vmlinuz
-    mcopy -i "$W/esp" "$initrd" ::/initrd.img
-    dd if="$W/esp" of="$W/disk.raw" bs=1M seek=1 conv=notrunc,sparse status=none
+    boot_partition $esp "$kernel" "$initrd" grub_in
 }
 
 # initramfs DIR OUT: LZ4, because the kernel unpacks it fastest.
