@@ -39,6 +39,7 @@ BOOTS=${BOOTS:-$RUNS}
 . "$here/bench/report.sh"
 for section; do
     [ -e "$here/bench/$section.sh" ] || die "$section: no such section"
+    # shellcheck disable=SC1090 # each is checked by itself
     . "$here/bench/$section.sh"
 done
 

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154 # the variables are bench.sh's and lib.sh's
+# shellcheck shell=bash disable=SC2154,SC2034,SC2153 # the variables are shared with bench.sh and lib.sh
 # The same guest by hand: QEMU with the command line that libvirt made for us, in a network namespace with such a tap.
 
 # bare_template QEMU: takes the command line and the files of a running VM. What libvirt holds open or keeps to itself is
@@ -114,8 +114,9 @@ libvirt_start() {
 bare_ready() {
     local deadline=$((SECONDS + BOOT_SECONDS))
     until [ -e "$1/ready" ]; do
-        [ $SECONDS -lt $deadline ] && kill -0 "$(tail -1 "$1/pids")" 2>/dev/null ||
+        if [ $SECONDS -ge $deadline ] || ! kill -0 "$(tail -1 "$1/pids")" 2>/dev/null; then
             die "the guest did not boot within $BOOT_SECONDS s: $(cat "$1/stderr")"
+        fi
         sleep 0.1
     done
 }
@@ -138,5 +139,5 @@ template() {
     [ ! -e "$work/template" ] || return 0
     until_exec template qemu-system-x86 guest= /crun-qemu/image "$work/vm/disk.qcow2" "${vm[@]}"
     bare_template "$pid"
-    remove $NAME-vm
+    remove "$NAME-vm"
 }

@@ -1,35 +1,35 @@
-# shellcheck shell=bash disable=SC2154 # the variables are bench.sh's and lib.sh's
+# shellcheck shell=bash disable=SC2154,SC2034,SC2153 # the variables are shared with bench.sh and lib.sh
 # podman exec in a guest that is up, against podman exec in a plain container and ssh by hand.
 
 measure_exec() {
     say "exec: again, twenty at once, and bytes through it"
     local mib=64 many=20
-    [ $accelerator = KVM ] || mib=8
+    [ "$accelerator" = KVM ] || mib=8
     [ -z "$SMOKE" ] || mib=4 many=5
     "${plain[@]}" >/dev/null
-    if podman container exists $NAME-vm; then boots echo $NAME-vm; else boots "${vm[@]}"; fi
+    if podman container exists "$NAME-vm"; then boots echo "$NAME-vm"; else boots "${vm[@]}"; fi
     key_of "$pid"
     head -c $((mib << 20)) /dev/urandom > "$work/bytes"
-    podman exec $NAME-vm root true
+    podman exec "$NAME-vm" root true
     by_hand "$pid" "cat > /run/bytes" < "$work/bytes"
     for round in $(rounds); do
         for _ in 1 2 3; do
-            timed later.vm podman exec $NAME-vm root true
-            timed later.plain podman exec $NAME-plain true
+            timed later.vm podman exec "$NAME-vm" root true
+            timed later.plain podman exec "$NAME-plain" true
         done
     done
     for round in $(rounds); do
-        timed many.vm at_once $many podman exec $NAME-vm root true
-        timed many.plain at_once $many podman exec $NAME-plain true
-        timed in.exec podman exec -i $NAME-vm root sh -c 'cat > /dev/null' 6< "$work/bytes"
+        timed many.vm at_once "$many" podman exec "$NAME-vm" root true
+        timed many.plain at_once "$many" podman exec "$NAME-plain" true
+        timed in.exec podman exec -i "$NAME-vm" root sh -c 'cat > /dev/null' 6< "$work/bytes"
         timed in.ssh by_hand "$pid" 'cat > /dev/null' 6< "$work/bytes"
-        timed out.exec podman exec $NAME-vm root cat /run/bytes
+        timed out.exec podman exec "$NAME-vm" root cat /run/bytes
         timed out.ssh by_hand "$pid" 'cat /run/bytes'
     done
     round=0
     record bytes.mib $mib
     record many.count $many
-    remove $NAME-vm $NAME-plain
+    remove "$NAME-vm" "$NAME-plain"
 }
 # at_once N COMMAND...
 at_once() {

@@ -1,9 +1,9 @@
-# shellcheck shell=bash disable=SC2154 # the variables are bench.sh's and lib.sh's
+# shellcheck shell=bash disable=SC2154,SC2034,SC2153 # the variables are shared with bench.sh and lib.sh
 # What the choice of firmware buys: the time until it hands over to the disk's boot loader.
 
 measure_firmware() {
     say "firmware: BIOS and UEFI, the network card with and without its boot ROM"
-    remove $NAME-vm $NAME-plain
+    remove "$NAME-vm" "$NAME-plain"
     template
     local form deadline without=("${bare_command[@]}")
     mkdir -p "$work/uefi"
@@ -32,10 +32,10 @@ measure_firmware() {
 # until_loader FIRMWARE ROOT TEXT: from podman run until the console has said TEXT.
 until_loader() {
     begun=$(us)
-    "${plugin[@]}" --name $NAME-vm --rootfs "$2" "" "${options[@]}" --firmware "$1" >/dev/null
+    "${plugin[@]}" --name "$NAME-vm" --rootfs "$2" "" "${options[@]}" --firmware "$1" >/dev/null
     console_said "$(logs_of vm)" "$3"
     record "loader.$1" "$(seconds $((at - begun)))"
-    remove $NAME-vm
+    remove "$NAME-vm"
 }
 
 rows_firmware() {

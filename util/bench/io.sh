@@ -1,15 +1,15 @@
-# shellcheck shell=bash disable=SC2154 # the variables are bench.sh's and lib.sh's
+# shellcheck shell=bash disable=SC2154,SC2034,SC2153 # the variables are shared with bench.sh and lib.sh
 # Disk, directory and network of a guest of ours against the same devices by hand: the same QEMU command line, the same
 # virtiofsd, such a tap. Both guests are up, and asked in turns: by fio, tar and iperf3.
 
 measure_io() {
     say "io: disk, virtiofs and network, against the same devices by hand"
-    remove $NAME-vm $NAME-plain
+    remove "$NAME-vm" "$NAME-plain"
     local for=3 mib=64 files=300 image=$work/bench/disk.qcow2 a b turn
     [ -z "$SMOKE" ] || for=1 mib=8 files=30
     mkdir -p "$work/share" "$work/share.bare" "$work/bench"
     cp --reflink=auto "$("$here/guest.sh" bench)" "$image"
-    boots "${plugin[@]}" --name $NAME-vm -v "$work/share:/share" --rootfs "$work/bench" "" "${options[@]}"
+    boots "${plugin[@]}" --name "$NAME-vm" -v "$work/share:/share" --rootfs "$work/bench" "" "${options[@]}"
     a=$pid
     key_of "$a"
     bare_template "$qemu"
@@ -26,7 +26,7 @@ measure_io() {
     for round in $(rounds); do
         for turn in $([ $((round % 2)) = 0 ] && echo ours bare || echo bare ours); do
             pid=$a
-            [ $turn = ours ] || pid=$b
+            [ "$turn" = ours ] || pid=$b
             fio /disk "$turn" disk.write:write:1M disk.read:read:1M disk.random.read:randread:4k disk.random.write:randwrite:4k
             fio /share "$turn" share.write:write:1M share.read:read:1M
             in_guest "share.small.$turn" "tar -C /run -cf - small | tar -C /share -xf - && tar -C /share -cf /dev/null small"
@@ -39,7 +39,7 @@ measure_io() {
     round=0
     record io.files $files
     bare_end 0
-    remove $NAME-vm
+    remove "$NAME-vm"
     overlays
 }
 
@@ -110,9 +110,9 @@ overlays() {
     for round in $(rounds); do
         for size in small large; do
             until_exec "overlay.$size" qemu-system-x86 guest= /crun-qemu/image "$work/$size/disk.raw" \
-                "${plugin[@]}" --name $NAME-vm --rootfs "$work/$size" "" "${options[@]}" --format raw
+                "${plugin[@]}" --name "$NAME-vm" --rootfs "$work/$size" "" "${options[@]}" --format raw
             record "stored.$size" "$(du -k "/proc/$pid/root/crun-qemu/overlay.qcow2" | cut -f1)"
-            remove $NAME-vm
+            remove "$NAME-vm"
         done
     done
     round=0

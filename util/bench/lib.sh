@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154 # the variables are bench.sh's
+# shellcheck shell=bash disable=SC2154,SC2034 # the variables are shared with bench.sh and the sections
 # What the sections of the benchmark share: containers, clocks, samples.
 
 NAME=crun-qemu-bench
@@ -87,12 +87,12 @@ prepare() {
     id -u $USER_NAME >/dev/null 2>&1 || useradd --create-home --home-dir $USER_HOME --shell /bin/sh $USER_NAME
     install -d -m 700 -o $USER_NAME $USER_HOME/run
     chown -hR $USER_NAME "$work/rootless"
-    local run=(podman run -d --label $NAME)
-    plain=("${run[@]}" --name $NAME-plain --runtime crun --rootfs "$work/plain" bench-idle)
+    local run=(podman run -d --label "$NAME")
+    plain=("${run[@]}" --name "$NAME-plain" --runtime crun --rootfs "$work/plain" bench-idle)
     plugin=("${run[@]}" --runtime crun --annotation run.oci.handler=qemu)
-    vm=("${plugin[@]}" --name $NAME-vm --rootfs "$work/vm" "" "${options[@]}")
-    user_plain=(as_user "${run[@]}" --name $NAME-plain --runtime crun --rootfs "$work/rootless/plain" bench-idle)
-    user_vm=(as_user "${run[@]}" --name $NAME-vm --runtime "$(command -v crun-qemu)" --rootfs "$work/rootless/vm" ""
+    vm=("${plugin[@]}" --name "$NAME-vm" --rootfs "$work/vm" "" "${options[@]}")
+    user_plain=(as_user "${run[@]}" --name "$NAME-plain" --runtime crun --rootfs "$work/rootless/plain" bench-idle)
+    user_vm=(as_user "${run[@]}" --name "$NAME-vm" --runtime "$(command -v crun-qemu)" --rootfs "$work/rootless/vm" ""
         "${options[@]}")
 }
 

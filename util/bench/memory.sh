@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154 # the variables are bench.sh's and lib.sh's
+# shellcheck shell=bash disable=SC2154,SC2034,SC2153 # the variables are shared with bench.sh and lib.sh
 # One VM's memory: beside QEMU, by mapping, and what the guest gives back.
 
 # by_mapping PID: PSS and private dirty memory in KiB by mapped file, the greatest first.
@@ -13,11 +13,11 @@ measure_memory() {
     local dir
     record image "$(du -k "$work/vm/disk.qcow2" | cut -f1)"
     for ((round = 0; round < BOOTS; round++)); do
-        remove $NAME-vm $NAME-plain
+        remove "$NAME-vm" "$NAME-plain"
         boots "${vm[@]}"
         beside "$pid" > "$work/beside"
         by_mapping "$pid" > "$work/mappings"
-        dir=$(podman inspect --format '{{.StaticDir}}' $NAME-vm)/crun-qemu
+        dir=$(podman inspect --format '{{.StaticDir}}' "$NAME-vm")/crun-qemu
         record beside.pss "$(sum 2 1024 < "$work/beside")"
         record beside.dirty "$(sum 3 1024 < "$work/beside")"
         record beside.processes "$(wc -l < "$work/beside")"

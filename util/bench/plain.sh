@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154 # the variables are bench.sh's and lib.sh's
+# shellcheck shell=bash disable=SC2154,SC2034,SC2153 # the variables are shared with bench.sh and lib.sh
 # An ordinary container with and without the plugin: time, and instructions, which have no noise.
 
 measure_plain() {
@@ -20,7 +20,7 @@ measure_plain() {
     for round in $(seq $((0 - WARM)) $((RUNS * times - 1))); do
         # in turns, the one that is first too
         for which in $([ $((round % 2)) = 0 ] && echo with without || echo without with); do
-            timed crun.$which "$work/crun/$which" run -b "$work/bundle" $NAME-ordinary
+            timed "crun.$which" "$work/crun/$which" run -b "$work/bundle" "$NAME-ordinary"
         done
     done
     round=0
@@ -37,7 +37,7 @@ instructions() {
     # shellcheck disable=SC2016 # for the inner shell
     unshare -m sh -c 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && _LIBCONTAINER_CLONED_BINARY=1 exec \
         valgrind --tool=callgrind --callgrind-out-file=/dev/null "$1/$2" run -b "$3" "$4"' \
-        sh "$work/crun" "$1" "$work/bundle" $NAME-ordinary >/dev/null 2>"$work/stderr" <&6 || die "$(cat "$work/stderr")"
+        sh "$work/crun" "$1" "$work/bundle" "$NAME-ordinary" >/dev/null 2>"$work/stderr" <&6 || die "$(cat "$work/stderr")"
     record "instructions.$1" "$(awk '/Collected/ { printf "%.4f", $NF / 1e6 }' "$work/stderr")"
 }
 

@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154 # the variables are bench.sh's
+# shellcheck shell=bash disable=SC2154,SC2034 # the variables are shared with bench.sh and the sections
 # The table and the JSON: a row each.
 
 # stats KIND NAME...: "value q1 q3 min max n" of samples; KIND is `median` of one, `difference` of the first's median less

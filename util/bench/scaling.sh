@@ -1,15 +1,15 @@
-# shellcheck shell=bash disable=SC2154 # the variables are bench.sh's and lib.sh's
+# shellcheck shell=bash disable=SC2154,SC2034,SC2153 # the variables are shared with bench.sh and lib.sh
 # More VMs at once, ours and QEMUs by hand: until all are up, and what each costs.
 
 measure_scaling() {
     say "scaling: VMs started at once"
-    remove $NAME-vm $NAME-plain
+    remove "$NAME-vm" "$NAME-plain"
     local counts=(1 2 4 8 16) n turn
     [ -z "$SMOKE" ] || counts=(1)
     template
     for ((round = 0; round < BOOTS; round++)); do
         for n in "${counts[@]}"; do
-            for turn in $([ $((round % 2)) = 0 ] && echo ours by_hand || echo by_hand ours); do ${turn}_at_once "$n"; done
+            for turn in $([ $((round % 2)) = 0 ] && echo ours by_hand || echo by_hand ours); do "${turn}_at_once" "$n"; done
         done
     done
     round=0
@@ -52,7 +52,7 @@ by_hand_at_once() {
 
 rows_scaling() {
     local n
-    for n in $(cat "$work/counts"); do
+    while read -r n; do
         row "scale_${n}_run" s "" "$n at once: podman run of all" median "ours.$n.run"
         row "scale_${n}_ready" s "" "  all guests ready" median "ours.$n.ready"
         row "scale_${n}_bare" s "" "  all guests ready, QEMU by hand" median "bare.$n.ready"
@@ -60,5 +60,5 @@ rows_scaling() {
         row "scale_${n}_pss" MiB "" "  beside QEMU, per VM: PSS" median "ours.$n.pss"
         row "scale_${n}_dirty" MiB "" "  beside QEMU, per VM: private dirty" median "ours.$n.dirty"
         row "scale_${n}_processes" "" "<= 2" "  beside QEMU, per VM: processes" median "ours.$n.processes"
-    done
+    done < "$work/counts"
 }

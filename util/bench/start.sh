@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154 # the variables are bench.sh's and lib.sh's
+# shellcheck shell=bash disable=SC2154,SC2034,SC2153 # the variables are shared with bench.sh and lib.sh
 # From the command to the guest, in stages that can be seen from outside: QEMU's exec, the console's first byte, the guest's
 # "ready", and podman exec. By us with root and without, and by QEMU alone.
 
@@ -31,7 +31,7 @@ ready_by_hand() {
 # stages FORM: what the supervisor noted, and what the guest said on the way.
 stages() {
     local status name
-    status=$(podman exec $NAME-vm - crun-qemu-init status --json <&6)
+    status=$(podman exec "$NAME-vm" - crun-qemu-init status --json <&6)
     for name in create created supervisor libvirt qemu console; do
         record "$1.at.$name" "$(seconds $(($(sed -n "s/.*\"stages\":{[^}]*\"$name\":\([0-9]*\).*/\1/p" <<<"$status") - begun)))"
     done
@@ -48,7 +48,7 @@ ready() {
 
 measure_start() {
     say "start: a plain container, a VM of ours with root and without, the same VM by hand"
-    remove $NAME-vm $NAME-plain
+    remove "$NAME-vm" "$NAME-plain"
     template
     virt_qemu_run=$(command -v virt-qemu-run || :)
     # it fills its own cache of what QEMU can do
@@ -56,13 +56,13 @@ measure_start() {
     [ -z "$virt_qemu_run" ] || { first_by_hand libvirt libvirt_start; bare_end 0; }
     for round in $(rounds); do
         until_exec plain.exec bench-idle '' /bin/busybox "$work/plain/bin/busybox" "${plain[@]}"
-        remove $NAME-plain
+        remove "$NAME-plain"
         our_start vm "$work/vm/disk.qcow2" "${vm[@]}"
-        remove $NAME-vm
+        remove "$NAME-vm"
         until_exec user_plain.exec bench-idle '' /bin/busybox "$work/rootless/plain/bin/busybox" "${user_plain[@]}"
-        as_user podman rm -f -t 0 $NAME-plain >/dev/null
+        as_user podman rm -f -t 0 "$NAME-plain" >/dev/null
         our_start user_vm "$work/rootless/vm/disk.qcow2" "${user_vm[@]}"
-        as_user podman rm -f -t 0 $NAME-vm >/dev/null
+        as_user podman rm -f -t 0 "$NAME-vm" >/dev/null
         first_by_hand bare bare_start 0
         bare_end 0
         [ -z "$virt_qemu_run" ] || { first_by_hand libvirt libvirt_start; bare_end 0; }
@@ -81,13 +81,13 @@ boot_once() {
     record vm.rss "$(rss "$qemu")"
     exec_once
     stages vm
-    remove $NAME-vm $NAME-plain
+    remove "$NAME-vm" "$NAME-plain"
     our_start user_vm "$work/rootless/vm/disk.qcow2" "${user_vm[@]}"
     # an exec at once waits for the guest's sshd
-    as_user podman exec $NAME-vm root true <&6 2>/dev/null
+    as_user podman exec "$NAME-vm" root true <&6 2>/dev/null
     record user_vm.sshd "$(since "$begun")"
     ready user_vm
-    as_user podman rm -f -t 0 $NAME-vm >/dev/null
+    as_user podman rm -f -t 0 "$NAME-vm" >/dev/null
     first_by_hand bare bare_start 0
     ready_by_hand bare
     record bare.rss "$(rss "$qemu")"
@@ -104,8 +104,8 @@ exec_once() {
     key_of "$pid"
     by_hand "$pid" true <&6
     timed ssh by_hand "$pid" true
-    timed exec.plain podman exec $NAME-plain true
-    timed exec.first podman exec $NAME-vm root true
+    timed exec.plain podman exec "$NAME-plain" true
+    timed exec.first podman exec "$NAME-vm" root true
 }
 
 # cold_once: a start with nothing known of QEMU yet: in a mount namespace where our cache is empty.
@@ -115,7 +115,7 @@ cold_once() {
     # shellcheck disable=SC2016 # for the inner shell
     until_exec vm.cold qemu-system-x86 guest= /crun-qemu/image "$work/vm/disk.qcow2" unshare -m sh -c \
         'mkdir -p /var/cache/crun-qemu && mount --bind "$0" /var/cache/crun-qemu && exec "$@"' "$work/empty" "${vm[@]}"
-    remove $NAME-vm
+    remove "$NAME-vm"
 }
 
 # execs: ours before QEMU's, in a traced run of its own, and when each of the run's was.
@@ -135,7 +135,7 @@ traced() {
     strace -f -ttt --seccomp-bpf -qq -e trace=execve -e signal=none -o "$work/strace" "$@" >/dev/null 2>&1 <&6 &
     local tracer=$!
     sleep 4
-    remove $NAME-vm $NAME-plain
+    remove "$NAME-vm" "$NAME-plain"
     wait $tracer || :
 }
 # names TRACE: what was executed until QEMU or the plain container's process was, by name.
