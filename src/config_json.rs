@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::edits::{Edits, MountEdit};
 use crate::error::{Error, Result};
-use crate::limits;
+use crate::limits::{self, Change};
 use crate::paths;
 
 /// The annotation that makes crun look for a handler.
@@ -46,24 +46,25 @@ pub fn apply(config: &mut Value, edits: &Edits, hook: &Path) -> Result<()> {
             ),
         );
     }
-    raise(resources, edits.memory);
+    change_limits(resources, &Change::Raise(edits.memory));
     let root = config.as_object_mut().ok_or_else(|| malformed("it"))?;
     list(child(root, "hooks", json!({}))?, "createContainer")?.push(json!({"path": hook, "args": [hook, "network"]}));
     Ok(())
 }
 
-/// Raises the limits of memory in `resources` by `by` bytes.
-pub fn raise(resources: &mut Object, by: u64) {
+/// Changes the limits of memory that are in `resources`.
+pub fn change_limits(resources: &mut Object, change: &Change) {
     if let Some(memory) = resources.get_mut("memory").and_then(Value::as_object_mut) {
-        for name in ["limit", "swap"] {
-            if let Some(limit) = memory.get(name).and_then(Value::as_i64) {
-                memory.insert(name.into(), json!(limits::raised(limit, by)));
+        for (name, new) in [("limit", Change::limit as fn(&_, _) -> _), ("swap", Change::swap)] {
+            if let Some(old) = memory.get(name).and_then(Value::as_i64) {
+                memory.insert(name.into(), json!(new(change, old)));
             }
         }
     }
     if let Some(unified) = resources.get_mut("unified").and_then(Value::as_object_mut) {
-        for name in limits::UNIFIED {
-            if let Some(limit) = unified.get(*name).and_then(Value::as_str).and_then(|v| limits::raised_text(v, by)) {
+        for (index, name) in limits::UNIFIED.iter().enumerate() {
+            let old = unified.get(*name).and_then(Value::as_str);
+            if let Some(limit) = old.and_then(|old| change.file(index, old)) {
                 unified.insert((*name).into(), json!(limit));
             }
         }

@@ -6,6 +6,8 @@ pub const DIR: &str = "/crun-qemu";
 pub const INIT: &str = "/crun-qemu/crun-qemu-init";
 /// What the supervisor is told: a [`crate::launch::Launch`] as JSON.
 pub const LAUNCH: &str = "/crun-qemu/launch.json";
+/// How much memory the guest shall make do with, bytes, as text: it comes, and comes again, while the VM runs.
+pub const MEMORY: &str = "/crun-qemu/memory";
 /// The VM image, read-only unless it takes the writes itself.
 pub const IMAGE: &str = "/crun-qemu/image";
 /// The qcow2 overlay that takes the guest's writes.

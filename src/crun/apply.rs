@@ -13,6 +13,7 @@ use super::proof::{DeviceLayout, Devices, Proven};
 use super::sys::{crun_device_rule_interleaved, crun_device_rule_trailing, crun_mount};
 use crate::edits::{DeviceRule, Edits, Mount, MountEdit};
 use crate::error::{Error, Result};
+use crate::limits::Change;
 
 /// Bytes of a new struct: its members known and room, zeroed, for what later versions append.
 const STRUCT_ROOM: usize = 256;
@@ -42,7 +43,7 @@ pub unsafe fn apply(proven: &Proven, edits: &Edits) -> Result<()> {
         Ok((device, string(path.as_bytes())?))
     });
     let paths = paths.collect::<Result<Vec<_>>>()?;
-    let limits = proven.limits.raised(edits.memory)?;
+    let limits = proven.limits.changed(&Change::Raise(edits.memory))?;
     // … then the writes.
     // SAFETY: proven pointers, and the blocks made above.
     unsafe {

@@ -1,49 +1,71 @@
-//! The limits of memory in crun's structs: where they are, and how they are raised.
+//! The limits of memory in crun's structs: where they are, what they are, and how they are changed.
 
 use libc::{c_char, c_void};
 
 use super::apply::string;
 use super::config::{Memory, Resources};
-use super::peek::{is_text, peek, peek_array};
+use super::peek::{is_text, peek, peek_array, peek_text};
 use super::proof::{Mismatch, pointers, read, same};
 use super::sys::{crun_map, crun_memory_interleaved, crun_memory_trailing, crun_resources};
-use crate::{error, limits};
+use crate::error;
+use crate::limits::{Change, UNIFIED};
 
-/// The limits that are there and may be raised, where the proof has found them.
+/// The limits that are there, where they have been found.
 #[derive(Debug, Default)]
 pub struct Limits {
-    /// Memory, and memory with swap.
-    numbers: Vec<*mut i64>,
-    /// Those of cgroup v2's own files, with their texts.
-    texts: Vec<(*mut *mut c_char, String)>,
+    memory: Option<View>,
+    /// Those of cgroup v2's own files: indices among [`UNIFIED`], where the texts are, and the texts.
+    files: Vec<(usize, *mut *mut c_char, String)>,
+}
+
+/// The struct of limits, as one of the layouts has it.
+#[derive(Debug, Clone)]
+struct View {
+    is: Memory,
+    limit: *mut i64,
+    swap: *mut i64,
 }
 
 impl Limits {
-    /// Makes everything that raising them by `by` bytes takes.
-    pub fn raised(&self, by: u64) -> error::Result<Raised<'_>> {
-        let texts = self.texts.iter().filter_map(|(at, text)| Some((*at, limits::raised_text(text, by)?)));
+    /// Makes everything that the change takes.
+    pub fn changed(&self, change: &Change) -> error::Result<Changed> {
+        let of = |at, old: Option<i64>, new: fn(&Change, i64) -> i64| old.map(|old| (at, new(change, old)));
+        let numbers = self
+            .memory
+            .iter()
+            .flat_map(|view| [of(view.limit, view.is.limit, Change::limit), of(view.swap, view.is.swap, Change::swap)]);
+        let texts = self.files.iter().filter_map(|(index, at, old)| Some((*at, change.file(*index, old)?)));
         let texts = texts.map(|(at, text)| Ok((at, string(text.as_bytes())?))).collect::<error::Result<_>>()?;
-        Ok(Raised { numbers: &self.numbers, by, texts })
+        Ok(Changed { numbers: numbers.flatten().collect(), texts })
+    }
+
+    /// What they are.
+    pub fn resources(&self) -> Resources {
+        let files = self.files.iter().map(|(index, _, text)| (UNIFIED[*index].to_owned(), text.clone()));
+        Resources {
+            devices: None,
+            memory: self.memory.as_ref().map(|view| view.is.clone()),
+            unified: Some(files.collect()),
+        }
     }
 }
 
 /// What is still to be written.
-pub struct Raised<'a> {
-    numbers: &'a [*mut i64],
-    by: u64,
+pub struct Changed {
+    numbers: Vec<(*mut i64, i64)>,
     texts: Vec<(*mut *mut c_char, *mut c_char)>,
 }
 
-impl Raised<'_> {
+impl Changed {
     /// # Safety
-    /// The structs of the proof are alive and used by nobody meanwhile.
+    /// The structs in which the limits were found are alive and used by nobody meanwhile.
     pub unsafe fn commit(&self) {
-        for at in self.numbers {
-            // SAFETY: proven.
-            unsafe { **at = limits::raised(**at, self.by) };
+        for (at, number) in &self.numbers {
+            // SAFETY: found there.
+            unsafe { **at = *number };
         }
         for (at, text) in &self.texts {
-            // SAFETY: proven.
+            // SAFETY: as above.
             unsafe { **at = *text };
         }
     }
@@ -52,99 +74,96 @@ impl Raised<'_> {
 /// Proves that the limits in `got` are those of `want`.
 pub fn prove(got: &crun_resources, want: &Resources) -> Result<Limits, Mismatch> {
     // Without either, nothing will be written.
-    let numbers = match want.memory.as_ref().filter(|want| want.limit.is_some() || want.swap.is_some()) {
-        Some(want) => numbers(got.memory, want, Wanted::All).ok_or("linux.resources.memory")?,
-        None => Vec::new(),
+    let memory = match want.memory.as_ref().filter(|want| want.limit.is_some() || want.swap.is_some()) {
+        Some(want) => {
+            let views = views(got.memory).into_iter().flatten().filter(|view| view.is == *want);
+            Some(sole(views).ok_or("linux.resources.memory")?)
+        }
+        None => None,
     };
-    let texts = texts(got.unified, want)?;
-    Ok(Limits { numbers, texts })
+    Ok(Limits { memory, files: proven_files(got.unified, want)? })
 }
 
-/// The same for an update, which has any of them or none. `None`: there are others than `want`'s.
-pub fn prove_update(got: &crun_resources, want: &Resources) -> Option<Limits> {
-    let mut limits = Limits::default();
-    if !got.memory.is_null() {
-        limits.numbers = numbers(got.memory, &want.memory.clone().unwrap_or_default(), Wanted::Part)?;
+/// Finds the limits of an update, of which nothing is known but that crun made them. `None`: they are in no layout, or could
+/// be in either.
+pub fn find(got: &crun_resources) -> Option<Limits> {
+    let files = if got.unified.is_null() { Vec::new() } else { found_files(got.unified)? };
+    if got.memory.is_null() {
+        return Some(Limits { memory: None, files });
     }
-    if !got.unified.is_null() && has_limit(got.unified) {
-        limits.texts = texts(got.unified, want).ok().filter(|texts| !texts.is_empty())?;
-    }
-    Some(limits)
+    let views: Vec<_> = views(got.memory).into_iter().flatten().collect();
+    // Nothing at all is the same in both.
+    let empty = views.len() == 2 && views.iter().all(|view| view.is == Memory::default());
+    let memory = if empty { None } else { Some(sole(views.into_iter())?) };
+    Some(Limits { memory, files })
 }
 
-/// Whether one of the files is a limit; a map that cannot be read may have any.
-fn has_limit(map: *mut crun_map) -> bool {
-    let keys = peek(map).and_then(|map| peek_array(map.keys, map.len));
-    keys.is_none_or(|keys| limits::UNIFIED.iter().any(|name| keys.iter().any(|key| is_text(*key, Some(name)))))
+fn sole<T>(mut all: impl Iterator<Item = T>) -> Option<T> {
+    all.next().filter(|_| all.next().is_none())
 }
 
-/// How much of what is wanted has to be there.
-#[derive(Clone, Copy)]
-enum Wanted {
-    All,
-    Part,
-}
-
-impl Wanted {
-    /// Whether a member, with its "present" bit, is as it is stored for `want`.
-    fn is<T: Default + PartialEq>(self, got: (T, bool), want: Option<T>) -> bool {
-        let present = want.is_some();
-        let absent = matches!(self, Self::Part) && got == (T::default(), false);
-        absent || got == (want.unwrap_or_default(), present)
-    }
-}
-
-/// The limits of memory and of memory with swap in `memory`, in whichever layout it is. `None`: in neither.
-fn numbers(memory: *mut c_void, want: &Memory, wanted: Wanted) -> Option<Vec<*mut i64>> {
+/// The struct at `memory` in either layout, where it makes sense in that: what is absent is zero.
+fn views(memory: *mut c_void) -> [Option<View>; 2] {
     let (interleaved, trailing) = (memory.cast::<crun_memory_interleaved>(), memory.cast::<crun_memory_trailing>());
-    let [limit, swap] = match (is_interleaved(interleaved, want, wanted), is_trailing(trailing, want, wanted)) {
-        // SAFETY: places within the struct that has just been read.
-        (true, false) => unsafe { [&raw mut (*interleaved).limit, &raw mut (*interleaved).swap] },
+    let places = [
+        // SAFETY: places are computed and nothing is read.
+        unsafe { (&raw mut (*interleaved).limit, &raw mut (*interleaved).swap) },
         // SAFETY: as above.
-        (false, true) => unsafe { [&raw mut (*trailing).limit, &raw mut (*trailing).swap] },
-        // Nothing at all.
-        (true, true) if matches!(wanted, Wanted::Part) => return Some(Vec::new()),
-        _ => return None,
-    };
-    Some([(limit, want.limit), (swap, want.swap)].into_iter().filter_map(|(at, is)| is.map(|_| at)).collect())
+        unsafe { (&raw mut (*trailing).limit, &raw mut (*trailing).swap) },
+    ];
+    let views = [read_interleaved(interleaved), read_trailing(trailing)].into_iter().zip(places);
+    let mut views = views.map(|(is, (limit, swap))| is.map(|is| View { is, limit, swap }));
+    [views.next().flatten(), views.next().flatten()]
 }
 
-fn is_interleaved(at: *const crun_memory_interleaved, want: &Memory, wanted: Wanted) -> bool {
-    let Some(got) = peek(at) else { return false };
+/// A member with its "present" bit. `None`: it is absent, yet has a value.
+fn member<T: Default + PartialEq>(value: T, present: bool) -> Option<Option<T>> {
+    if present { Some(Some(value)) } else { (value == T::default()).then_some(None) }
+}
+
+/// The same for a flag, which is a byte. `None` also: it is neither 0 nor 1.
+fn flag(byte: u8, present: bool) -> Option<Option<bool>> {
+    let value = member(byte, present)?;
+    value.is_none_or(|byte| byte < 2).then(|| value.map(|byte| byte == 1))
+}
+
+fn read_interleaved(at: *const crun_memory_interleaved) -> Option<Memory> {
+    let got = peek(at)?;
     // Of the bytes with the "present" bits the other seven bits are nobody's.
     let bit = |byte: u8| byte & 1 == 1;
-    let flag = |got, want: Option<bool>| wanted.is(got, want.map(u8::from));
-    wanted.is((got.kernel, bit(got.kernel_present)), want.kernel)
-        && wanted.is((got.kernel_tcp, bit(got.kernel_tcp_present)), want.kernel_tcp)
-        && wanted.is((got.limit, bit(got.limit_present)), want.limit)
-        && wanted.is((got.reservation, bit(got.reservation_present)), want.reservation)
-        && wanted.is((got.swap, bit(got.swap_present)), want.swap)
-        && wanted.is((got.swappiness, bit(got.swappiness_present)), want.swappiness)
-        && flag((got.disable_oom_killer, bit(got.disable_oom_killer_present)), want.disable_oom_killer)
-        && flag((got.use_hierarchy, bit(got.use_hierarchy_present)), want.use_hierarchy)
-        && flag((got.check_before_update, bit(got.check_before_update_present)), want.check_before_update)
+    Some(Memory {
+        kernel: member(got.kernel, bit(got.kernel_present))?,
+        kernel_tcp: member(got.kernel_tcp, bit(got.kernel_tcp_present))?,
+        limit: member(got.limit, bit(got.limit_present))?,
+        reservation: member(got.reservation, bit(got.reservation_present))?,
+        swap: member(got.swap, bit(got.swap_present))?,
+        swappiness: member(got.swappiness, bit(got.swappiness_present))?,
+        disable_oom_killer: flag(got.disable_oom_killer, bit(got.disable_oom_killer_present))?,
+        use_hierarchy: flag(got.use_hierarchy, bit(got.use_hierarchy_present))?,
+        check_before_update: flag(got.check_before_update, bit(got.check_before_update_present))?,
+    })
 }
 
-fn is_trailing(at: *const crun_memory_trailing, want: &Memory, wanted: Wanted) -> bool {
-    let Some(got) = peek(at) else { return false };
+fn read_trailing(at: *const crun_memory_trailing) -> Option<Memory> {
+    let got = peek(at)?;
     let bit = |n: usize| got.present[n / 8] >> (n % 8) & 1 == 1;
-    let flag = |got, want: Option<bool>| wanted.is(got, want.map(u8::from));
-    wanted.is((got.kernel, bit(0)), want.kernel)
-        && wanted.is((got.kernel_tcp, bit(1)), want.kernel_tcp)
-        && wanted.is((got.limit, bit(2)), want.limit)
-        && wanted.is((got.reservation, bit(3)), want.reservation)
-        && wanted.is((got.swap, bit(4)), want.swap)
-        && wanted.is((got.swappiness, bit(5)), want.swappiness)
-        && flag((got.disable_oom_killer, bit(6)), want.disable_oom_killer)
-        && flag((got.use_hierarchy, bit(7)), want.use_hierarchy)
-        && flag((got.check_before_update, bit(8)), want.check_before_update)
+    Some(Memory {
+        kernel: member(got.kernel, bit(0))?,
+        kernel_tcp: member(got.kernel_tcp, bit(1))?,
+        limit: member(got.limit, bit(2))?,
+        reservation: member(got.reservation, bit(3))?,
+        swap: member(got.swap, bit(4))?,
+        swappiness: member(got.swappiness, bit(5))?,
+        disable_oom_killer: flag(got.disable_oom_killer, bit(6))?,
+        use_hierarchy: flag(got.use_hierarchy, bit(7))?,
+        check_before_update: flag(got.check_before_update, bit(8))?,
+    })
 }
 
-/// The limits in the map of cgroup v2's own files.
-fn texts(map: *mut crun_map, want: &Resources) -> Result<Vec<(*mut *mut c_char, String)>, Mismatch> {
+/// The limits in the map of cgroup v2's own files, which is `want`'s.
+fn proven_files(map: *mut crun_map, want: &Resources) -> Result<Vec<(usize, *mut *mut c_char, String)>, Mismatch> {
     let name = || "linux.resources.unified".to_owned();
-    let Some(want) = want.unified.as_ref().filter(|map| limits::UNIFIED.iter().any(|key| map.contains_key(*key)))
-    else {
+    let Some(want) = want.unified.as_ref().filter(|map| UNIFIED.iter().any(|key| map.contains_key(*key))) else {
         return Ok(Vec::new());
     };
     let got = read(map, &name())?;
@@ -154,9 +173,25 @@ fn texts(map: *mut crun_map, want: &Resources) -> Result<Vec<(*mut *mut c_char, 
     for (key, value) in want {
         let at = keys.iter().position(|at| is_text(*at, Some(key))).ok_or_else(name)?;
         same(is_text(values[at], Some(value)), name)?;
-        if limits::UNIFIED.contains(&key.as_str()) {
-            found.push((got.values.wrapping_add(at), value.clone()));
+        if let Some(index) = UNIFIED.iter().position(|name| name == key) {
+            found.push((index, got.values.wrapping_add(at), value.clone()));
         }
     }
     Ok(found)
 }
+
+/// The same of a map of which nothing is known.
+fn found_files(map: *mut crun_map) -> Option<Vec<(usize, *mut *mut c_char, String)>> {
+    let got = peek(map)?;
+    let (keys, values) = (peek_array(got.keys, got.len)?, peek_array(got.values, got.len)?);
+    let mut found = Vec::new();
+    for (at, (key, value)) in keys.into_iter().zip(values).enumerate() {
+        if let Some(index) = UNIFIED.iter().position(|name| is_text(key, Some(name))) {
+            found.push((index, got.values.wrapping_add(at), peek_text(value, LONGEST_LIMIT)?));
+        }
+    }
+    Some(found)
+}
+
+/// No number of bytes is longer in a file, nor is `max`, bytes.
+const LONGEST_LIMIT: usize = 32;

@@ -14,6 +14,8 @@ pub unsafe trait Plain: Copy {}
 
 // SAFETY: a raw pointer.
 unsafe impl<T> Plain for *mut T {}
+// SAFETY: an integer.
+unsafe impl Plain for u8 {}
 // SAFETY: these have integers and raw pointers only; what would be bool is unsigned char there.
 unsafe impl Plain for sys::crun_config {}
 // SAFETY: as above.
@@ -60,6 +62,18 @@ pub fn is_text(at: *const libc::c_char, want: Option<&str>) -> bool {
     let mut got = vec![0xffu8; want.len() + 1];
     let len = got.len();
     !at.is_null() && copy(at as usize, got.as_mut_ptr(), len) && got.split_last() == Some((&0, want.as_bytes()))
+}
+
+/// The string at `at`, where it is UTF-8 and has at most `longest` bytes.
+pub fn peek_text(at: *const libc::c_char, longest: usize) -> Option<String> {
+    let mut text = Vec::new();
+    for i in 0..=longest {
+        match peek(at.cast::<u8>().wrapping_add(i))? {
+            0 => return String::from_utf8(text).ok(),
+            byte => text.push(byte),
+        }
+    }
+    None
 }
 
 /// Copies `len` bytes from `from`; says whether all of them could be read.
@@ -115,6 +129,11 @@ mod tests {
         for (want, is) in [(Some("/proc"), true), (Some("/pro"), false), (Some("/proc/"), false), (None, false)] {
             assert_eq!(is_text(text, want), is, "{want:?}");
         }
+        for (longest, want) in [(5, Some("/proc")), (6, Some("/proc")), (4, None)] {
+            assert_eq!(peek_text(text, longest).as_deref(), want, "{longest}");
+        }
+        assert_eq!((peek_text(std::ptr::null(), 5), peek_text(c"".as_ptr(), 0)), (None, Some(String::new())));
+        assert_eq!(peek_text(c"\xff".as_ptr(), 5), None);
         assert!(is_text(std::ptr::null(), None));
         assert!(!is_text(std::ptr::null(), Some("")));
         assert!(!is_text(1 as _, Some("")));

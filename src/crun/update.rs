@@ -1,6 +1,6 @@
-//! `update` of a running VM. What concerns CPUs, I/O and processes is the cgroup's affair alone. The memory is the
-//! guest's, made when QEMU started: it stays. Engines repeat all limits when only one changes, and memory's are not then
-//! to fall to what the user named, without QEMU's own need.
+//! `update` of a running VM. What concerns CPUs, I/O and processes is the cgroup's affair alone. Memory is the guest's: it
+//! gives back what it is to do without, by its balloon, and never has more than QEMU was started with. The cgroup's limits
+//! stay those of the start, since a guest need not obey.
 
 use std::env;
 use std::fs;
@@ -9,26 +9,28 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::config::{Config, Resources};
+use super::config::{Config, Memory, Resources};
+use super::memory;
 use super::peek::peek;
 use super::sys::crun_config;
-use super::{memory, unknown_layout};
+use super::unknown_layout;
 use crate::config_json;
 use crate::error::{Context, Error, Result};
-use crate::limits;
-use crate::prepare;
+use crate::limits::{self, Change};
+use crate::plan::LEAST_MEMORY;
+use crate::prepare::{self, MemoryRecord};
 
-/// What the VM was started with.
+/// A running VM and what it was started with.
 struct Started {
+    bundle: PathBuf,
     resources: Resources,
-    /// By how much its limits of memory were raised then.
-    raised: u64,
+    memory: MemoryRecord,
 }
 
 /// Looks into crun's `update` in its structs.
 ///
 /// # Errors
-/// It would change the VM's memory; nothing has been written then.
+/// It would change the VM's memory in a way that cannot be; nothing has been written then.
 ///
 /// # Safety
 /// `def` has passed for that of an update, and crun waits for this call to return.
@@ -39,10 +41,12 @@ pub unsafe fn in_structs(states: Option<&Path>, id: &str, def: *const crun_confi
         return Ok(());
     }
     let Some(started) = Started::read(states, id)? else { return Ok(()) };
-    let limits = memory::prove_update(&resources, &started.resources).ok_or_else(refused)?;
-    let raised = limits.raised(started.raised)?;
-    // SAFETY: proven by the values, of which the layout follows.
-    unsafe { raised.commit() };
+    let limits = memory::find(&resources).ok_or_else(|| unknown_layout("linux.resources.memory"))?;
+    let guest = started.guest_memory(&limits.resources())?;
+    let changed = limits.changed(&started.keep())?;
+    started.tell(guest)?;
+    // SAFETY: found in structs that are crun's, by a layout that makes sense of them in one way only.
+    unsafe { changed.commit() };
     Ok(())
 }
 
@@ -53,43 +57,82 @@ pub unsafe fn in_structs(states: Option<&Path>, id: &str, def: *const crun_confi
 pub fn in_json(states: Option<&Path>, id: &str, resources: &mut Value) -> Result<()> {
     let Some(started) = Started::read(states, id)? else { return Ok(()) };
     let given: Resources = serde_json::from_value(resources.clone()).context("update")?;
-    if !started.has(&given) {
-        return Err(refused());
-    }
+    started.tell(started.guest_memory(&given)?)?;
     if let Some(resources) = resources.as_object_mut() {
-        config_json::raise(resources, started.raised);
+        config_json::change_limits(resources, &started.keep());
     }
     Ok(())
 }
 
-/// The answer to a change of memory.
-pub fn refused() -> Error {
-    Error::new(
-        "update",
-        "a running VM keeps its memory: --memory, --memory-swap and --memory-reservation do not change",
-    )
-    .hint("make a new container with others")
+/// Refuses limits of memory that are options of crun's own.
+///
+/// # Errors
+/// The container is a VM.
+pub fn by_options(states: Option<&Path>, id: &str) -> Result<()> {
+    match Started::read(states, id)? {
+        None => Ok(()),
+        Some(_) => Err(Error::new("update", "limits of memory by options").hint("--resources FILE, or podman update")),
+    }
 }
 
 impl Started {
     /// `None`: the container is no VM.
     fn read(states: Option<&Path>, id: &str) -> Result<Option<Self>> {
         let Some(bundle) = bundle(states, id)? else { return Ok(None) };
-        let Some(raised) = prepare::raised_memory(&bundle)? else { return Ok(None) };
+        let Some(memory) = prepare::memory(&bundle)? else { return Ok(None) };
         let resources = Config::read(&bundle)?.linux.and_then(|linux| linux.resources);
         let resources = resources.unwrap_or(Resources { devices: None, memory: None, unified: None });
-        Ok(Some(Self { resources, raised }))
+        Ok(Some(Self { bundle, resources, memory }))
     }
 
-    /// Whether what `given` says of memory is so already.
-    fn has(&self, given: &Resources) -> bool {
-        let file = |resources: &Resources, name: &str| resources.unified.as_ref()?.get(name).cloned();
-        let memory = self.resources.memory.clone().unwrap_or_default();
-        given.memory.as_ref().is_none_or(|given| given.is_part_of(&memory))
-            && limits::UNIFIED
-                .iter()
-                .all(|name| file(given, name).is_none_or(|v| Some(v) == file(&self.resources, name)))
+    /// What `given` means for the guest's memory, bytes; `None`: nothing.
+    fn guest_memory(&self, given: &Resources) -> Result<Option<u64>> {
+        let limit = |r: &Resources| {
+            // crun writes the map of cgroup v2's own files last.
+            let file = file(r, "memory.max").map(|text| limits::number(&text).unwrap_or(-1));
+            file.or_else(|| r.memory.as_ref()?.limit)
+        };
+        let (asked, given_memory) = (limit(given), given.memory.clone().unwrap_or_default());
+        // Engines send the one of memory with swap along.
+        let swap = if asked.is_some() { None } else { given_memory.swap };
+        let rest = Memory { limit: None, swap, ..given_memory };
+        let same = |name: &str| file(given, name).is_none_or(|v| Some(v) == file(&self.resources, name));
+        if !rest.is_part_of(&self.resources.memory.clone().unwrap_or_default()) || !same("memory.high") {
+            let why = "a running VM keeps its --memory-swap, --memory-reservation and the like";
+            return Err(Error::new("update", why).hint("make a new container with others"));
+        }
+        let Some(asked) = asked else { return Ok(None) };
+        let (least, most) = (LEAST_MEMORY, self.memory.guest);
+        if asked == limit(&self.resources).unwrap_or(-1) {
+            return Ok(Some(most));
+        }
+        let possible = u64::try_from(asked).ok().filter(|asked| (least..=most).contains(asked));
+        let refused = || {
+            let why = format!("{asked} bytes: this VM can have {least} to {most}, as it was started with that");
+            Error::new("update: --memory", why).hint("make a new container for more")
+        };
+        possible.map(Some).ok_or_else(refused)
     }
+
+    /// What becomes of the limits that an update names.
+    fn keep(&self) -> Change {
+        let raised = |limit: Option<i64>| limits::raised(limit.unwrap_or(-1), self.memory.raised);
+        let memory = self.resources.memory.clone().unwrap_or_default();
+        let text = |name: &&str| {
+            let text = file(&self.resources, name).unwrap_or_else(|| "max".into());
+            limits::raised_text(&text, self.memory.raised).unwrap_or(text)
+        };
+        let files = limits::UNIFIED.iter().map(text).collect();
+        Change::Keep(limits::Started { limit: raised(memory.limit), swap: raised(memory.swap), files })
+    }
+
+    fn tell(&self, guest: Option<u64>) -> Result<()> {
+        guest.map_or(Ok(()), |bytes| prepare::ask_of_guest(&self.bundle, bytes))
+    }
+}
+
+fn file(resources: &Resources, name: &str) -> Option<String> {
+    resources.unified.as_ref()?.get(name).cloned()
 }
 
 /// The bundle of the container `id`, from what crun keeps of its containers below `states` (by default its own place).
@@ -126,80 +169,116 @@ mod tests {
     fn running(resources: &Value) -> TempDir {
         let dir = tempfile::tempdir().unwrap();
         let (bundle, state) = (dir.path().join("bundle"), dir.path().join("vm"));
-        fs::create_dir_all(bundle.join("crun-qemu")).unwrap();
+        fs::create_dir_all(bundle.join("crun-qemu/root/crun-qemu")).unwrap();
         fs::create_dir(&state).unwrap();
         fs::write(state.join("status"), json!({"bundle": bundle}).to_string()).unwrap();
         fs::write(bundle.join("config.json"), json!({"linux": {"resources": resources}}).to_string()).unwrap();
-        fs::write(bundle.join("crun-qemu/memory.json"), "1000").unwrap();
+        let memory = json!({"guest": 512 << 20, "raised": 1000});
+        fs::write(bundle.join("crun-qemu/memory.json"), memory.to_string()).unwrap();
         dir
     }
 
-    #[test]
-    fn memory_stays_and_the_rest_changes() {
-        let memory = json!({"limit": 5000, "swap": 9000});
-        let unified = json!({"memory.max": "5000", "io.weight": "3"});
-        let raised = json!({"memory": {"limit": 6000, "swap": 10000}, "unified": {"memory.max": "6000"}});
-        let line = refused().to_string();
-        for (given, want) in [
-            (json!({"cpu": {"shares": 5}}), Some(json!({"cpu": {"shares": 5}}))),
+    /// Limits of memory, in MiB, as an engine writes them.
+    fn memory(limits: &[(&str, u64)]) -> Value {
+        let members = limits.iter().map(|(name, mib)| (name.to_string(), json!(mib << 20)));
+        json!({"memory": Value::Object(members.collect())})
+    }
+
+    /// Updates of a VM that was started with 512 MiB, and 1024 with swap: what crun gets to see of the update, and the
+    /// guest of its memory, in MiB.
+    fn updates() -> Vec<(Value, Result<Value>, Option<u64>)> {
+        let kept = "qemu: update: a running VM keeps its --memory-swap, --memory-reservation and the like \
+                    (make a new container with others)";
+        let range = |mib: u64| {
+            let bytes = (mib << 20) as i64;
+            format!(
+                "qemu: update: --memory: {bytes} bytes: this VM can have 33554432 to 536870912, as it was started with \
+                 that (make a new container for more)"
+            )
+        };
+        let raised = |limits: &[&str]| {
+            let of = |name| if name == "limit" { 512 } else { 1024 };
+            let limits = limits.iter().map(|name| (name.to_string(), json!((of(*name) << 20) + 1000)));
+            Ok(json!({"memory": Value::Object(limits.collect())}))
+        };
+        let refused = |why: &str| Err(Error::new("", why));
+        let cpu = json!({"cpu": {"shares": 5}, "memory": {}, "unified": {"io.weight": "9"}});
+        vec![
+            (cpu.clone(), Ok(cpu), None),
+            (memory(&[("limit", 512), ("swap", 1024)]), raised(&["limit", "swap"]), Some(512)),
+            (memory(&[("limit", 512)]), raised(&["limit"]), Some(512)),
+            (memory(&[("limit", 100), ("swap", 200)]), raised(&["limit", "swap"]), Some(100)),
+            (memory(&[("limit", 32)]), raised(&["limit"]), Some(32)),
+            (memory(&[("swap", 1024)]), raised(&["swap"]), None),
+            (memory(&[("limit", 31)]), refused(&range(31)), None),
+            (memory(&[("limit", 513)]), refused(&range(513)), None),
+            (memory(&[("swap", 1000)]), refused(kept), None),
+            (memory(&[("reservation", 1)]), refused(kept), None),
+            (memory(&[("limit", 512), ("reservation", 1)]), refused(kept), None),
             (
-                json!({"memory": {}, "unified": {"io.weight": "9"}}),
-                Some(json!({"memory": {}, "unified": {"io.weight": "9"}})),
+                json!({"unified": {"memory.max": (64 << 20).to_string()}}),
+                Ok(json!({"unified": {"memory.max": "536871912"}})),
+                Some(64),
             ),
-            (json!({"memory": memory, "unified": {"memory.max": "5000"}}), Some(raised)),
-            (json!({"memory": {"limit": 5001, "swap": 9000}}), None),
-            (json!({"memory": {"limit": 5000}}), Some(json!({"memory": {"limit": 6000}}))),
-            (json!({"memory": {"reservation": 1}}), None),
-            (json!({"unified": {"memory.max": "5001"}}), None),
-            (json!({"unified": {"memory.high": "5000"}}), None),
-        ] {
-            let dir = running(&json!({"memory": memory, "unified": unified}));
-            let mut edited = given.clone();
-            let result = in_json(Some(dir.path()), "vm", &mut edited);
-            assert_eq!(result.map(|()| edited).map_err(|e| e.to_string()), want.ok_or(line.clone()), "{given}");
+            (json!({"unified": {"memory.high": "5000"}}), refused(kept), None),
+        ]
+    }
+
+    /// The VM of [`updates`].
+    fn vm() -> TempDir {
+        let mut started = memory(&[("limit", 512), ("swap", 1024)]);
+        started["unified"] = json!({"memory.max": (512 << 20).to_string(), "io.weight": "3"});
+        running(&started)
+    }
+
+    /// What the guest is asked for, in MiB.
+    fn asked(dir: &TempDir) -> Option<u64> {
+        let file = dir.path().join("bundle/crun-qemu/root").join(&crate::paths::MEMORY[1..]);
+        Some(fs::read_to_string(file).ok()?.parse::<u64>().unwrap() >> 20)
+    }
+
+    #[test]
+    fn the_guest_is_asked_and_the_limits_stay() {
+        for (given, want, guest) in updates() {
+            let (dir, mut edited) = (vm(), given.clone());
+            let result = in_json(Some(dir.path()), "vm", &mut edited).map(|()| edited);
+            let want = want.map_err(|e| e.why().to_owned());
+            assert_eq!(result.map_err(|e| e.to_string()), want, "{given}");
+            assert_eq!(asked(&dir), guest, "{given}");
         }
     }
 
     #[test]
     fn crun_is_told_the_same() {
-        let start = json!({"memory": {"limit": 5000, "swap": 9000}, "unified": {"memory.max": "5000"}});
-        let other = |pointer: &str, value: Value| {
-            let mut changed = start.clone();
-            *changed.pointer_mut(pointer).unwrap() = value;
-            changed
-        };
-        for layout in [Interleaved, Trailing] {
-            for (given, ok) in [
-                (json!({}), true),
-                (start.clone(), true),
-                (json!({"memory": start["memory"]}), true),
-                (json!({"unified": {"io.weight": "3"}}), true),
-                (other("/memory/limit", json!(5001)), false),
-                (json!({"memory": {"limit": 5000}}), true),
-                (json!({"memory": {"swap": 9000}}), true),
-                (json!({"memory": {}}), true),
-                (json!({"memory": {"limit": 9000}}), false),
-                (other("/unified/memory.max", json!("1")), false),
-                (json!({"memory": {"reservation": 1}}), false),
-            ] {
-                let dir = running(&start);
-                let config = |resources: &Value| json!({"mounts": [], "linux": {"resources": resources}});
-                // SAFETY: built by the test.
-                let linux_ = unsafe { (*build(layout, &config(&given))).linux_ };
-                let def = leak(crun_config { linux_, ..Default::default() });
-                // SAFETY: as above.
-                let result = unsafe { in_structs(Some(dir.path()), "vm", def) };
-                assert_eq!(result.is_ok(), ok, "{layout:?} {given}");
-                // SAFETY: as above.
-                let got = peek(unsafe { (*linux_).resources }).unwrap();
-                let mut want = given.clone();
-                if ok {
-                    config_json::raise(want.as_object_mut().unwrap(), 1000);
-                }
-                let want: Resources = serde_json::from_value(want).unwrap();
-                assert!(memory::prove(&got, &want).is_ok(), "{layout:?} {given}");
-            }
+        let cases = updates().into_iter().flat_map(|case| [(Interleaved, case.clone()), (Trailing, case)]);
+        for (layout, (given, want, guest)) in cases {
+            let dir = vm();
+            let config = json!({"mounts": [], "linux": {"resources": given}});
+            // SAFETY: built by the test.
+            let linux_ = unsafe { (*build(layout, &config)).linux_ };
+            let def = leak(crun_config { linux_, ..Default::default() });
+            // SAFETY: as above.
+            let result = unsafe { in_structs(Some(dir.path()), "vm", def) };
+            assert_eq!(result.map_err(|e| e.to_string()).err(), want.as_ref().err().map(|e| e.why().into()), "{given}");
+            assert_eq!(asked(&dir), guest, "{layout:?} {given}");
+            // SAFETY: as above.
+            let got = peek(unsafe { (*linux_).resources }).unwrap();
+            let want: Resources = serde_json::from_value(want.unwrap_or(given.clone())).unwrap();
+            assert!(memory::prove(&got, &want).is_ok(), "{layout:?} {given}");
         }
+    }
+
+    #[test]
+    fn where_there_was_no_limit_there_is_none() {
+        let dir = running(&json!({}));
+        let mut given = memory(&[("limit", 100), ("swap", 200)]);
+        given["unified"] = json!({"memory.max": (100 << 20).to_string()});
+        in_json(Some(dir.path()), "vm", &mut given).unwrap();
+        assert_eq!(given, json!({"memory": {"limit": -1, "swap": -1}, "unified": {"memory.max": "max"}}));
+        assert_eq!(asked(&dir), Some(100));
+        let mut given = json!({"memory": {"limit": -1}});
+        in_json(Some(dir.path()), "vm", &mut given).unwrap();
+        assert_eq!((given, asked(&dir)), (json!({"memory": {"limit": -1}}), Some(512)));
     }
 
     #[test]

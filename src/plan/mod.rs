@@ -25,7 +25,7 @@ use crate::sources::Sources;
 use passed::Passed;
 
 pub use disk::BootDisk;
-pub use size::{DEFAULT_MEMORY, TRANSLATION_CACHE};
+pub use size::{DEFAULT_MEMORY, LEAST_MEMORY, TRANSLATION_CACHE};
 
 /// The VM as it will be.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use super::{Accelerator, Firmware};
 /// Guest memory without `--memory`, bytes.
 pub const DEFAULT_MEMORY: u64 = 2 << 30;
 /// Below this a BIOS gets as far as no kernel, bytes.
-const LEAST_MEMORY: u64 = 32 << 20;
+pub const LEAST_MEMORY: u64 = 32 << 20;
 /// Below this a UEFI hangs without a word, bytes.
 const LEAST_MEMORY_UEFI: u64 = 64 << 20;
 /// What QEMU keeps of the guest's code in translation, bytes. Its own default is an eighth of the host's memory, up to

@@ -4,6 +4,7 @@ mod blockdevs;
 mod capabilities;
 mod disk;
 mod first_boot;
+mod memory;
 mod network;
 mod private_dir;
 pub mod skeleton;
@@ -31,13 +32,12 @@ use crate::rootfs::Root;
 use crate::sources::Sources;
 use crate::stages::Stages;
 use first_boot::Wishes;
+pub use memory::{MemoryRecord, ask_of_guest, memory};
 pub use network::{failure as network_failure, network, network_or_note};
 use private_dir::PrivateDir;
 
 /// Name of the private directory in the bundle.
 const PRIVATE_DIR: &str = "crun-qemu";
-/// By how much the limits of the container's memory are raised, bytes.
-const MEMORY: &str = "memory.json";
 /// UEFI variables.
 const NVRAM: &str = "nvram.fd";
 
@@ -80,7 +80,7 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     skeleton::make(&private, &wishes.users()?, &request.cwd)?;
     skeleton::places(&private, &plan.passed)?;
     let keeper = network::write(&private, &plan, &request)?;
-    private.write(MEMORY, 0o600, plan.memory_overhead.to_string().as_bytes())?;
+    memory::keep(&private, &plan)?;
     let oem_strings = first_boot::write(&private, &plan, wishes, &network::engines_file(&request, "/etc/hosts"))?;
     let domain = domain::xml(&plan, &oem_strings);
     let domain = overrides.map_or(Ok(domain.clone()), |over| over.over(&domain)).context("domain")?;
@@ -107,19 +107,6 @@ pub fn installed_init() -> PathBuf {
 /// Writes the edited configuration beside everything else of ours in `bundle`; the engine's own stays as it is.
 pub fn write_config(bundle: &Path, config: &[u8]) -> Result<PathBuf> {
     PrivateDir::open(bundle.join(PRIVATE_DIR), None)?.write("config.json", 0o600, config)
-}
-
-/// By how much the limits of the memory of the container in `bundle` were raised; `None` where there is no VM.
-///
-/// # Errors
-/// What cannot be read.
-pub fn raised_memory(bundle: &Path) -> Result<Option<u64>> {
-    let path = bundle.join(PRIVATE_DIR).join(MEMORY);
-    match fs::read(&path) {
-        Ok(text) => serde_json::from_slice(&text).map(Some).context(path.display()),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e).context(path.display()),
-    }
 }
 
 /// Makes the UEFI variables unless the container has them already.

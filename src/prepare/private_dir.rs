@@ -105,6 +105,14 @@ impl PrivateDir {
         Ok(path)
     }
 
+    /// Removes a file of ours if it is there.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        match fs::remove_file(self.join(name)) {
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(e).context(self.join(name).display()),
+            _ => Ok(()),
+        }
+    }
+
     /// Makes a symbolic link unless it is there.
     pub fn link(&self, name: &str, target: &Path) -> Result<()> {
         match symlink(target, self.join(name)) {

@@ -17,6 +17,7 @@ pub(super) fn parse(domain: &str) -> Result<Status> {
         accelerator: String::new(),
         vcpus: 0,
         memory: 0,
+        memory_wanted: None,
         disks: Vec::new(),
         shares: Vec::new(),
         virtiofsd: None,

@@ -100,6 +100,8 @@ pub struct Status {
     pub vcpus: u64,
     /// The guest's memory in bytes.
     pub memory: u64,
+    /// What of it the guest was asked to make do with since, in bytes.
+    pub memory_wanted: Option<u64>,
     /// Disks.
     pub disks: Vec<Disk>,
     /// Directories from the host.
@@ -136,13 +138,14 @@ impl Status {
     /// For people.
     pub fn table(&self) -> String {
         let state = serde_json::to_value(self.state).ok();
+        let wanted = self.memory_wanted.map(|n| format!(", {} wanted", size(n))).unwrap_or_default();
         let mut rows = vec![
             ("name", self.name.clone()),
             ("state", state.as_ref().and_then(|s| s.as_str()).unwrap_or_default().to_owned()),
             ("uptime", self.uptime.map_or_else(|| "-".into(), time)),
             ("accelerator", self.accelerator.clone()),
             ("vcpus", self.vcpus.to_string()),
-            ("memory", size(self.memory)),
+            ("memory", size(self.memory) + &wanted),
         ];
         for disk in &self.disks {
             let mode = if disk.read_only { "read-only" } else { "writable" };
@@ -215,7 +218,7 @@ mod tests {
         Mark { state: State::ShuttingDown, started: now().as_secs() - 90_061, stages }.leave(&path).unwrap();
         let mut status = Status::new(&launch, &path).unwrap();
         assert!((90_061..90_100).contains(&status.uptime.unwrap()));
-        status.uptime = Some(90_061);
+        (status.uptime, status.memory_wanted) = (Some(90_061), Some(256 << 20));
         status.disks[0].allocated = Some(1536);
         status.virtiofsd = Some("1.2".into());
         status.guest_addresses.push("10.0.99.2".into());
@@ -225,7 +228,7 @@ state        shutting-down
 uptime       1d 01:01:01
 accelerator  tcg
 vcpus        2
-memory       768 MiB
+memory       768 MiB, 256 MiB wanted
 disk         vda qcow2 writable /nowhere/x&y 1.5 KiB allocated
 disk         vdb raw read-only /dev/y
 share        /srv read-only
@@ -237,7 +240,7 @@ container    10.88.0.2
         let json = concat!(
             r#"{"name":"ab","state":"shutting-down","uptime":90061,"#,
             r#""stages":{"create":null,"created":null,"supervisor":7,"libvirt":null,"qemu":null,"console":null},"accelerator":"tcg","vcpus":2,"#,
-            r#""memory":805306368,"disks":[{"name":"vda","source":"/nowhere/x&y","format":"qcow2","read_only":false,"#,
+            r#""memory":805306368,"memory_wanted":268435456,"disks":[{"name":"vda","source":"/nowhere/x&y","format":"qcow2","read_only":false,"#,
             r#""allocated":1536},{"name":"vdb","source":"/dev/y","format":"raw","read_only":true,"allocated":null}],"#,
             r#""shares":[{"target":"/srv","read_only":true}],"virtiofsd":"1.2","#,
             r#""guest_addresses":["10.0.99.2"],"container_addresses":["10.88.0.2"]}"#

@@ -31,6 +31,8 @@ pub enum Order {
     PowerButton,
     /// End the VM at once.
     Destroy,
+    /// Have the guest make do with so many bytes of memory.
+    Memory(u64),
 }
 
 /// What libvirt tells of the VM.

@@ -129,5 +129,6 @@ fn carry_out(domain: &Domain, order: Order) -> std::result::Result<(), virt::err
     match order {
         Order::PowerButton => domain.shutdown_flags(sys::VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN),
         Order::Destroy => domain.destroy(),
+        Order::Memory(bytes) => domain.set_memory(bytes >> 10),
     }
 }

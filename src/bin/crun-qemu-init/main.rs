@@ -1,6 +1,7 @@
 //! The supervisor: the container's process. It runs the VM in an embedded libvirt and lends it the container's console,
 //! signals and exit status.
 
+mod balloon;
 mod console;
 mod embedded;
 mod lifecycle;

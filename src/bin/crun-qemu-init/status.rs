@@ -1,5 +1,6 @@
 //! Prints the VM's status.
 
+use std::fs;
 use std::path::Path;
 
 use crun_qemu::error::{Context, Result};
@@ -15,6 +16,7 @@ use crate::virtiofs;
 pub fn print(json: bool) -> Result<()> {
     let launch = read_launch()?;
     let mut status = Status::new(&launch, Path::new(paths::STATUS))?;
+    status.memory_wanted = fs::read_to_string(paths::MEMORY).ok().and_then(|text| text.parse().ok());
     if !launch.virtiofs.is_empty() {
         status.virtiofsd = Some(virtiofs::version()?);
     }

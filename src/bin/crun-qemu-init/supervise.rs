@@ -17,6 +17,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::getpid;
 
+use crate::balloon::Wishes;
 use crate::console::{Console, Streams};
 use crate::lifecycle::{Exit, Lifecycle, News, Order};
 use crate::machine::Machine;
@@ -68,11 +69,12 @@ fn supervise() -> Result<Exit> {
     let dhcp = launch.tap.as_deref().map(|tap| dhcp::Server::bind(tap, search)).transpose()?;
     let ipv6 = launch.tap.as_deref().zip(router).map(|(tap, router)| ipv6::Service::start(tap, router)).transpose()?;
     let daemons = Daemons::start(&launch.virtiofs)?;
+    let wishes = Wishes::of(Path::new(paths::MEMORY))?;
     let alive = alive::hold(Path::new(paths::ALIVE))?;
     let (reaper, life) = (Reaper::of(daemons.pids()), Lifecycle::new());
     let exit = Machine::start(launch.domain).and_then(|machine| {
         let (reasons, mark) = (Vec::new(), None);
-        Supervisor { signals, console, dhcp, ipv6, daemons, machine, reaper, life, reasons, stages, mark }.run()
+        Supervisor { signals, console, dhcp, ipv6, daemons, machine, wishes, reaper, life, reasons, stages, mark }.run()
     });
     alive::let_go(alive, Path::new(paths::EXECS));
     exit
@@ -102,6 +104,7 @@ struct Supervisor {
     ipv6: Option<ipv6::Service>,
     daemons: Daemons,
     machine: Machine,
+    wishes: Wishes<'static>,
     reaper: Reaper,
     life: Lifecycle,
     /// What may be behind a failure: processes that were killed, by whomsoever.
@@ -121,6 +124,7 @@ impl Supervisor {
             let dead = self.reaper.sweep(Instant::now());
             dead.into_iter().for_each(|dead| self.mourn(dead));
             self.hear_machine();
+            self.obey(self.wishes.next().map(Order::Memory));
             if packets {
                 self.serve_network();
             }
@@ -157,6 +161,7 @@ impl Supervisor {
         let mut fds = vec![
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.machine.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.wishes.as_fd(), PollFlags::POLLIN),
         ];
         let others = fds.len();
         fds.extend(self.dhcp.as_ref().map(|dhcp| PollFd::new(dhcp.as_fd(), PollFlags::POLLIN)));

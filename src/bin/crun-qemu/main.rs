@@ -144,8 +144,7 @@ fn update(words: &[OsString], line: &CommandLine) -> Result<()> {
         };
         resources = serde_json::from_str(&text.context(path.display())?).context(path.display())?;
     } else if line.memory {
-        // Any number that no VM was started with.
-        resources["memory"]["limit"] = 1.into();
+        update::by_options(line.root.as_deref(), &id)?;
     }
     update::in_json(line.root.as_deref(), &id, &mut resources)?;
     match line.resources {

@@ -1,0 +1,54 @@
+//! The guest's memory after the start.
+
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::private_dir::PrivateDir;
+use super::{PRIVATE_DIR, skeleton};
+use crate::error::{Context, Result};
+use crate::paths;
+use crate::plan::Plan;
+
+/// Where a [`MemoryRecord`] is.
+const MEMORY: &str = "memory.json";
+
+/// What is to be known of a VM's memory when it shall change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryRecord {
+    /// The guest's at the start, bytes.
+    pub guest: u64,
+    /// By how much the limits of the container's memory were raised, bytes.
+    pub raised: u64,
+}
+
+/// Leaves it for [`memory()`].
+pub fn keep(dir: &PrivateDir, plan: &Plan) -> Result<()> {
+    let record = MemoryRecord { guest: plan.memory, raised: plan.memory_overhead };
+    dir.write(MEMORY, 0o600, &serde_json::to_vec(&record).context(MEMORY)?)?;
+    // What was asked of the guest before is over.
+    dir.remove(&format!("{}{}", skeleton::ROOT, paths::MEMORY))
+}
+
+/// What is known of the memory of the VM in `bundle`; `None` where there is none.
+///
+/// # Errors
+/// What cannot be read.
+pub fn memory(bundle: &Path) -> Result<Option<MemoryRecord>> {
+    let path = bundle.join(PRIVATE_DIR).join(MEMORY);
+    match fs::read(&path) {
+        Ok(text) => serde_json::from_slice(&text).map(Some).context(path.display()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e).context(path.display()),
+    }
+}
+
+/// Asks the guest of the running VM in `bundle` to make do with so many bytes of memory.
+///
+/// # Errors
+/// What cannot be written.
+pub fn ask_of_guest(bundle: &Path, bytes: u64) -> Result<()> {
+    let dir = PrivateDir::open(bundle.join(PRIVATE_DIR), None)?;
+    dir.write(&format!("{}{}", skeleton::ROOT, paths::MEMORY), 0o644, bytes.to_string().as_bytes()).map(drop)
+}
