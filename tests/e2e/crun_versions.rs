@@ -4,6 +4,7 @@ use std::process::Command;
 
 use crate::harness::{Form, Podman, directory, rootfs, run, source, text, tiny};
 use crate::pass_through::Loop;
+use crate::sizes::balloon;
 
 /// A user that crun knows no command for.
 const STRANGER: &str = "nobody-knows-me";
@@ -27,7 +28,7 @@ fn a_newer_crun_loads_the_same_plugin() {
     let disk = Loop::new(&shared.path().join("disk"));
     let (volume, device) = (format!("{}:/srv/a b:ro", shared.path().display()), format!("{}:/dev/granted:r", disk.0));
     // The last --runtime is the one that podman takes.
-    let options = ["--runtime", &crun, "-v", &volume, "--device", &device, "--memory", "512m"];
+    let options = ["--runtime", &crun, "-v", &volume, "--device", &device, "--memory", "256m"];
     let vm = tiny(Podman::Rootful, Form::Plugin, &what, &options).detached();
     assert_eq!(vm.inspect("{{.OCIRuntime}}"), crun);
     vm.wait_for("TINY READY", 1);
@@ -36,6 +37,7 @@ fn a_newer_crun_loads_the_same_plugin() {
                  grep -l crun-qemu-0 /sys/block/*/serial | while read s; do d=${s%/serial}; cat $d/size $d/ro; done";
     assert_eq!(vm.exec_ok(&["root", "sh", "-c", given]), "shared10240\n1");
     assert_eq!(vm.exec(&["root", "sh", "-c", "exit 7"]).status.code(), Some(7));
+    balloon(&vm);
     let stranger = vm.exec(&[STRANGER, "true"]);
     let message = text(&stranger.stderr);
     assert!(message.contains("Permission denied"), "{:?}: ssh was not reached: {message}", stranger.status);

@@ -55,7 +55,7 @@ fn update_refused(vm: &Vm, options: &[&str], line: &str) {
 }
 
 /// The guest, of 256 MiB, gives memory back and gets it again; the container's limits stay, since a guest need not obey.
-fn balloon(vm: &Vm) {
+pub fn balloon(vm: &Vm) {
     let limit = memory_limit(vm);
     vm.exec_ok(&["root", "modprobe", "virtio_balloon"]);
     let mib = || -> u64 {
