@@ -19,6 +19,7 @@ use nix::unistd::{ForkResult, Pid, fork, setsid};
 
 use super::Held;
 use crate::error::{Context, Error, Result};
+use crate::request::ports;
 
 /// What the keeper is in errors and, as far as it fits, in `ps`.
 const KEEPER: &str = "crun-qemu-keeper";
@@ -86,8 +87,8 @@ fn keep(held: &Held, dir: &Path, name: &str, first: Pid, tell: &mut (impl Write 
 /// What the keeper says with the descriptors: whether the last of them is the router's.
 const ROUTER: u8 = b'r';
 const NO_ROUTER: u8 = b'-';
-/// The tap, two tables, the router.
-const MOST: usize = 4;
+/// The tap, two tables, the router, and a claim for each port and protocol.
+const MOST: usize = 4 + 2 * ports::MOST;
 
 /// Takes over what the keeper at `socket` keeps; it ends then. `None` when there is no keeper.
 ///

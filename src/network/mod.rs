@@ -7,6 +7,7 @@
 //! on some, and routers of IPv6 speak through one that the supervisor could not open.
 
 mod addresses;
+mod claims;
 pub mod dhcp;
 mod facts;
 pub mod ipv6;
@@ -58,8 +59,8 @@ pub enum Ports {
 /// What the supervisor has to hold.
 #[derive(Debug)]
 pub struct Held {
-    /// In a namespace that outlives the VM: the tap, by an idle queue, and the tables, by the sockets that own them. They
-    /// are gone when these are closed, by whatever end of whoever holds them.
+    /// In a namespace that outlives the VM: the tap, by an idle queue, the tables, by the sockets that own them, and the
+    /// claims to ports. They are gone when these are closed, by whatever end of whoever holds them.
     kept: Vec<OwnedFd>,
     /// Where the guest has IPv6: for an [`ipv6::Service`].
     pub router: Option<OwnedFd>,
@@ -95,13 +96,17 @@ impl Network {
 /// Tables or a tap of the same name that a former run left are replaced. On failure nothing of it stays.
 ///
 /// # Errors
-/// When `/dev/net/tun` cannot be used, no private subnet is free, a sysctl cannot be set, or the kernel's nf_tables refuse.
+/// When another VM of a shared namespace has one of the ports, `/dev/net/tun` cannot be used, no private subnet is free, a sysctl cannot be set, or the kernel's nf_tables refuse.
 pub fn set_up(network: &Network) -> Result<Option<Held>> {
     network.check()?;
     let facts = facts::read(&network.tap)?;
     let addresses = Addresses::choose(&facts, &network.resolvers)?;
     let resolver = network.resolvers.first().map(|address| facts::resolver(*address));
-    let shared = network.ports != Ports::All;
+    let claims = match &network.ports {
+        Ports::All => None,
+        Ports::Only(ports) => Some(claims::claim(ports)?),
+    };
+    let shared = claims.is_some();
     // A failure up to the last step drops the tap, and the table comes next to last.
     let tap = Tap::create(&network.tap, network.owner, shared)?;
     link::configure(&network.tap, &addresses)?;
@@ -111,8 +116,8 @@ pub fn set_up(network: &Network) -> Result<Option<Held>> {
     let lifetime = if shared { Lifetime::Socket } else { Lifetime::Namespace };
     let table = nft::replace(Family::Ip, &network.table, &chains, lifetime)?;
     let (table6, router) = ipv6::set_up(network, lifetime).map(|made| (made.table, made.router)).unzip();
-    if shared {
-        let kept = [tap.into_fd(), table].into_iter().chain(table6).collect();
+    if let Some(claims) = claims {
+        let kept = [tap.into_fd(), table].into_iter().chain(table6).chain(claims).collect();
         return Ok(Some(Held { kept, router }));
     }
     tap.persist()?;

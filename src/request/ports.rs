@@ -59,10 +59,13 @@ impl fmt::Display for Port {
     }
 }
 
+/// How many ports can be named: a descriptor is handed over for each and protocol, and the kernel takes 253 at once.
+pub const MOST: usize = 100;
+
 /// Reads a list such as `80/tcp,53`.
 ///
 /// # Errors
-/// A port that is none, or one that is given twice, as nobody can listen there twice.
+/// More ports than [`MOST`], a port that is none, or one that is given twice, as nobody can listen there twice.
 pub fn parse(list: &str) -> Result<Vec<Port>> {
     let mut ports: Vec<Port> = Vec::new();
     for text in list.split(',') {
@@ -77,6 +80,11 @@ pub fn parse(list: &str) -> Result<Vec<Port>> {
             return Err(Error::new("--port", format!("{} is there twice", port.number)));
         }
         ports.push(port);
+    }
+    if ports.len() > MOST {
+        return Err(
+            Error::new("--port", format!("more than {MOST} ports")).hint("a network of its own leads all to a VM")
+        );
     }
     Ok(ports)
 }
@@ -97,6 +105,8 @@ mod tests {
 
     #[test]
     fn lists() {
+        let many = |n: usize| (1..=n).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+        assert_eq!(parse(&many(MOST)).map(|ports| ports.len()), Ok(MOST));
         for (text, want) in [
             ("80/tcp,53", Ok("80/tcp 53")),
             ("53/udp,53/tcp,65535", Ok("53/udp 53/tcp 65535")),
@@ -109,6 +119,7 @@ mod tests {
             ("80/sctp", Err("qemu: --port: \"80/sctp\" is not a port (a list such as 80/tcp,53/udp,8080)")),
             ("80/tcp,80", Err("qemu: --port: 80 is there twice")),
             ("80,80/udp", Err("qemu: --port: 80 is there twice")),
+            (&many(MOST + 1), Err("qemu: --port: more than 100 ports (a network of its own leads all to a VM)")),
         ] {
             let got = parse(text).map(|ports| ports.iter().map(Port::to_string).collect::<Vec<_>>().join(" "));
             assert_eq!(got.map_err(|e| e.to_string()), want.map(str::to_string).map_err(str::to_string), "{text}");

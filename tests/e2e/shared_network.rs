@@ -1,6 +1,6 @@
 //! Networks that are not the VM's own: a pod's, another container's, the host's; and none with a tun device.
 
-use crate::harness::{Form, LABEL, Podman, Vm, directory, rootfs, run, text, tiny, unique};
+use crate::harness::{Form, LABEL, Podman, Run, Vm, directory, rootfs, run, text, tiny, unique};
 use crate::network::{
     PAGE, echo, free_port, gets_page, host_server, our_traces, page, plain, published, serve, traces, vm, vm_by, wget,
 };
@@ -73,6 +73,7 @@ fn a_pods_network() {
     let address = podman.ok(&["inspect", "--format", "{{.NetworkSettings.IPAddress}}", &infra]);
 
     let (open, _root1) = vm(podman, &["--pod", &pod.1], &["--port", "80/tcp,5353/udp"]);
+    same_port(podman, &pod);
     // The plugin sets up in the process that becomes the supervisor, the executable in a hook's.
     let (closed, _root2) = vm_by(Form::Plugin, podman, &["--pod", &pod.1], &[]);
     serve(&open);
@@ -99,6 +100,19 @@ fn a_pods_network() {
     assert_eq!(traces(), before, "left after the end");
     drop((open, closed));
     never_started(podman, &pod, &pid, || assert_eq!(traces(), before, "left after a start that was none"));
+}
+
+/// A VM that asks for a port that another of its network has.
+fn same_port(podman: Podman, pod: &Pod) {
+    let root = rootfs(podman, "tiny");
+    let what = ["--rootfs", root.path().to_str().unwrap()];
+    for form in [Form::BuildTree, Form::Plugin] {
+        let podman_options = ["--pod", &pod.1];
+        let run = Run { options: &["--port", "81,5353"], ..tiny(podman, form, &what, &podman_options) };
+        let (status, message) = run.refused();
+        let line = "qemu: --port 5353/udp: another VM of this network has it (each its own)";
+        assert!(status != Some(0) && message.contains(line), "{form:?}: {message}");
+    }
 }
 
 /// A container that is made and never started, one whose QEMU does not start, and one without room for its network.
