@@ -19,7 +19,7 @@ sweep() {
     podman pod ps -q --filter $label | xargs -r podman pod rm -f
     podman network ls -q --filter $label | xargs -r podman network rm -f
     podman volume ls -q --filter $label | xargs -r podman volume rm -f
-    podman images -q --filter $label | xargs -r podman rmi -f
+    podman images -aq --filter $label | xargs -r podman rmi -f
     podman images -q --filter 'reference=localhost/crun-qemu-test-*' | xargs -r podman rmi -f
     podman secret ls --format '{{.Name}}' | awk '/^crun-qemu-(test|example)-/' | xargs -r podman secret rm
     losetup -n -O NAME,BACK-FILE | awk '$2 ~ /\/crun-qemu-(test|example)/ { print $1 }' | xargs -r losetup -d

@@ -24,7 +24,8 @@ pub fn build(context: &Path, lines: &str, options: &[&str]) -> Image {
     let recipe = directory();
     let file = recipe.path().join("Containerfile");
     fs::write(&file, format!("FROM scratch\nLABEL {LABEL}=1\nCOPY . /\n{lines}\n")).unwrap();
-    let mut args = vec!["build", "-q", "-t", &tag, "-f", file.to_str().unwrap()];
+    // No cache: it takes another build's image for this one's, annotations and all, if only what is copied is the same.
+    let mut args = vec!["build", "-q", "--layers=false", "-t", &tag, "-f", file.to_str().unwrap()];
     args.extend(options);
     args.push(context.to_str().unwrap());
     Podman::Rootful.ok(&args);
