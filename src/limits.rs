@@ -1,7 +1,108 @@
 //! The limits of the container's memory cgroup, which are raised by what the VM needs besides the guest's memory. Pure.
 
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
 /// Limits in the map of cgroup v2's own files that are raised like the others.
 pub const UNIFIED: &[&str] = &["memory.max", "memory.high"];
+
+/// Limits of memory as a configuration has them, bytes but for the flags and the swappiness.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Memory {
+    /// Of the kernel for the container.
+    pub kernel: Option<i64>,
+    /// Of the buffers of TCP.
+    #[serde(rename = "kernelTCP")]
+    pub kernel_tcp: Option<i64>,
+    /// Of the whole; -1 is none.
+    pub limit: Option<i64>,
+    /// What is tried to be kept.
+    pub reservation: Option<i64>,
+    /// Of the whole with swap.
+    pub swap: Option<i64>,
+    /// How eagerly to swap, 0 to 100.
+    pub swappiness: Option<u64>,
+    /// Wait instead of killing.
+    #[serde(rename = "disableOOMKiller")]
+    pub disable_oom_killer: Option<bool>,
+    /// Of version 1: count what is below.
+    pub use_hierarchy: Option<bool>,
+    /// Refuse what is used already.
+    pub check_before_update: Option<bool>,
+}
+
+impl Memory {
+    /// Whether `all` says the same of what is said here.
+    pub fn is_part_of(&self, all: &Self) -> bool {
+        fn is<T: PartialEq>(part: &Option<T>, all: &Option<T>) -> bool {
+            part.is_none() || part == all
+        }
+        is(&self.kernel, &all.kernel)
+            && is(&self.kernel_tcp, &all.kernel_tcp)
+            && is(&self.limit, &all.limit)
+            && is(&self.reservation, &all.reservation)
+            && is(&self.swap, &all.swap)
+            && is(&self.swappiness, &all.swappiness)
+            && is(&self.disable_oom_killer, &all.disable_oom_killer)
+            && is(&self.use_hierarchy, &all.use_hierarchy)
+            && is(&self.check_before_update, &all.check_before_update)
+    }
+}
+
+/// The limits that a configuration or an update names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// By the specification's names.
+    pub memory: Option<Memory>,
+    /// By those of cgroup v2's files; others than limits of memory may be among them.
+    pub unified: Option<BTreeMap<String, String>>,
+}
+
+impl Named {
+    /// Those of a `config.json`.
+    ///
+    /// # Errors
+    /// It is not JSON, or a limit is no number.
+    pub fn of_config(text: &str) -> serde_json::Result<Self> {
+        #[derive(Deserialize)]
+        struct Config {
+            linux: Option<Linux>,
+        }
+        #[derive(Deserialize)]
+        struct Linux {
+            resources: Option<Named>,
+        }
+        let config: Config = serde_json::from_str(text)?;
+        Ok(config.linux.and_then(|linux| linux.resources).unwrap_or_default())
+    }
+
+    /// The limit of memory; crun writes cgroup v2's own files last. -1 is none.
+    pub fn limit(&self) -> Option<i64> {
+        let file = self.file("memory.max").map(|text| number(text).unwrap_or(-1));
+        file.or_else(|| self.memory.as_ref()?.limit)
+    }
+
+    /// The text for one of cgroup v2's files.
+    pub fn file(&self, name: &str) -> Option<&str> {
+        self.unified.as_ref()?.get(name).map(String::as_str)
+    }
+
+    /// Without the zeros, by which some engines mean that nothing is to change.
+    pub fn without_zeros(self) -> Self {
+        let set = |limit: Option<i64>| limit.filter(|limit| *limit != 0);
+        let memory = self.memory.map(|m| Memory {
+            kernel: set(m.kernel),
+            kernel_tcp: set(m.kernel_tcp),
+            limit: set(m.limit),
+            reservation: set(m.reservation),
+            swap: set(m.swap),
+            ..m
+        });
+        Self { memory, ..self }
+    }
+}
 
 /// What becomes of the limits in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +129,8 @@ impl Change {
     pub fn limit(&self, old: i64) -> i64 {
         match self {
             Self::Raise(by) => raised(old, *by),
+            // Not a limit: nothing is to change.
+            Self::Keep(_) if old == 0 => 0,
             Self::Keep(started) => started.limit,
         }
     }
@@ -36,6 +139,7 @@ impl Change {
     pub fn swap(&self, old: i64) -> i64 {
         match self {
             Self::Raise(by) => raised(old, *by),
+            Self::Keep(_) if old == 0 => 0,
             Self::Keep(started) => started.swap,
         }
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::error::{Context, Result};
+use crate::limits::Memory;
 
 /// The whole.
 #[derive(Debug, Clone, Deserialize)]
@@ -59,40 +60,6 @@ pub struct Resources {
     pub devices: Option<Vec<DeviceRule>>,
     pub memory: Option<Memory>,
     pub unified: Option<BTreeMap<String, String>>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Memory {
-    pub kernel: Option<i64>,
-    #[serde(rename = "kernelTCP")]
-    pub kernel_tcp: Option<i64>,
-    pub limit: Option<i64>,
-    pub reservation: Option<i64>,
-    pub swap: Option<i64>,
-    pub swappiness: Option<u64>,
-    #[serde(rename = "disableOOMKiller")]
-    pub disable_oom_killer: Option<bool>,
-    pub use_hierarchy: Option<bool>,
-    pub check_before_update: Option<bool>,
-}
-
-impl Memory {
-    /// Whether `all` says the same of what is said here.
-    pub fn is_part_of(&self, all: &Self) -> bool {
-        fn is<T: PartialEq>(part: &Option<T>, all: &Option<T>) -> bool {
-            part.is_none() || part == all
-        }
-        is(&self.kernel, &all.kernel)
-            && is(&self.kernel_tcp, &all.kernel_tcp)
-            && is(&self.limit, &all.limit)
-            && is(&self.reservation, &all.reservation)
-            && is(&self.swap, &all.swap)
-            && is(&self.swappiness, &all.swappiness)
-            && is(&self.disable_oom_killer, &all.disable_oom_killer)
-            && is(&self.use_hierarchy, &all.use_hierarchy)
-            && is(&self.check_before_update, &all.check_before_update)
-    }
 }
 
 #[derive(Debug, Clone, Deserialize)]

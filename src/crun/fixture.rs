@@ -13,6 +13,18 @@ pub fn leak<T>(value: T) -> *mut T {
     Box::leak(Box::new(value))
 }
 
+/// The same as crun has it from calloc: zeros between the members, and the size of the next block behind them.
+fn calloc<T>(fill: impl FnOnce(&mut T)) -> *mut c_void {
+    const NEXT: u64 = 0x51;
+    let words = size_of::<T>().div_ceil(8);
+    let block = Box::leak(vec![0_u64; words + 8].into_boxed_slice());
+    block[words] = NEXT;
+    let at: *mut T = block.as_mut_ptr().cast();
+    // SAFETY: aligned and large enough; of crun's structs zeros are a value.
+    fill(unsafe { &mut *at });
+    at.cast()
+}
+
 fn list<T>(from: Vec<*mut T>) -> *mut *mut T {
     if from.is_empty() { ptr::null_mut() } else { Box::leak(from.into_boxed_slice()).as_mut_ptr() }
 }
@@ -63,39 +75,21 @@ fn memory(layout: DeviceLayout, v: &Value) -> *mut c_void {
     }
     let bit = |name: &str| u8::from(!v[name].is_null());
     let number = |name: &str| v[name].as_i64().unwrap_or(0);
+    let killer = u8::from(v["disableOOMKiller"] == json!(true));
     match layout {
-        Interleaved => leak(crun_memory_interleaved {
-            // What the compiler has in the other bits of such a byte is nobody's business.
-            limit_present: bit("limit") | 0x80,
-            limit: number("limit"),
-            reservation: number("reservation"),
-            reservation_present: bit("reservation"),
-            swap: number("swap"),
-            swap_present: bit("swap"),
-            swappiness: number("swappiness") as u64,
-            swappiness_present: bit("swappiness"),
-            disable_oom_killer: (v["disableOOMKiller"] == json!(true)).into(),
-            disable_oom_killer_present: bit("disableOOMKiller"),
-            ..Default::default()
-        })
-        .cast(),
-        Trailing => leak(crun_memory_trailing {
-            limit: number("limit"),
-            reservation: number("reservation"),
-            swap: number("swap"),
-            swappiness: number("swappiness") as u64,
-            disable_oom_killer: (v["disableOOMKiller"] == json!(true)).into(),
-            present: [
-                bit("limit") << 2
-                    | bit("reservation") << 3
-                    | bit("swap") << 4
-                    | bit("swappiness") << 5
-                    | bit("disableOOMKiller") << 6,
-                0,
-            ],
-            ..Default::default()
-        })
-        .cast(),
+        Interleaved => calloc(|m: &mut crun_memory_interleaved| {
+            (m.limit, m.limit_present) = (number("limit"), bit("limit"));
+            (m.reservation, m.reservation_present) = (number("reservation"), bit("reservation"));
+            (m.swap, m.swap_present) = (number("swap"), bit("swap"));
+            (m.swappiness, m.swappiness_present) = (number("swappiness") as u64, bit("swappiness"));
+            (m.disable_oom_killer, m.disable_oom_killer_present) = (killer, bit("disableOOMKiller"));
+        }),
+        Trailing => calloc(|m: &mut crun_memory_trailing| {
+            (m.limit, m.reservation, m.swap) = (number("limit"), number("reservation"), number("swap"));
+            (m.swappiness, m.disable_oom_killer) = (number("swappiness") as u64, killer);
+            let bits = ["limit", "reservation", "swap", "swappiness", "disableOOMKiller"].into_iter();
+            m.present[0] = bits.zip(2..).fold(0, |all, (name, n)| all | bit(name) << n);
+        }),
     }
 }
 

@@ -3,12 +3,12 @@
 use libc::{c_char, c_void};
 
 use super::apply::string;
-use super::config::{Memory, Resources};
+use super::config::Resources;
 use super::peek::{is_text, peek, peek_array, peek_text};
 use super::proof::{Mismatch, pointers, read, same};
 use super::sys::{crun_map, crun_memory_interleaved, crun_memory_trailing, crun_resources};
 use crate::error;
-use crate::limits::{Change, UNIFIED};
+use crate::limits::{Change, Memory, Named, UNIFIED};
 
 /// The limits that are there, where they have been found.
 #[derive(Debug, Default)]
@@ -26,6 +26,14 @@ struct View {
     swap: *mut i64,
 }
 
+impl View {
+    /// The limits in bytes that are there.
+    fn numbers(&self) -> impl Iterator<Item = i64> {
+        let is = &self.is;
+        [is.kernel, is.kernel_tcp, is.limit, is.reservation, is.swap].into_iter().flatten()
+    }
+}
+
 impl Limits {
     /// Makes everything that the change takes.
     pub fn changed(&self, change: &Change) -> error::Result<Changed> {
@@ -40,13 +48,9 @@ impl Limits {
     }
 
     /// What they are.
-    pub fn resources(&self) -> Resources {
+    pub fn named(&self) -> Named {
         let files = self.files.iter().map(|(index, _, text)| (UNIFIED[*index].to_owned(), text.clone()));
-        Resources {
-            devices: None,
-            memory: self.memory.as_ref().map(|view| view.is.clone()),
-            unified: Some(files.collect()),
-        }
+        Named { memory: self.memory.as_ref().map(|view| view.is.clone()), unified: Some(files.collect()) }
     }
 }
 
@@ -91,10 +95,16 @@ pub fn find(got: &crun_resources) -> Option<Limits> {
     if got.memory.is_null() {
         return Some(Limits { memory: None, files });
     }
-    let views: Vec<_> = views(got.memory).into_iter().flatten().collect();
-    // Nothing at all is the same in both.
-    let empty = views.len() == 2 && views.iter().all(|view| view.is == Memory::default());
-    let memory = if empty { None } else { Some(sole(views.into_iter())?) };
+    let plausible = |view: &View| view.numbers().all(|limit| !(1..PAGE).contains(&limit));
+    let memory = match views(got.memory).map(|view| view.filter(plausible)) {
+        [Some(interleaved), Some(trailing)] if trailing.is == Memory::default() => {
+            // A struct of the trailing layout is the shorter one: beyond it there may be anything.
+            let has_limits = interleaved.numbers().any(|limit| limit != 0);
+            has_limits.then_some(interleaved)
+        }
+        [Some(_), Some(_)] => return None,
+        [one, other] => Some(one.or(other)?),
+    };
     Some(Limits { memory, files })
 }
 
@@ -121,6 +131,9 @@ fn member<T: Default + PartialEq>(value: T, present: bool) -> Option<Option<T>> 
     if present { Some(Some(value)) } else { (value == T::default()).then_some(None) }
 }
 
+/// No limit is below, nor is anything mapped below, bytes.
+const PAGE: i64 = 4096;
+
 /// The same for a flag, which is a byte. `None` also: it is neither 0 nor 1.
 fn flag(byte: u8, present: bool) -> Option<Option<bool>> {
     let value = member(byte, present)?;
@@ -146,6 +159,10 @@ fn read_interleaved(at: *const crun_memory_interleaved) -> Option<Memory> {
 
 fn read_trailing(at: *const crun_memory_trailing) -> Option<Memory> {
     let got = peek(at)?;
+    // Of the other layout it would be a "present" bit.
+    if (1..PAGE as usize).contains(&(got.residual as usize)) {
+        return None;
+    }
     let bit = |n: usize| got.present[n / 8] >> (n % 8) & 1 == 1;
     Some(Memory {
         kernel: member(got.kernel, bit(0))?,

@@ -9,21 +9,19 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::config::{Config, Memory, Resources};
 use super::memory;
 use super::peek::peek;
 use super::sys::crun_config;
 use super::unknown_layout;
 use crate::config_json;
 use crate::error::{Context, Error, Result};
-use crate::limits::{self, Change};
+use crate::limits::{self, Change, Memory, Named};
 use crate::plan::LEAST_MEMORY;
 use crate::prepare::{self, MemoryRecord};
 
 /// A running VM and what it was started with.
 struct Started {
     bundle: PathBuf,
-    resources: Resources,
     memory: MemoryRecord,
 }
 
@@ -42,7 +40,7 @@ pub unsafe fn in_structs(states: Option<&Path>, id: &str, def: *const crun_confi
     }
     let Some(started) = Started::read(states, id)? else { return Ok(()) };
     let limits = memory::find(&resources).ok_or_else(|| unknown_layout("linux.resources.memory"))?;
-    let guest = started.guest_memory(&limits.resources())?;
+    let guest = started.guest_memory(limits.named())?;
     let changed = limits.changed(&started.keep())?;
     started.tell(guest)?;
     // SAFETY: found in structs that are crun's, by a layout that makes sense of them in one way only.
@@ -56,8 +54,8 @@ pub unsafe fn in_structs(states: Option<&Path>, id: &str, def: *const crun_confi
 /// As [`in_structs`].
 pub fn in_json(states: Option<&Path>, id: &str, resources: &mut Value) -> Result<()> {
     let Some(started) = Started::read(states, id)? else { return Ok(()) };
-    let given: Resources = serde_json::from_value(resources.clone()).context("update")?;
-    started.tell(started.guest_memory(&given)?)?;
+    let given: Named = serde_json::from_value(resources.clone()).context("update")?;
+    started.tell(started.guest_memory(given)?)?;
     if let Some(resources) = resources.as_object_mut() {
         config_json::change_limits(resources, &started.keep());
     }
@@ -79,31 +77,24 @@ impl Started {
     /// `None`: the container is no VM.
     fn read(states: Option<&Path>, id: &str) -> Result<Option<Self>> {
         let Some(bundle) = bundle(states, id)? else { return Ok(None) };
-        let Some(memory) = prepare::memory(&bundle)? else { return Ok(None) };
-        let resources = Config::read(&bundle)?.linux.and_then(|linux| linux.resources);
-        let resources = resources.unwrap_or(Resources { devices: None, memory: None, unified: None });
-        Ok(Some(Self { bundle, resources, memory }))
+        Ok(prepare::memory(&bundle)?.map(|memory| Self { bundle, memory }))
     }
 
     /// What `given` means for the guest's memory, bytes; `None`: nothing.
-    fn guest_memory(&self, given: &Resources) -> Result<Option<u64>> {
-        let limit = |r: &Resources| {
-            // crun writes the map of cgroup v2's own files last.
-            let file = file(r, "memory.max").map(|text| limits::number(&text).unwrap_or(-1));
-            file.or_else(|| r.memory.as_ref()?.limit)
-        };
-        let (asked, given_memory) = (limit(given), given.memory.clone().unwrap_or_default());
+    fn guest_memory(&self, given: Named) -> Result<Option<u64>> {
+        let (given, started) = (given.without_zeros(), &self.memory.named);
+        let (asked, memory) = (given.limit(), given.memory.clone().unwrap_or_default());
         // Engines send the one of memory with swap along.
-        let swap = if asked.is_some() { None } else { given_memory.swap };
-        let rest = Memory { limit: None, swap, ..given_memory };
-        let same = |name: &str| file(given, name).is_none_or(|v| Some(v) == file(&self.resources, name));
-        if !rest.is_part_of(&self.resources.memory.clone().unwrap_or_default()) || !same("memory.high") {
+        let swap = if asked.is_some() { None } else { memory.swap };
+        let rest = Memory { limit: None, swap, ..memory };
+        let same = |name: &str| given.file(name).is_none_or(|v| Some(v) == started.file(name));
+        if !rest.is_part_of(&started.memory.clone().unwrap_or_default()) || !same("memory.high") {
             let why = "a running VM keeps its --memory-swap, --memory-reservation and the like";
             return Err(Error::new("update", why).hint("make a new container with others"));
         }
         let Some(asked) = asked else { return Ok(None) };
         let (least, most) = (LEAST_MEMORY, self.memory.guest);
-        if asked == limit(&self.resources).unwrap_or(-1) {
+        if asked == started.limit().unwrap_or(-1) {
             return Ok(Some(most));
         }
         let possible = u64::try_from(asked).ok().filter(|asked| (least..=most).contains(asked));
@@ -116,23 +107,20 @@ impl Started {
 
     /// What becomes of the limits that an update names.
     fn keep(&self) -> Change {
-        let raised = |limit: Option<i64>| limits::raised(limit.unwrap_or(-1), self.memory.raised);
-        let memory = self.resources.memory.clone().unwrap_or_default();
+        let MemoryRecord { raised, named, .. } = &self.memory;
+        let number = |limit: Option<i64>| limits::raised(limit.unwrap_or(-1), *raised);
+        let memory = named.memory.clone().unwrap_or_default();
         let text = |name: &&str| {
-            let text = file(&self.resources, name).unwrap_or_else(|| "max".into());
-            limits::raised_text(&text, self.memory.raised).unwrap_or(text)
+            let text = named.file(name).unwrap_or("max");
+            limits::raised_text(text, *raised).unwrap_or_else(|| text.to_owned())
         };
         let files = limits::UNIFIED.iter().map(text).collect();
-        Change::Keep(limits::Started { limit: raised(memory.limit), swap: raised(memory.swap), files })
+        Change::Keep(limits::Started { limit: number(memory.limit), swap: number(memory.swap), files })
     }
 
     fn tell(&self, guest: Option<u64>) -> Result<()> {
         guest.map_or(Ok(()), |bytes| prepare::ask_of_guest(&self.bundle, bytes))
     }
-}
-
-fn file(resources: &Resources, name: &str) -> Option<String> {
-    resources.unified.as_ref()?.get(name).cloned()
 }
 
 /// The bundle of the container `id`, from what crun keeps of its containers below `states` (by default its own place).
@@ -160,6 +148,7 @@ mod tests {
     use serde_json::json;
     use tempfile::TempDir;
 
+    use super::super::config::Resources;
     use super::super::fixture::{build, leak};
     use super::super::proof::DeviceLayout::{Interleaved, Trailing};
     use super::super::sys::crun_linux;
@@ -172,8 +161,10 @@ mod tests {
         fs::create_dir_all(bundle.join("crun-qemu/root/crun-qemu")).unwrap();
         fs::create_dir(&state).unwrap();
         fs::write(state.join("status"), json!({"bundle": bundle}).to_string()).unwrap();
-        fs::write(bundle.join("config.json"), json!({"linux": {"resources": resources}}).to_string()).unwrap();
-        let memory = json!({"guest": 512 << 20, "raised": 1000});
+        // podman 5.1 and newer write what an update shall change here before.
+        fs::write(bundle.join("config.json"), json!({"linux": {"resources": {"memory": {"limit": 7}}}}).to_string())
+            .unwrap();
+        let memory = json!({"guest": 512 << 20, "raised": 1000, "named": resources});
         fs::write(bundle.join("crun-qemu/memory.json"), memory.to_string()).unwrap();
         dir
     }
@@ -210,10 +201,15 @@ mod tests {
             (memory(&[("limit", 100), ("swap", 200)]), raised(&["limit", "swap"]), Some(100)),
             (memory(&[("limit", 32)]), raised(&["limit"]), Some(32)),
             (memory(&[("swap", 1024)]), raised(&["swap"]), None),
+            // Zeros mean nothing.
+            (memory(&[("limit", 0), ("swap", 0)]), Ok(memory(&[("limit", 0), ("swap", 0)])), None),
             (memory(&[("limit", 31)]), refused(&range(31)), None),
             (memory(&[("limit", 513)]), refused(&range(513)), None),
             (memory(&[("swap", 1000)]), refused(kept), None),
             (memory(&[("reservation", 1)]), refused(kept), None),
+            (memory(&[("reservation", 100)]), refused(kept), None),
+            (memory(&[("reservation", 128)]), refused(kept), None),
+            (memory(&[]), Ok(memory(&[])), None),
             (memory(&[("limit", 512), ("reservation", 1)]), refused(kept), None),
             (
                 json!({"unified": {"memory.max": (64 << 20).to_string()}}),

@@ -5,7 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::error::{Context, Error, Result};
-use crate::image;
+use crate::image::{self, locks};
 use crate::plan::passed::{Disk, DiskSource, Passed};
 use crate::request::Request;
 
@@ -38,5 +38,6 @@ fn one(disk: &Disk, request: &Request, mount: usize, first: bool) -> Result<()> 
         return Err(Error::new(what, why).hint(format!("format={found}")));
     }
     image::inspect(name, &file, Some(disk.format))?;
-    Ok(())
+    let used = if disk.read_only { locks::is_written(&file)? } else { locks::is_used(&file)? };
+    if used { Err(Error::new(what, "another VM uses it").hint("stop that one first")) } else { Ok(()) }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::private_dir::PrivateDir;
 use super::{PRIVATE_DIR, skeleton};
 use crate::error::{Context, Result};
+use crate::limits::Named;
 use crate::paths;
 use crate::plan::Plan;
 
@@ -15,17 +16,20 @@ use crate::plan::Plan;
 const MEMORY: &str = "memory.json";
 
 /// What is to be known of a VM's memory when it shall change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryRecord {
     /// The guest's at the start, bytes.
     pub guest: u64,
     /// By how much the limits of the container's memory were raised, bytes.
     pub raised: u64,
+    /// The limits as the engine named them; later it may name others in the same place.
+    pub named: Named,
 }
 
 /// Leaves it for [`memory()`].
-pub fn keep(dir: &PrivateDir, plan: &Plan) -> Result<()> {
-    let record = MemoryRecord { guest: plan.memory, raised: plan.memory_overhead };
+pub fn keep(dir: &PrivateDir, plan: &Plan, config: &str) -> Result<()> {
+    let named = Named::of_config(config).context("config.json")?;
+    let record = MemoryRecord { guest: plan.memory, raised: plan.memory_overhead, named };
     dir.write(MEMORY, 0o600, &serde_json::to_vec(&record).context(MEMORY)?)?;
     // What was asked of the guest before is over.
     dir.remove(&format!("{}{}", skeleton::ROOT, paths::MEMORY))

@@ -49,8 +49,9 @@ const NVRAM: &str = "nvram.fd";
 pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     let mut stages = Stages::default();
     Stages::reach(&mut stages.create);
-    let config = bundle.join("config.json");
-    let mut request = Request::parse(&fs::read_to_string(&config).context(config.display())?)?;
+    let path = bundle.join("config.json");
+    let config = fs::read_to_string(&path).context(path.display())?;
+    let mut request = Request::parse(&config)?;
     network::know_the_hosts(&mut request);
     let host = Host { pci: pci::find(&request.options)?, ..Host::detect(init)? };
     let wishes = Wishes::read(&request.options)?;
@@ -80,7 +81,7 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     skeleton::make(&private, &wishes.users()?, &request.cwd)?;
     skeleton::places(&private, &plan.passed)?;
     let keeper = network::write(&private, &plan, &request)?;
-    memory::keep(&private, &plan)?;
+    memory::keep(&private, &plan, &config)?;
     let oem_strings = first_boot::write(&private, &plan, wishes, &network::engines_file(&request, "/etc/hosts"))?;
     let domain = domain::xml(&plan, &oem_strings);
     let domain = overrides.map_or(Ok(domain.clone()), |over| over.over(&domain)).context("domain")?;

@@ -11,6 +11,8 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 pub struct Wishes<'a> {
     file: &'a Path,
     inotify: Inotify,
+    /// One that came before anybody looked out for it.
+    early: Option<u64>,
 }
 
 impl<'a> Wishes<'a> {
@@ -22,16 +24,23 @@ impl<'a> Wishes<'a> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).context("inotify")?;
         let directory = file.parent().unwrap_or(file);
         inotify.add_watch(directory, AddWatchFlags::IN_MOVED_TO).context(directory.display())?;
-        Ok(Self { file, inotify })
+        // Only now, lest one that comes meanwhile be missed.
+        let early = read(file);
+        Ok(Self { file, inotify, early })
     }
 
     /// The latest wish, bytes, if one has come.
-    pub fn next(&self) -> Option<u64> {
-        let events = self.inotify.read_events().ok()?;
+    pub fn next(&mut self) -> Option<u64> {
+        let early = self.early.take();
+        let events = self.inotify.read_events().unwrap_or_default();
         let ours = events.iter().any(|event| event.name.as_deref() == self.file.file_name());
-        // Whoever writes it is the host: what is no number is none of its.
-        if ours { fs::read_to_string(self.file).ok()?.parse().ok() } else { None }
+        if ours { read(self.file) } else { early }
     }
+}
+
+/// Whoever writes it is the host: what is no number is none of its.
+fn read(file: &Path) -> Option<u64> {
+    fs::read_to_string(file).ok()?.parse().ok()
 }
 
 impl AsFd for Wishes<'_> {
@@ -53,8 +62,8 @@ mod tests {
             fs::rename(&new, to).unwrap();
         };
         wish("1", &file);
-        let wishes = Wishes::of(&file).unwrap();
-        assert_eq!(wishes.next(), None, "before it looked");
+        let mut wishes = Wishes::of(&file).unwrap();
+        assert_eq!((wishes.next(), wishes.next()), (Some(1), None));
         wish("2", &file);
         wish("3", &file);
         assert_eq!((wishes.next(), wishes.next()), (Some(3), None));

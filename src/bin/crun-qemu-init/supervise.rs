@@ -69,7 +69,10 @@ fn supervise() -> Result<Exit> {
     let dhcp = launch.tap.as_deref().map(|tap| dhcp::Server::bind(tap, search)).transpose()?;
     let ipv6 = launch.tap.as_deref().zip(router).map(|(tap, router)| ipv6::Service::start(tap, router)).transpose()?;
     let daemons = Daemons::start(&launch.virtiofs)?;
-    let wishes = Wishes::of(Path::new(paths::MEMORY))?;
+    let wishes = Wishes::of(Path::new(paths::MEMORY));
+    // A user can have so many watches and no more; the VM runs without.
+    let wishes =
+        wishes.inspect_err(|e| say(&e.clone().hint("podman update cannot change the memory").to_string())).ok();
     let alive = alive::hold(Path::new(paths::ALIVE))?;
     let (reaper, life) = (Reaper::of(daemons.pids()), Lifecycle::new());
     let exit = Machine::start(launch.domain).and_then(|machine| {
@@ -104,7 +107,7 @@ struct Supervisor {
     ipv6: Option<ipv6::Service>,
     daemons: Daemons,
     machine: Machine,
-    wishes: Wishes<'static>,
+    wishes: Option<Wishes<'static>>,
     reaper: Reaper,
     life: Lifecycle,
     /// What may be behind a failure: processes that were killed, by whomsoever.
@@ -124,7 +127,8 @@ impl Supervisor {
             let dead = self.reaper.sweep(Instant::now());
             dead.into_iter().for_each(|dead| self.mourn(dead));
             self.hear_machine();
-            self.obey(self.wishes.next().map(Order::Memory));
+            let wish = self.wishes.as_mut().and_then(Wishes::next);
+            self.obey(wish.map(Order::Memory));
             if packets {
                 self.serve_network();
             }
@@ -161,8 +165,8 @@ impl Supervisor {
         let mut fds = vec![
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.machine.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.wishes.as_fd(), PollFlags::POLLIN),
         ];
+        fds.extend(self.wishes.as_ref().map(|wishes| PollFd::new(wishes.as_fd(), PollFlags::POLLIN)));
         let others = fds.len();
         fds.extend(self.dhcp.as_ref().map(|dhcp| PollFd::new(dhcp.as_fd(), PollFlags::POLLIN)));
         let of_ipv6 = self.ipv6.iter().flat_map(ipv6::Service::descriptors);
