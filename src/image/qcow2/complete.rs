@@ -3,17 +3,22 @@
 use super::super::SECTOR;
 use super::super::source::Source;
 use super::header::Header;
+use super::map::{COMPRESSED, OFFSET};
 use crate::error::Result;
+
+/// No disk of less than 32 TiB has more L2 tables, with clusters of the usual size.
+const MOST_TABLES: usize = 1 << 16;
 
 /// Refuses a file that ends before the last cluster that its refcounts count: a download that broke off.
 ///
 /// The last refcount block tells, so this is a read or two whatever the image's size. Refcounts that are behind
-/// (dirty image) make the check weaker, never wrong.
+/// (dirty image) make the check weaker, never wrong. Those that are ahead, as a QEMU that was killed leaves them, are looked
+/// into: nothing may be missing.
 pub(in super::super) fn refuse_truncated(header: &Header, source: &Source) -> Result<()> {
     let mut table = vec![0; (header.refcount_table_clusters as usize) << header.cluster_bits];
     source.read(header.refcount_table, &mut table, "the refcount table")?;
-    let entry = |bytes: &[u8]| bytes.iter().fold(0, |n: u64, b| n << 8 | u64::from(*b)) & !(SECTOR - 1);
-    let Some((index, block)) = table.chunks_exact(8).map(entry).enumerate().rfind(|(_, block)| *block != 0) else {
+    let blocks: Vec<u64> = words(&table).map(|entry| entry & !(SECTOR - 1)).collect();
+    let Some((index, block)) = blocks.into_iter().enumerate().rfind(|(_, block)| *block != 0) else {
         return Ok(());
     };
     let mut counts = vec![0; header.cluster() as usize];
@@ -25,10 +30,35 @@ pub(in super::super) fn refuse_truncated(header: &Header, source: &Source) -> Re
     let in_block = (byte as u64 * 8 + in_byte) >> header.refcount_order;
     let per_block = (header.cluster() * 8) >> header.refcount_order;
     let last = (index as u64 * per_block + in_block).saturating_mul(header.cluster());
-    if last >= source.len() {
+    if last >= source.len() && !is_all_there(header, source) {
         let why =
             format!("the qcow2 image is cut off: data up to byte {last} and beyond, {} in the file", source.len());
         return Err(source.error(why).hint("fetch it again, or repair it with `qemu-img check -r all`"));
     }
     Ok(())
+}
+
+/// Whether all that the guest can read is in the file.
+fn is_all_there(header: &Header, source: &Source) -> bool {
+    let mut l1 = vec![0; header.l1_size as usize * 8];
+    if header.snapshots > 0 || source.read(header.l1_offset, &mut l1, "the L1 table").is_err() {
+        return false;
+    }
+    let tables: Vec<u64> = words(&l1).map(|entry| entry & OFFSET).filter(|offset| *offset != 0).collect();
+    let mut l2 = vec![0; header.cluster() as usize];
+    tables.len() <= MOST_TABLES
+        && tables.into_iter().all(|table| {
+            source.read(table, &mut l2, "an L2 table").is_ok()
+                && words(&l2).step_by(header.l2_entry() as usize / 8).all(|entry| begin(header, entry) < source.len())
+        })
+}
+
+/// Where the data of an L2 entry begin in the file; 0 where there are none.
+fn begin(header: &Header, entry: u64) -> u64 {
+    let packed = (1 << header.packed_offset_bits()) - 1;
+    if entry & COMPRESSED != 0 { entry & packed } else { entry & OFFSET }
+}
+
+fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
+    bytes.chunks_exact(8).map(|word| word.iter().fold(0, |n, byte| n << 8 | u64::from(*byte)))
 }

@@ -60,6 +60,7 @@ pub(in super::super) struct Header {
     pub(super) refcount_table: u64,
     pub(super) refcount_table_clusters: u32,
     pub(super) refcount_order: u32,
+    pub(super) snapshots: u32,
 }
 
 /// The header's bytes, by the specification's offsets; zeros where a shorter header ends.
@@ -102,6 +103,7 @@ impl Header {
             size: fields.be64(24),
             refcount_table: fields.be64(48),
             refcount_table_clusters: fields.be32(56),
+            snapshots: fields.be32(60),
             refcount_order: if fields.be32(4) == 2 { 4 } else { fields.be32(96) },
         };
         header.check_tables(source)?;
@@ -128,6 +130,11 @@ impl Header {
     /// Size of a cluster in bytes, 512 to 2 MiB.
     pub(super) fn cluster(&self) -> u64 {
         1 << self.cluster_bits
+    }
+
+    /// How many bits of a compressed cluster's descriptor are its offset.
+    pub(super) fn packed_offset_bits(&self) -> u32 {
+        62 - (self.cluster_bits - 8)
     }
 
     /// Size of an L2 entry in bytes.

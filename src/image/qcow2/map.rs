@@ -11,8 +11,8 @@ use super::header::{Compression, Header};
 use crate::error::Result;
 
 /// Bits 9 to 55 of a table's entry: an offset in the file.
-const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
-const COMPRESSED: u64 = 1 << 62;
+pub(super) const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
+pub(super) const COMPRESSED: u64 = 1 << 62;
 const ZERO: u64 = 1;
 /// Subclusters of a cluster with an extended L2 entry.
 const SUBCLUSTERS: u64 = 32;
@@ -130,7 +130,7 @@ impl<'a> Map<'a> {
 
     /// A compressed cluster's descriptor: an offset, and how many sectors follow the one that it is in.
     fn packed(&self, descriptor: u64) -> Place {
-        let bits = 62 - (self.header.cluster_bits - 8);
+        let bits = self.header.packed_offset_bits();
         let offset = descriptor & ((1 << bits) - 1);
         let sectors = (descriptor & (COMPRESSED - 1)) >> bits;
         Place::Packed { offset, max: (sectors + 1) * SECTOR - offset % SECTOR }
