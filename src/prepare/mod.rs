@@ -76,7 +76,7 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     let virtiofsd = plan.passed.has_virtiofs().then(host::virtiofsd).transpose()?.map(PathBuf::from);
     blockdevs::check(&plan.passed, &request, storage.is_fresh())?;
 
-    let overlay = disk::keep(&root, storage, (&record, &file), plan.disk, image.virtual_size)?;
+    let overlay = disk::keep(&root, storage, (record.clone(), &file), plan.disk, facts)?;
     let nvram = keep_nvram(&private, &plan.firmware)?;
     skeleton::make(&private, &wishes.users()?, &request.cwd)?;
     skeleton::places(&private, &plan.passed)?;

@@ -15,8 +15,8 @@ pub fn layer(bundle: &Path, root: &Path, request: &Request) -> Option<PathBuf> {
 /// Whether what is written to `root` ends with the container: it is a layer, or podman's `--rootfs DIR:O`, which is below a
 /// directory of the container's own.
 pub fn ends_with_container(bundle: &Path, root: &Path, request: &Request) -> bool {
-    let id = bundle.parent().and_then(Path::file_name);
-    is_layer(bundle, root, request) || root.components().any(|part| Some(part.as_os_str()) == id)
+    let id = bundle.parent().and_then(Path::file_name).filter(|_| request.engine.as_deref() == Some("libpod"));
+    is_layer(bundle, root, request) || id.is_some_and(|id| root.components().any(|part| part.as_os_str() == id))
 }
 
 /// Whether `root` is a layer that the engine made for this container, rather than a directory of the user's.

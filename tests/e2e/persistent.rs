@@ -6,7 +6,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use crate::bad_input::refused;
-use crate::harness::{Form, Podman, Run, directory, guest, run};
+use crate::harness::{Form, Podman, Run, directory, guest, run, text};
 use crate::images::{marker, stop_and_start, write_marker};
 
 /// A root with a disk of its own: what else has that of the test guests must not find it changed.
@@ -49,12 +49,19 @@ fn outlives_its_container(podman: Podman, form: Form, format: &str) {
     assert_eq!(marker(&over), "kept");
     write_marker(&over, "overlay");
     is_refused(&persistent, used);
-    drop(over);
+    assert_eq!(over.stop(), 0);
     assert!(fs::read(&disk).unwrap() == before, "the image was written without being asked");
 
     let again = with(&persistent).detached();
     again.wait_for("TINY READY", 1);
     assert_eq!(marker(&again), "kept");
+    write_marker(&again, "changed");
+    assert_eq!(again.stop(), 0);
+    // Of the overlay's disk not much would be left whole.
+    let output = podman.output(&["start", &over.name]);
+    let line = "qemu: /disk.img: the image has been written to since the container's disk was made on it \
+                (make a new container)";
+    assert!(!output.status.success() && text(&output.stderr).contains(line), "{}", text(&output.stderr));
 }
 
 #[test]
