@@ -24,10 +24,11 @@ fn outlives_its_container(podman: Podman, form: Form, format: &str) {
     let what = ["--rootfs", root.path().to_str().unwrap()];
     let with = |options| Run { podman, form, podman_options: &[], what: &what, options };
     let (persistent, overlay) = (["--persistent", "--format", format], ["--format", format]);
-    let is_refused = |options, line| {
-        let (status, message) = with(options).refused();
+    let run_refused = |run: Run, line| {
+        let (status, message) = run.refused();
         assert!(status != Some(0) && message.contains(line), "{status:?} {message}");
     };
+    let is_refused = |options, line| run_refused(with(options), line);
     let used = "qemu: /disk.img: another VM uses it, and with --persistent it has to be the only one \
                 (stop that one first)";
 
@@ -37,12 +38,21 @@ fn outlives_its_container(podman: Podman, form: Form, format: &str) {
     assert!(!Path::new(&vm.inspect("{{.StaticDir}}")).join("crun-qemu/overlay.qcow2").exists());
     is_refused(&persistent, used);
     is_refused(&overlay, "qemu: /disk.img: a VM with --persistent writes to it (stop that one first)");
+    let disk = root.path().join("disk.img");
+    let volume = format!("{}:/more.img", disk.display());
+    let other = self::root(podman, "qcow2");
+    let (other, podman_options) = (["--rootfs", other.path().to_str().unwrap()], ["-v", &volume]);
+    for mode in ["on", "off"] {
+        let blockdev = format!("source=/more.img,target=/dev/more,format={format},readonly={mode}");
+        let options = ["--blockdev", &blockdev];
+        let run = Run { podman, form, podman_options: &podman_options, what: &other, options: &options };
+        run_refused(run, "qemu: --blockdev source=/more.img: another VM uses it (stop that one first)");
+    }
     stop_and_start(&vm);
     assert_eq!(marker(&vm), "kept");
     assert_eq!(vm.stop(), 0);
     drop(vm);
 
-    let disk = root.path().join("disk.img");
     let before = fs::read(&disk).unwrap();
     let over = with(&overlay).detached();
     over.wait_for("TINY READY", 1);
