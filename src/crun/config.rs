@@ -1,13 +1,12 @@
 //! The part of `config.json` that is compared with crun's structs. The file is the truth: crun parsed it.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
 
 use crate::error::{Context, Result};
-use crate::limits::Memory;
+use crate::limits::Named;
 
 /// The whole.
 #[derive(Debug, Clone, Deserialize)]
@@ -58,8 +57,8 @@ pub struct Device {
 #[derive(Debug, Clone, Deserialize)]
 pub struct Resources {
     pub devices: Option<Vec<DeviceRule>>,
-    pub memory: Option<Memory>,
-    pub unified: Option<BTreeMap<String, String>>,
+    #[serde(flatten)]
+    pub limits: Named,
 }
 
 #[derive(Debug, Clone, Deserialize)]

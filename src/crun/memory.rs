@@ -3,7 +3,6 @@
 use libc::{c_char, c_void};
 
 use super::apply::string;
-use super::config::Resources;
 use super::peek::{is_text, peek, peek_array, peek_text};
 use super::proof::{Mismatch, pointers, read, same};
 use super::sys::{crun_map, crun_memory_interleaved, crun_memory_trailing, crun_resources};
@@ -76,7 +75,7 @@ impl Changed {
 }
 
 /// Proves that the limits in `got` are those of `want`.
-pub fn prove(got: &crun_resources, want: &Resources) -> Result<Limits, Mismatch> {
+pub fn prove(got: &crun_resources, want: &Named) -> Result<Limits, Mismatch> {
     // Without either, nothing will be written.
     let memory = match want.memory.as_ref().filter(|want| want.limit.is_some() || want.swap.is_some()) {
         Some(want) => {
@@ -178,7 +177,7 @@ fn read_trailing(at: *const crun_memory_trailing) -> Option<Memory> {
 }
 
 /// The limits in the map of cgroup v2's own files, which is `want`'s.
-fn proven_files(map: *mut crun_map, want: &Resources) -> Result<Vec<(usize, *mut *mut c_char, String)>, Mismatch> {
+fn proven_files(map: *mut crun_map, want: &Named) -> Result<Vec<(usize, *mut *mut c_char, String)>, Mismatch> {
     let name = || "linux.resources.unified".to_owned();
     let Some(want) = want.unified.as_ref().filter(|map| UNIFIED.iter().any(|key| map.contains_key(*key))) else {
         return Ok(Vec::new());

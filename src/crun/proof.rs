@@ -105,7 +105,7 @@ fn prove_linux(at: *mut crun_linux, config: &Config) -> Result<(Option<Devices>,
         return Ok(Default::default());
     };
     let list = read(got.resources, "linux.resources")?;
-    let limits = memory::prove(&list, resources)?;
+    let limits = memory::prove(&list, &resources.limits)?;
     let want = resources.devices.as_deref().unwrap_or_default();
     let rules = pointers(list.devices, list.devices_len, want.len(), || "linux.resources.devices".into())?;
     if want.is_empty() {

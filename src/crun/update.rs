@@ -148,7 +148,6 @@ mod tests {
     use serde_json::json;
     use tempfile::TempDir;
 
-    use super::super::config::Resources;
     use super::super::fixture::{build, leak};
     use super::super::proof::DeviceLayout::{Interleaved, Trailing};
     use super::super::sys::crun_linux;
@@ -259,7 +258,7 @@ mod tests {
             assert_eq!(asked(&dir), guest, "{layout:?} {given}");
             // SAFETY: as above.
             let got = peek(unsafe { (*linux_).resources }).unwrap();
-            let want: Resources = serde_json::from_value(want.unwrap_or(given.clone())).unwrap();
+            let want: Named = serde_json::from_value(want.unwrap_or(given.clone())).unwrap();
             assert!(memory::prove(&got, &want).is_ok(), "{layout:?} {given}");
         }
     }

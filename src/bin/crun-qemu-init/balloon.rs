@@ -38,8 +38,8 @@ impl<'a> Wishes<'a> {
     }
 }
 
-/// Whoever writes it is the host: what is no number is none of its.
-fn read(file: &Path) -> Option<u64> {
+/// The last wish, bytes. Whoever writes it is the host: what is no number is none of its.
+pub fn read(file: &Path) -> Option<u64> {
     fs::read_to_string(file).ok()?.parse().ok()
 }
 

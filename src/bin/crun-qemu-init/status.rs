@@ -1,6 +1,5 @@
 //! Prints the VM's status.
 
-use std::fs;
 use std::path::Path;
 
 use crun_qemu::error::{Context, Result};
@@ -10,13 +9,13 @@ use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 
 use crate::supervise::read_launch;
-use crate::virtiofs;
+use crate::{balloon, virtiofs};
 
 /// As a table, or as JSON.
 pub fn print(json: bool) -> Result<()> {
     let launch = read_launch()?;
     let mut status = Status::new(&launch, Path::new(paths::STATUS))?;
-    status.memory_wanted = fs::read_to_string(paths::MEMORY).ok().and_then(|text| text.parse().ok());
+    status.memory_wanted = balloon::read(Path::new(paths::MEMORY));
     if !launch.virtiofs.is_empty() {
         status.virtiofsd = Some(virtiofs::version()?);
     }
