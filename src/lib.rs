@@ -26,6 +26,8 @@ pub mod first_boot;
 
 pub mod policy;
 
+pub mod user_files;
+
 pub mod stages;
 
 pub mod launch;

@@ -4,12 +4,12 @@
 //! belongs to.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Uid, User};
 
-use crate::error::{Error, Result};
-use crate::first_boot::read;
+use crate::error::{Context, Error, Result};
 
 /// The system's file.
 const SYSTEM: &str = "/etc/crun-qemu/policy";
@@ -31,11 +31,6 @@ impl Key {
             Self::HostPaths => "host-paths",
             Self::Vfio => "vfio",
         }
-    }
-
-    /// What holds where no file says anything.
-    fn default(self) -> bool {
-        self == Self::Vfio
     }
 }
 
@@ -81,11 +76,11 @@ impl File {
     }
 
     fn read(path: PathBuf) -> Result<Self> {
-        let Some(bytes) = read::optional("policy", &path)? else {
-            return Ok(Self { path, said: Vec::new() });
-        };
-        let text = String::from_utf8(bytes);
-        Self::parse(&path, &text.map_err(|_| Error::new(path.display().to_string(), "not UTF-8"))?)
+        match fs::read_to_string(&path) {
+            Ok(text) => Self::parse(&path, &text),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(Self { path, said: Vec::new() }),
+            Err(e) => Err(e).context(format!("policy {}", path.display())),
+        }
     }
 }
 
@@ -107,53 +102,79 @@ impl Policy {
         Ok(Self { files: files? })
     }
 
-    /// Whether it is allowed, and the file and line that say so. A denial of the system's is the last word; else the
-    /// user's own file is nearer than the system's.
-    fn decision(&self, key: Key) -> (bool, Option<(&File, usize)>) {
-        let mut decision = (key.default(), None);
+    /// What the files say of it: the file, the line, and whether it is allowed. A denial of the system's is the last
+    /// word; else the user's own file is nearer than the system's.
+    fn said(&self, key: Key) -> Option<(&File, usize, bool)> {
+        let mut said = None;
         for file in &self.files {
             let Some((line, allowed)) = file.says(key) else { continue };
-            decision = (allowed, Some((file, line)));
+            said = Some((file, line, allowed));
             if !allowed {
                 break;
             }
         }
-        decision
+        said
     }
 
-    /// Asks for `option`, which names a file of the host's.
+    /// Whether options may name paths on the host that no mount grants.
+    ///
+    /// # Errors
+    /// When no file allows it.
+    pub fn host_paths(&self) -> std::result::Result<(), Denial> {
+        self.decide(Key::HostPaths, false)
+    }
+
+    /// Asks for `option`, which reads a file that only an administrator can vouch for.
     ///
     /// # Errors
     /// When it is denied: what denies it, and what to write where.
     pub fn allow_host_path(&self, option: &str) -> Result<()> {
-        self.allow(Key::HostPaths, option, "reading files of the host")
+        self.decide(Key::HostPaths, false).map_err(|denial| denial.of(option, "reading files of the host"))
     }
 
-    /// Asks for `option`, which names a PCI device.
+    /// Asks for `option`, which names a PCI device: allowed by default for an argument, not for an annotation, which
+    /// can be an image's or a pod's.
     ///
     /// # Errors
     /// As [`Policy::allow_host_path`].
-    pub fn allow_vfio(&self, option: &str) -> Result<()> {
-        self.allow(Key::Vfio, option, "handing out PCI devices")
+    pub fn allow_vfio(&self, option: &str, is_annotation: bool) -> Result<()> {
+        let what = if is_annotation { "handing out PCI devices by annotation" } else { "handing out PCI devices" };
+        self.decide(Key::Vfio, !is_annotation).map_err(|denial| denial.of(option, what))
     }
 
-    fn allow(&self, key: Key, option: &str, what: &str) -> Result<()> {
-        match self.decision(key) {
-            (true, _) => Ok(()),
-            (false, Some((file, line))) => {
-                let path = file.path.display();
-                Err(Error::new(option, format!("{path} denies {what}"))
-                    .hint(format!("line {line} of it would have to be: {} = allow", key.name())))
-            }
-            (false, None) => {
+    fn decide(&self, key: Key, default: bool) -> std::result::Result<(), Denial> {
+        match self.said(key) {
+            Some((_, _, true)) => Ok(()),
+            Some((file, line, false)) => Err(Denial {
+                by: Some(file.path.clone()),
+                remedy: format!("line {line} of it would have to be: {} = allow", key.name()),
+            }),
+            None if default => Ok(()),
+            None => {
                 let paths: Vec<_> = self.files.iter().map(|file| file.path.display().to_string()).collect();
-                Err(Error::new(option, format!("no policy allows {what}")).hint(format!(
-                    "write the line {} = allow into {}",
-                    key.name(),
-                    paths.join(" or ")
-                )))
+                let remedy = format!("write the line {} = allow into {}", key.name(), paths.join(" or "));
+                Err(Denial { by: None, remedy })
             }
         }
+    }
+}
+
+/// A policy's no.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    /// The file that says so; `None` where none says anything.
+    pub by: Option<PathBuf>,
+    /// What would have to be written where.
+    pub remedy: String,
+}
+
+impl Denial {
+    fn of(self, option: &str, what: &str) -> Error {
+        let why = match self.by {
+            Some(file) => format!("{} denies {what}", file.display()),
+            None => format!("no policy allows {what}"),
+        };
+        Error::new(option, why).hint(self.remedy)
     }
 }
 
@@ -194,9 +215,18 @@ mod tests {
             ("host-paths = allow", "host-paths = deny", false),
             ("vfio = deny", "host-paths = allow", true),
         ] {
-            assert_eq!(policy(system, own).decision(Key::HostPaths).0, host_paths, "{system:?} {own:?}");
+            assert_eq!(policy(system, own).host_paths().is_ok(), host_paths, "{system:?} {own:?}");
         }
-        assert!(policy("", "").decision(Key::Vfio).0 && !policy("vfio = deny", "vfio = allow").decision(Key::Vfio).0);
+        for (system, own, argument, annotation) in [
+            ("", "", true, false),
+            ("", "vfio = allow", true, true),
+            ("vfio = allow", "", true, true),
+            ("vfio = deny", "vfio = allow", false, false),
+        ] {
+            let policy = policy(system, own);
+            let allowed = [false, true].map(|is_annotation| policy.allow_vfio("--x", is_annotation).is_ok());
+            assert_eq!(allowed, [argument, annotation], "{system:?} {own:?}");
+        }
     }
 
     #[test]
@@ -213,7 +243,7 @@ mod tests {
             assert_eq!(e.to_string(), format!("qemu: --x: {want}"));
         }
         let want = "qemu: --x: /u denies handing out PCI devices (line 1 of it would have to be: vfio = allow)";
-        assert_eq!(policy("", "vfio = deny").allow_vfio("--x").unwrap_err().to_string(), want);
+        assert_eq!(policy("", "vfio = deny").allow_vfio("--x", false).unwrap_err().to_string(), want);
         assert_eq!(policy("", "host-paths = allow").allow_host_path("--x"), Ok(()));
     }
 

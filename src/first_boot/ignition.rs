@@ -75,7 +75,9 @@ fn parse(bytes: &[u8]) -> Result<Map<String, Value>> {
     })?;
     let version = value["ignition"]["version"].as_str().unwrap_or_default();
     if !VERSIONS.contains(&version) {
-        let why = format!("ignition.version is {version:?}");
+        // Nothing else of a file that may not be a configuration at all is quoted.
+        let plain = version.len() <= 32 && version.bytes().all(|b| b.is_ascii_alphanumeric() || b".-".contains(&b));
+        let why = format!("ignition.version is {:?}", if plain { version } else { "?" });
         return Err(Error::new(WHAT, why).hint(format!("known are {}", VERSIONS.join(", "))));
     }
     match value {

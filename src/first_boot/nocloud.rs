@@ -49,7 +49,7 @@ printf '%s\n' "$keys" | while read -r key; do grep -qxF "$key" "$file" || printf
 /// `public-keys` reach the image's default user, whatever it is called. The instance is the user's *and* the
 /// container's: a disk in another container is on its first boot again, as only that gives it the new key.
 fn meta_data(identity: &Identity, user: Option<&[u8]>) -> Result<Map<String, Value>> {
-    let mut meta = user.map_or_else(|| Ok(Map::new()), yaml::mapping)?;
+    let mut meta = user.map_or_else(|| Ok(Map::new()), |data| yaml::mapping("meta-data", data))?;
     let id = match meta.get("instance-id") {
         Some(Value::String(id)) => format!("{id}-{}", identity.instance_id),
         Some(Value::Number(id)) => format!("{id}-{}", identity.instance_id),

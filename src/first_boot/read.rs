@@ -1,16 +1,9 @@
-//! What the user's options name on the host, read as the caller could and no further.
+//! The user's NoCloud directory: each file is what cloud-init takes under that name, or it is refused. A guest is not
+//! handed files of other kinds by way of its first boot.
 
-use std::fs::File;
-use std::io::{ErrorKind, Read};
-use std::path::Path;
-
-use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
-
-use crate::error::{Context, Error, Result};
-
-/// A first boot needs no more; cloud-init takes far less from most clouds.
-const LARGEST: u64 = 16 << 20;
+use super::{user_data, yaml};
+use crate::error::{Error, Result};
+use crate::user_files::Directory;
 
 /// A NoCloud directory's files.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -19,118 +12,93 @@ pub struct CloudInit {
     pub user_data: Option<Vec<u8>>,
     /// `meta-data`, YAML.
     pub meta_data: Option<Vec<u8>>,
-    /// `vendor-data`, passed on as it is.
+    /// `vendor-data`, of the same kinds as `user-data`, passed on as it is.
     pub vendor_data: Option<Vec<u8>>,
     /// `network-config`, passed on as it is.
     pub network_config: Option<Vec<u8>>,
 }
 
-/// Reads `--cloud-init DIR`.
-///
-/// # Errors
-/// When it is relative, neither `user-data` nor `meta-data` is there, or one of the files cannot be read.
-pub fn cloud_init(dir: &Path) -> Result<CloudInit> {
-    absolute("--cloud-init", dir)?;
-    let what = format!("--cloud-init {}", dir.display());
-    match open(dir, OFlag::O_PATH).and_then(|dir| dir.metadata()) {
-        Ok(metadata) if metadata.is_dir() => {}
-        Ok(_) => return Err(Error::new(what, "not a directory")),
-        // podman takes the system's words for it as "a command that was not found" and says so.
-        Err(e) if e.kind() == ErrorKind::NotFound => return Err(Error::new(what, "no such directory")),
-        Err(e) => return Err(Error::new(what, e.to_string())),
+impl CloudInit {
+    /// Reads the directory that `--cloud-init` names.
+    ///
+    /// # Errors
+    /// When neither `user-data` nor `meta-data` is there, or one of the files cannot be read or is something else than
+    /// its name says.
+    pub fn read(dir: &Directory) -> Result<Self> {
+        let files = Self {
+            user_data: dir.read("user-data")?,
+            meta_data: dir.read("meta-data")?,
+            vendor_data: dir.read("vendor-data")?,
+            network_config: dir.read("network-config")?,
+        };
+        if files.user_data.is_none() && files.meta_data.is_none() {
+            return Err(Error::new(dir.name(), "neither user-data nor meta-data is there"));
+        }
+        files.check()?;
+        Ok(files)
     }
-    let read = |name: &str| optional("--cloud-init", &dir.join(name));
-    let files = CloudInit {
-        user_data: read("user-data")?,
-        meta_data: read("meta-data")?,
-        vendor_data: read("vendor-data")?,
-        network_config: read("network-config")?,
-    };
-    if files.user_data.is_none() && files.meta_data.is_none() {
-        return Err(Error::new(what, "neither user-data nor meta-data is there"));
+
+    fn check(&self) -> Result<()> {
+        for (name, data) in [("user-data", &self.user_data), ("vendor-data", &self.vendor_data)] {
+            data.as_deref().map_or(Ok(()), |data| user_data::check(name, data))?;
+        }
+        self.meta_data.as_deref().map_or(Ok(()), |data| yaml::mapping("meta-data", data).map(drop))?;
+        self.network_config.as_deref().map_or(Ok(()), network_config)
     }
-    Ok(files)
 }
 
-/// Reads the file that `option` names.
-///
-/// # Errors
-/// When it is relative, not a regular file, cannot be read or is larger than 16 MiB.
-pub fn file(option: &str, path: &Path) -> Result<Vec<u8>> {
-    absolute(option, path)?;
-    optional(option, path)?.ok_or_else(|| Error::new(format!("{option} {}", path.display()), "no such file"))
-}
-
-/// Engines start a runtime in the bundle: where the caller stood is not known.
-fn absolute(option: &str, path: &Path) -> Result<()> {
-    if path.is_absolute() {
+/// Version 1, or 2 (which netplan reads), with or without `network:` around it.
+fn network_config(data: &[u8]) -> Result<()> {
+    const NAME: &str = "network-config";
+    let map = yaml::mapping(NAME, data)?;
+    if map.is_empty() || ["network", "version", "config"].iter().any(|key| map.contains_key(*key)) {
         return Ok(());
     }
-    let why = "a relative path, and the engine does not tell from which directory";
-    Err(Error::new(format!("{option} {}", path.display()), why).hint("give an absolute path"))
-}
-
-/// Reads a file if it is there; `option` names it in an error.
-///
-/// # Errors
-/// When it is not a regular file, cannot be read or is larger than 16 MiB.
-pub fn optional(option: &str, path: &Path) -> Result<Option<Vec<u8>>> {
-    let what = || format!("{option} {}", path.display());
-    // O_NONBLOCK: opening a fifo must not wait for its other end, nor a terminal become ours.
-    let file: File = match open(path, OFlag::O_NONBLOCK | OFlag::O_NOCTTY) {
-        Ok(file) => file,
-        Err(e) if e.kind() == ErrorKind::NotFound && path.symlink_metadata().is_err() => return Ok(None),
-        Err(e) if e.kind() == ErrorKind::NotFound => return Err(Error::new(what(), "a symbolic link to nothing")),
-        Err(e) => return Err(Error::new(what(), e.to_string())),
-    };
-    if !file.metadata().context(what())?.is_file() {
-        return Err(Error::new(what(), "not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(LARGEST + 1).read_to_end(&mut bytes).context(what())?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(Error::new(what(), "larger than 16 MiB"));
-    }
-    Ok(Some(bytes))
-}
-
-/// Follows links as the caller could, but for those of `/proc`: an option can be an image's, and by the working
-/// directory of a runtime, which is the bundle, it could name a file of its own that leads to one of the host's.
-fn open(path: &Path, flags: OFlag) -> std::io::Result<File> {
-    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    match openat2(AT_FDCWD, path, how) {
-        Ok(fd) => Ok(File::from(fd)),
-        Err(Errno::ELOOP) if path.metadata().is_ok() => Err(std::io::Error::other(
-            "it leads through a link of /proc's own, by which an image could name host files",
-        )),
-        Err(e) => Err(e.into()),
-    }
+    Err(Error::new(format!("--cloud-init {NAME}"), "not a network configuration")
+        .hint("it has version: 1 or version: 2, at the top or under network:"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const SHADOW: &[u8] = b"root:$y$j9T$secret:19700:0:99999:7:::\ndaemon:*:19700:0:99999:7:::\n";
+
     #[test]
-    fn only_the_four_names_and_only_files() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = |name: &str| dir.path().join(name);
-        assert!(cloud_init(dir.path()).unwrap_err().to_string().ends_with("neither user-data nor meta-data is there"));
-        std::fs::write(path("elsewhere"), "#cloud-config\n").unwrap();
-        std::os::unix::fs::symlink("elsewhere", path("user-data")).unwrap();
-        let want = CloudInit { user_data: Some(b"#cloud-config\n".to_vec()), ..CloudInit::default() };
-        assert_eq!(cloud_init(dir.path()).unwrap(), want, "followed as the caller could");
-        nix::unistd::mkfifo(&path("meta-data"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(cloud_init(dir.path()).unwrap_err().to_string().ends_with("meta-data: not a regular file"));
-        for (path, why) in [
-            (Path::new("relative"), "a relative path"),
-            (Path::new("/dev/null"), "not a regular file"),
-            (&path("absent"), "no such file"),
-            (dir.path(), "not a regular file"),
-            (Path::new("/proc/self/cwd/Cargo.toml"), "a link of /proc's own"),
+    fn each_file_is_what_its_name_says() {
+        let with = |name: &str, data: &[u8]| {
+            let data = Some(data.to_vec());
+            match name {
+                "user-data" => CloudInit { user_data: data, ..Default::default() },
+                "meta-data" => CloudInit { meta_data: data, ..Default::default() },
+                "vendor-data" => CloudInit { vendor_data: data, ..Default::default() },
+                _ => CloudInit { network_config: data, ..Default::default() },
+            }
+        };
+        for (name, good) in [
+            ("user-data", &b"#cloud-config\n{}\n"[..]),
+            ("user-data", b"\n"),
+            ("vendor-data", b"#!/bin/sh\n"),
+            ("vendor-data", b"Content-Type: multipart/mixed; boundary=x\n\n--x--\n"),
+            ("vendor-data", b""),
+            ("meta-data", b"instance-id: x\n"),
+            ("meta-data", b""),
+            ("network-config", b"version: 2\nethernets: {}\n"),
+            ("network-config", b"network: {version: 1, config: []}\n"),
+            ("network-config", b"{\"config\": \"disabled\"}"),
+            ("network-config", b"\n"),
         ] {
-            let e = file("--ignition", path).unwrap_err().to_string();
-            assert!(e.contains(why), "{e}");
+            assert_eq!(with(name, good).check(), Ok(()), "{name} {good:?}");
         }
+        let key = b"-----BEGIN OPENSSH PRIVATE KEY-----\nsecret\n-----END OPENSSH PRIVATE KEY-----\n";
+        let environment = b"PASSWORD=secret\0HOME=/root\0";
+        for name in ["user-data", "meta-data", "vendor-data", "network-config"] {
+            for bad in [SHADOW, key, environment, b"secret\n", b"- secret\n", b"\x7fELFsecret", b"\x1f\x8bsecret"] {
+                let e = with(name, bad).check().expect_err(&format!("{name} {bad:?}")).to_string();
+                assert!(e.starts_with(&format!("qemu: --cloud-init {name}: ")) && !e.contains("secret"), "{e}");
+            }
+        }
+        let other = with("network-config", b"secret: x\n").check().unwrap_err().to_string();
+        assert!(other.contains("not a network configuration"), "{other}");
     }
 }

@@ -1,13 +1,18 @@
 //! The user's user-data and ours beside it, as one MIME message.
 
+use std::borrow::Cow;
+
 use base64ct::{Base64, Encoding};
 use miniz_oxide::inflate::decompress_to_vec_with_limit;
 
 use crate::error::{Error, Result};
 
-const WHAT: &str = "--cloud-init user-data";
+/// Name of the file.
+const USER_DATA: &str = "user-data";
 /// How far gzip may unpack.
 const LARGEST: usize = 16 << 20;
+/// How gzip's data begins.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// How each kind begins; cloud-init looks at the same.
 const KINDS: [&str; 9] = [
     "#cloud-config",
@@ -28,26 +33,14 @@ const POLICY: &str = "list(append)+dict(no_replace,recurse_list)+str()";
 /// # Errors
 /// When the user's is of no kind that cloud-init knows.
 pub fn merge(user: &[u8], own: &str) -> Result<Vec<u8>> {
-    let unpacked;
-    let user = if user.starts_with(&[0x1f, 0x8b]) {
-        unpacked = gunzip(user)?;
-        &unpacked
-    } else {
-        user
-    };
-    if user.trim_ascii().is_empty() {
-        return Ok(own.as_bytes().to_vec());
-    }
-    let own = part("text/cloud-config", &format!("Merge-Type: {POLICY}\n"), own.as_bytes());
-    let theirs = match message(user) {
+    let unpacked = unpacked(USER_DATA, user)?;
+    let theirs = match recognized(USER_DATA, &unpacked)? {
+        Kind::Empty => return Ok(own.as_bytes().to_vec()),
         // Nested as it is: cloud-init walks through all levels.
-        Some(message) => message.to_vec(),
-        None if KINDS.iter().any(|kind| user.starts_with(kind.as_bytes())) => part("text/plain", "", user),
-        None => {
-            return Err(Error::new(WHAT, "of no kind that cloud-init knows")
-                .hint("it begins with #cloud-config, #!, ## template: jinja, #include, or a MIME header"));
-        }
+        Kind::Message(message) => message.to_vec(),
+        Kind::Part => part("text/plain", "", &unpacked),
     };
+    let own = part("text/cloud-config", &format!("Merge-Type: {POLICY}\n"), own.as_bytes());
     let boundary = boundary(&theirs);
     let head = format!("Content-Type: multipart/mixed; boundary=\"{boundary}\"\nMIME-Version: 1.0\n");
     let mut out = head.into_bytes();
@@ -59,11 +52,47 @@ pub fn merge(user: &[u8], own: &str) -> Result<Vec<u8>> {
     Ok(out)
 }
 
+/// Checks that `data`, the content of `--cloud-init`'s file `name`, is of a kind that cloud-init knows. No error quotes
+/// what is in it.
+///
+/// # Errors
+/// When it is not.
+pub fn check(name: &str, data: &[u8]) -> Result<()> {
+    recognized(name, &unpacked(name, data)?).map(drop)
+}
+
+/// What cloud-init takes data for.
+enum Kind<'a> {
+    Empty,
+    /// A MIME message.
+    Message(&'a [u8]),
+    /// One document, whose kind its first line tells.
+    Part,
+}
+
+fn recognized<'a>(name: &str, data: &'a [u8]) -> Result<Kind<'a>> {
+    if data.trim_ascii().is_empty() {
+        return Ok(Kind::Empty);
+    }
+    if let Some(message) = message(data) {
+        return Ok(Kind::Message(message));
+    }
+    if KINDS.iter().any(|kind| data.starts_with(kind.as_bytes())) {
+        return Ok(Kind::Part);
+    }
+    Err(Error::new(format!("--cloud-init {name}"), "of no kind that cloud-init knows")
+        .hint("it begins with #cloud-config, #!, ## template: jinja, #include, or a MIME header"))
+}
+
+fn unpacked<'a>(name: &str, data: &'a [u8]) -> Result<Cow<'a, [u8]>> {
+    if data.starts_with(&GZIP) { gunzip(name, data).map(Cow::Owned) } else { Ok(Cow::Borrowed(data)) }
+}
+
 /// The users that the user-data may name, in whatever part: what stands behind `name:` or `user:`, and the items of
 /// `users:`. More than there are does no harm to those who look for them, and no YAML parser sees through templates and
 /// messages.
 pub fn users(user: &[u8]) -> Vec<String> {
-    let unpacked = if user.starts_with(&[0x1f, 0x8b]) { gunzip(user).unwrap_or_default() } else { user.to_vec() };
+    let unpacked = unpacked(USER_DATA, user).unwrap_or_default();
     let text = readable(&String::from_utf8_lossy(&unpacked));
     let mut names = Vec::new();
     let mut listed = false;
@@ -146,8 +175,9 @@ fn boundary(theirs: &[u8]) -> String {
 }
 
 /// RFC 1952, one member.
-fn gunzip(bytes: &[u8]) -> Result<Vec<u8>> {
-    let bad = || Error::new(WHAT, "gzip data that cannot be unpacked, or is larger than 16 MiB");
+fn gunzip(name: &str, bytes: &[u8]) -> Result<Vec<u8>> {
+    let bad =
+        || Error::new(format!("--cloud-init {name}"), "gzip data that cannot be unpacked, or is larger than 16 MiB");
     let deflated = (|| {
         let flags = *bytes.get(3)?;
         let mut at = 10;

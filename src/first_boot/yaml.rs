@@ -1,32 +1,38 @@
-//! The user's meta-data: small YAML without references.
+//! The user's meta-data and network-config: small YAML without references.
 
 use serde_json::{Map, Value};
 use yaml_rust2::parser::{Event, EventReceiver, Parser};
-use yaml_rust2::{Yaml, YamlLoader};
+use yaml_rust2::{ScanError, Yaml, YamlLoader};
 
 use crate::error::{Error, Result};
 
 /// Levels of nesting that are read.
 const DEPTH: usize = 32;
 
-/// Reads one mapping.
+/// Reads the one mapping in `--cloud-init`'s file `name`. No error quotes what is in it.
 ///
 /// # Errors
 /// When it is not YAML, not a mapping, or has references, by which a few lines become gigabytes.
-pub fn mapping(bytes: &[u8]) -> Result<Map<String, Value>> {
-    let bad = |why: String| Error::new("--cloud-init meta-data", why);
-    let text = std::str::from_utf8(bytes).map_err(|e| bad(e.to_string()))?;
+pub fn mapping(name: &str, bytes: &[u8]) -> Result<Map<String, Value>> {
+    let bad = |why: &str| Error::new(format!("--cloud-init {name}"), why);
+    let not_yaml = |e: ScanError| bad(&format!("not YAML: see line {}", e.marker().line()));
+    let text = std::str::from_utf8(bytes).map_err(|_| bad("not UTF-8"))?;
     let mut check = Check::default();
-    Parser::new_from_str(text).load(&mut check, true).map_err(|e| bad(e.to_string()))?;
+    Parser::new_from_str(text).load(&mut check, true).map_err(not_yaml)?;
     if check.alias || check.deepest > DEPTH {
-        return Err(bad("references or too many levels".into()));
+        return Err(bad("references or too many levels"));
     }
-    let documents = YamlLoader::load_from_str(text).map_err(|e| bad(e.to_string()))?;
+    let documents = YamlLoader::load_from_str(text).map_err(not_yaml)?;
     match documents.first().map(value) {
-        Some(Some(Value::Object(map))) => Ok(map),
+        // To YAML, a line that ends with a colon is a name: the lines of /etc/shadow are.
+        Some(Some(Value::Object(map))) if map.keys().all(|key| is_name(key)) => Ok(map),
         None | Some(Some(Value::Null)) => Ok(Map::new()),
-        _ => Err(bad("not a mapping of names to plain values".into())),
+        _ => Err(bad("not a mapping of names to plain values")),
     }
+}
+
+fn is_name(key: &str) -> bool {
+    !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c))
 }
 
 #[derive(Default)]

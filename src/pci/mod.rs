@@ -69,7 +69,8 @@ pub fn find(options: &Options) -> Result<Vec<Device>> {
     let whole = options.vfio_pci.iter().map(|path| (WHOLE, path));
     let mediated = options.vfio_pci_mdev.iter().map(|path| (MEDIATED, path));
     let wanted = whole.chain(mediated);
-    wanted.map(|(option, path)| policy.allow_vfio(option).and_then(|()| host.find(option, path))).collect()
+    let allow = |option: &str| policy.allow_vfio(option, options.is_annotation(option.trim_start_matches('-')));
+    wanted.map(|(option, path)| allow(option).and_then(|()| host.find(option, path))).collect()
 }
 
 const WHOLE: &str = "--vfio-pci";

@@ -1,13 +1,14 @@
 //! What the guest is told on its first boot: read from where the user's options point, written where the guest looks.
 
 use std::fs;
+use std::path::PathBuf;
 
 use super::private_dir::PrivateDir;
 use super::skeleton;
 use crate::error::{Context, Result};
 use crate::first_boot::keys::KeyPair;
 use crate::first_boot::nocloud;
-use crate::first_boot::read::{self, CloudInit};
+use crate::first_boot::read::CloudInit;
 use crate::first_boot::setup::Setup;
 use crate::first_boot::{Identity, credentials, ignition, seed, user_data};
 use crate::network::names;
@@ -15,6 +16,7 @@ use crate::paths;
 use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::request::options::Options;
+use crate::user_files::UserFiles;
 
 /// The public half of the container's key, on the host's side.
 const PUBLIC_KEY: &str = "id.pub";
@@ -25,6 +27,8 @@ const IGNITION_USER: &str = "core";
 pub struct Wishes {
     cloud_init: Option<CloudInit>,
     ignition: Option<Vec<u8>>,
+    /// The guest's users whom user-data and Ignition configuration name.
+    pub users: Vec<String>,
     public_keys: Vec<String>,
     password_hash: Option<String>,
 }
@@ -34,32 +38,32 @@ impl Wishes {
     ///
     /// # Errors
     /// A file that cannot be read or is not what its option takes.
-    pub fn read(options: &Options) -> Result<Self> {
-        let keys = options.ssh_key.as_deref().map(|path| read::file("--ssh-key", path)).transpose()?;
+    pub fn read(options: &Options, files: &UserFiles) -> Result<Self> {
+        let read = |option, path: &Option<PathBuf>| path.as_deref().map(|path| files.file(option, path)).transpose();
+        let keys = read("ssh-key", &options.ssh_key)?;
         let keys = keys.map(|bytes| credentials::public_keys("--ssh-key", &bytes)).transpose()?;
-        Ok(Self {
-            cloud_init: options.cloud_init.as_deref().map(read::cloud_init).transpose()?,
-            ignition: options.ignition.as_deref().map(|path| read::file("--ignition", path)).transpose()?,
-            public_keys: keys.unwrap_or_default(),
-            password_hash: password_hash(options)?,
-        })
-    }
-
-    /// The users of the guest that the user-data and the Ignition configuration name.
-    pub fn users(&self) -> Result<Vec<String>> {
-        let mut users = self.ignition.as_deref().map_or_else(|| Ok(Vec::new()), ignition::users)?;
-        let data = self.cloud_init.as_ref().and_then(|files| files.user_data.as_deref());
+        let ignition = read("ignition", &options.ignition)?;
+        let dir = options.cloud_init.as_deref().map(|path| files.directory("cloud-init", path)).transpose()?;
+        let cloud_init = dir.map(|dir| CloudInit::read(&dir)).transpose()?;
+        let mut users = ignition.as_deref().map_or_else(|| Ok(Vec::new()), ignition::users)?;
+        let data = cloud_init.as_ref().and_then(|files| files.user_data.as_deref());
         users.extend(data.map(user_data::users).unwrap_or_default());
-        Ok(users)
+        Ok(Self {
+            cloud_init,
+            ignition,
+            users,
+            public_keys: keys.unwrap_or_default(),
+            password_hash: password_hash(options, files)?,
+        })
     }
 }
 
 /// The password itself goes no further than this.
-fn password_hash(options: &Options) -> Result<Option<String>> {
+fn password_hash(options: &Options, files: &UserFiles) -> Result<Option<String>> {
     if let Some(path) = &options.password_file {
         const OPTION: &str = "--password-file";
         Policy::read()?.allow_host_path(OPTION)?;
-        let bytes = read::file(OPTION, path)?;
+        let bytes = files.file(&OPTION[2..], path)?;
         return credentials::password_hash(OPTION, credentials::first_line(OPTION, &bytes)?).map(Some);
     }
     options.password.as_deref().map(|password| credentials::password_hash("--password", password)).transpose()

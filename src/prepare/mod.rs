@@ -16,7 +16,6 @@ use std::path::{Path, PathBuf};
 use crate::domain::{self, Overrides};
 use crate::edits::{Artifacts, Edits};
 use crate::error::{Context, Error, Result};
-use crate::first_boot::read;
 use crate::host::{self, Host};
 use crate::image;
 use crate::launch::{Launch, Virtiofs};
@@ -31,6 +30,7 @@ use crate::request::options::{Firmware as WantedFirmware, Options};
 use crate::rootfs::Root;
 use crate::sources::Sources;
 use crate::stages::Stages;
+use crate::user_files::UserFiles;
 use first_boot::Wishes;
 pub use memory::{MemoryRecord, ask_of_guest, memory};
 pub use network::{failure as network_failure, network, network_or_note};
@@ -54,9 +54,9 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     let mut request = Request::parse(&config)?;
     network::know_the_hosts(&mut request);
     let host = Host { pci: pci::find(&request.options)?, ..Host::detect(init)? };
-    let wishes = Wishes::read(&request.options)?;
-    let overrides = overrides(&request.options)?;
     let rootfs = bundle.join(&request.root);
+    let files = UserFiles::new(&request, bundle, &rootfs);
+    let (wishes, overrides) = (Wishes::read(&request.options, &files)?, overrides(&request.options, &files)?);
     let root = Root::open(&rootfs)?;
     let private = PrivateDir::open(bundle.join(PRIVATE_DIR), request.mapped_root)?;
     let layer = storage::layer(bundle, &rootfs, &request);
@@ -78,7 +78,7 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
 
     let overlay = disk::keep(&root, storage, (record.clone(), &file), plan.disk, facts)?;
     let nvram = keep_nvram(&private, &plan.firmware)?;
-    skeleton::make(&private, &wishes.users()?, &request.cwd)?;
+    skeleton::make(&private, &wishes.users, &request.cwd)?;
     skeleton::places(&private, &plan.passed)?;
     let keeper = network::write(&private, &plan, &request)?;
     memory::keep(&private, &plan, &config)?;
@@ -121,11 +121,11 @@ fn keep_nvram(dir: &PrivateDir, firmware: &Firmware) -> Result<Option<PathBuf>> 
 }
 
 /// `--merge-libvirt-xml`.
-fn overrides(options: &Options) -> Result<Option<Overrides>> {
+fn overrides(options: &Options, files: &UserFiles) -> Result<Option<Overrides>> {
     const OPTION: &str = "--merge-libvirt-xml";
     let Some(path) = &options.merge_libvirt_xml else { return Ok(None) };
     Policy::read()?.allow_host_path(OPTION)?;
-    let bytes = read::file(OPTION, path)?;
+    let bytes = files.file(&OPTION[2..], path)?;
     let text = std::str::from_utf8(&bytes).map_err(|_| "it is not UTF-8".to_string());
     let overrides = text.and_then(Overrides::parse);
     overrides

@@ -48,6 +48,8 @@ pub struct Request {
     pub mapped_root: Option<(u32, u32)>,
     /// Whose network namespace the container has.
     pub network: Network,
+    /// Whether it is one of a pod's containers.
+    pub in_pod: bool,
     /// Whether the container has a PID namespace that is not the host's.
     pub own_pids: bool,
     /// What root in the container can have; `None` where the configuration does not say.
@@ -116,6 +118,7 @@ impl Request {
             cpuset: cpu.and_then(|c| c.cpus().clone()),
             mapped_root: mapped_root(linux),
             network: network::find(&namespaces, &annotations),
+            in_pod: network::in_pod(&annotations),
             own_pids: namespaces.iter().any(|n| n.typ() == LinuxNamespaceType::Pid),
             capabilities: process.capabilities().as_ref().map(|c| c.bounding().clone().unwrap_or_default()),
             env: process.env().clone().unwrap_or_default(),

@@ -22,6 +22,11 @@ const POD: &[&str] = &["io.kubernetes.cri-o.SandboxID", "io.kubernetes.cri.sandb
 /// What engines call the files of the namespaces that they make for one container; a UUID follows.
 const ENGINES_OWN: &[&str] = &["netns-", "cni-"];
 
+/// Whether the container is one of a pod's.
+pub(super) fn in_pod(annotations: &HashMap<String, String>) -> bool {
+    POD.iter().any(|key| annotations.contains_key(*key))
+}
+
 /// A namespace without a path is made with the container and goes with it, and so are those that engines make before.
 /// Another path is another process' (`--network container:`) or the user's. A user namespace that is made with the
 /// container has no power over it.
@@ -32,7 +37,7 @@ pub(super) fn find(namespaces: &[LinuxNamespace], annotations: &HashMap<String, 
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let uuid = |rest: &str| rest.len() == 36 && rest.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
     let engines = ENGINES_OWN.iter().any(|prefix| name.strip_prefix(prefix).is_some_and(uuid));
-    if engines && !POD.iter().any(|key| annotations.contains_key(*key)) {
+    if engines && !in_pod(annotations) {
         return Network::Own;
     }
     match of(LinuxNamespaceType::User).map(|user| user.path().is_some()) {

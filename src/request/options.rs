@@ -1,5 +1,6 @@
 //! The options that follow the image: one table for the parser, the annotations, `--help` and the documentation.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -17,7 +18,7 @@ pub const ANNOTATION_PREFIX: &str = "run.oci.qemu.";
 pub struct Options {
     /// `--blockdev`.
     pub blockdevs: Vec<Blockdev>,
-    /// `--cloud-init`: a NoCloud directory of the host's.
+    /// `--cloud-init`: a NoCloud directory.
     pub cloud_init: Option<PathBuf>,
     /// `--disk-size`: bytes.
     pub disk_size: Option<u64>,
@@ -27,13 +28,13 @@ pub struct Options {
     pub firmware: Firmware,
     /// `--format`: the image's format, declared rather than looked at.
     pub format: Option<Format>,
-    /// `--ignition`: a configuration file of the host's.
+    /// `--ignition`: a configuration file.
     pub ignition: Option<PathBuf>,
-    /// `--merge-libvirt-xml`: a file of the host's.
+    /// `--merge-libvirt-xml`: a file.
     pub merge_libvirt_xml: Option<PathBuf>,
     /// `--password`: the default user's.
     pub password: Option<String>,
-    /// `--password-file`: a file of the host's with it.
+    /// `--password-file`: a file with it.
     pub password_file: Option<PathBuf>,
     /// `--persistent`: the image itself takes the writes.
     pub persistent: bool,
@@ -41,7 +42,7 @@ pub struct Options {
     pub ports: Vec<Port>,
     /// `--print-libvirt-xml`.
     pub print_libvirt_xml: bool,
-    /// `--ssh-key`: a file of the host's with public keys.
+    /// `--ssh-key`: a file with public keys.
     pub ssh_key: Option<PathBuf>,
     /// `--timeout`: seconds.
     pub timeout: Option<u64>,
@@ -49,6 +50,8 @@ pub struct Options {
     pub vfio_pci: Vec<PathBuf>,
     /// `--vfio-pci-mdev`: mediated devices, as paths below /sys.
     pub vfio_pci_mdev: Vec<PathBuf>,
+    /// Names of the options that are in force by an annotation.
+    pub(super) annotations: BTreeSet<&'static str>,
 }
 
 /// What `--firmware` takes.
@@ -103,7 +106,7 @@ pub const TABLE: &[OptionSpec] = &[
     OptionSpec {
         name: "cloud-init",
         argument: Some("DIR"),
-        meaning: "NoCloud directory (absolute) with user-data, meta-data, vendor-data and network-config, added to ours.",
+        meaning: "NoCloud directory (see PATHS) with user-data, meta-data, vendor-data and network-config, added to ours.",
         default: "our own data alone",
         repeat: false,
         set: |o, v| {
@@ -158,7 +161,7 @@ pub const TABLE: &[OptionSpec] = &[
     OptionSpec {
         name: "ignition",
         argument: Some("FILE"),
-        meaning: "Ignition configuration (absolute), specification 3, to which ours is added.",
+        meaning: "Ignition configuration (see PATHS), specification 3, to which ours is added.",
         default: "our own configuration alone",
         repeat: false,
         set: |o, v| {
@@ -169,7 +172,7 @@ pub const TABLE: &[OptionSpec] = &[
     OptionSpec {
         name: "merge-libvirt-xml",
         argument: Some("FILE"),
-        meaning: "libvirt domain document (absolute) laid over ours; the policy file has to allow host paths.",
+        meaning: "libvirt domain document (see PATHS) laid over ours; a policy has to allow it, see FILES.",
         default: "none",
         repeat: false,
         set: |o, v| {
@@ -191,7 +194,7 @@ pub const TABLE: &[OptionSpec] = &[
     OptionSpec {
         name: "password-file",
         argument: Some("FILE"),
-        meaning: "File (absolute) whose first line is that password; a policy has to allow it, see FILES.",
+        meaning: "File (see PATHS) whose first line is that password; a policy has to allow it, see FILES.",
         default: "none",
         repeat: false,
         set: |o, v| {
@@ -235,7 +238,7 @@ pub const TABLE: &[OptionSpec] = &[
     OptionSpec {
         name: "ssh-key",
         argument: Some("FILE"),
-        meaning: "File (absolute) with public keys that may log in besides the container's own.",
+        meaning: "File (see PATHS) with public keys that may log in besides the container's own.",
         default: "none",
         repeat: false,
         set: |o, v| {

@@ -48,7 +48,12 @@ fn arguments_win_over_annotations_and_what_precedes_the_empty_one_is_ignored() {
         (
             &["", "--firmware", "uefi"],
             &[("run.oci.qemu.firmware", "bios"), ("run.oci.qemu.format", "raw"), ("other", "x")],
-            Options { firmware: Firmware::Uefi, format: Some(Format::Raw), ..base.clone() },
+            Options {
+                firmware: Firmware::Uefi,
+                format: Some(Format::Raw),
+                annotations: ["format"].into(),
+                ..base.clone()
+            },
         ),
     ] {
         assert_eq!(parse(args, annotations), Ok(want), "{args:?} {annotations:?}");

@@ -23,6 +23,9 @@ impl Options {
             let spec = named(key).ok_or_else(|| Error::new(format!("annotation {key}"), "unknown").hint(SEE))?;
             let wins = given.iter().all(|(other, _)| other.name != spec.name);
             (spec.set)(if wins { &mut options } else { &mut replaced }, value)?;
+            if wins {
+                options.annotations.insert(spec.name);
+            }
         }
         given.into_iter().try_for_each(|(spec, value)| (spec.set)(&mut options, value))?;
         if options.password.is_some() && options.password_file.is_some() {
@@ -32,6 +35,11 @@ impl Options {
             return Err(Error::new("--disk-size", "given beside --persistent").hint("resize the image with qemu-img"));
         }
         Ok(options)
+    }
+
+    /// Whether the option of this name is in force by an annotation, which can be an image's or a pod's.
+    pub fn is_annotation(&self, name: &str) -> bool {
+        self.annotations.contains(name)
     }
 }
 

@@ -96,7 +96,7 @@ fn devices_come_with_their_group_and_nothing_else() {
     let (bundle, root) = (directory(), rootfs(Podman::Rootful, "tiny"));
     let place = "/sys/devices/virtual/misc";
     let (first, second) = (format!("{place}/0000:65:00.0"), format!("{place}/0000:65:00.1"));
-    let create = |policy: &str, memlock: u64, devices: &[&String]| {
+    let create_with = |annotations: serde_json::Value, policy: &str, memlock: u64, devices: &[&String]| {
         let args: Vec<&str> =
             ["", "--emulated"].into_iter().chain(devices.iter().flat_map(|d| ["--vfio-pci", d])).collect();
         let config = serde_json::json!({
@@ -104,6 +104,7 @@ fn devices_come_with_their_group_and_nothing_else() {
             "process": {"cwd": "/", "args": args, "user": {"uid": 0, "gid": 0},
                         "rlimits": [{"type": "RLIMIT_MEMLOCK", "hard": memlock, "soft": 0}]},
             "root": {"path": root.path()},
+            "annotations": annotations,
             "linux": {"namespaces": [{"type": "network"}, {"type": "pid"}],
                       "resources": {"memory": {"limit": 64 << 20}, "devices": [{"allow": false, "access": "rwm"}]}},
         });
@@ -113,7 +114,16 @@ fn devices_come_with_their_group_and_nothing_else() {
         let output = command.arg(bundle.path()).arg("0123456789ab").stdin(Stdio::null()).output().unwrap();
         if output.status.success() { Ok(()) } else { Err(text(&output.stderr).trim().to_string()) }
     };
+    let create =
+        |policy: &str, memlock, devices: &[&String]| create_with(serde_json::json!({}), policy, memlock, devices);
     let refused = |line: &str| Err(format!("qemu: {line}"));
+    let annotation = serde_json::json!({"run.oci.qemu.vfio-pci": first});
+    let said = create_with(annotation.clone(), "", u64::MAX, &[]).unwrap_err();
+    let want =
+        "qemu: --vfio-pci: no policy allows handing out PCI devices by annotation (write the line vfio = allow into ";
+    assert!(said.starts_with(want), "{said}");
+    assert_eq!(create_with(annotation, "vfio = allow", u64::MAX, &[]), Ok(()));
+    fs::remove_dir_all(bundle.path().join("crun-qemu")).unwrap();
     assert_eq!(
         create("vfio = deny", u64::MAX, &[&first]),
         refused(
