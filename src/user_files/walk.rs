@@ -1,12 +1,12 @@
 //! Opening a path on the host along no link that an attacker could have laid.
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open as open_path, openat2, readlinkat};
+use nix::fcntl::{OFlag, open as open_path, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::Uid;
@@ -44,58 +44,76 @@ struct Step {
 /// Opens the absolute `path` with `flags`. Links are followed where root alone could have made them, and nowhere else:
 /// in directories that, from `/` on, are root's and writable by nobody else.
 pub fn open(path: &Path, flags: OFlag) -> Result<OwnedFd, Refusal> {
-    let root_is_mapped = in_user_namespace();
-    // In a user namespace root's files look like those of every user without a mapping, except that nobody else puts
-    // anything into `/`.
-    let is_roots = |stat: &FileStat, dir: &Path| match root_is_mapped {
-        false => Uid::from_raw(stat.st_uid).is_root(),
-        true => dir == Path::new("/"),
-    };
-    let mut way = vec![root()?];
-    let mut rest = names(path);
-    let mut links = 0;
-    while let Some(name) = rest.pop_front() {
+    let mut walk = Walk { way: vec![root()?], rest: names(path), links: 0, root_is_mapped: in_user_namespace() };
+    while let Some(name) = walk.rest.pop_front() {
+        if let Some(file) = walk.step(&name)? {
+            return match walk.rest.is_empty() && !flags.contains(OFlag::O_DIRECTORY) {
+                true => Ok(again(&file, flags)?),
+                false => Err(Errno::ENOTDIR.into()),
+            };
+        }
+    }
+    let last = walk.way.pop().ok_or(Errno::ENOENT)?;
+    Ok(if flags.contains(OFlag::O_DIRECTORY) { last.fd } else { again(&last.fd, flags)? })
+}
+
+struct Walk {
+    /// The directories so far, `/` first.
+    way: Vec<Step>,
+    /// Names still to come.
+    rest: VecDeque<OsString>,
+    links: usize,
+    /// In a user namespace root's files look like those of every user without a mapping, except that nobody else puts
+    /// anything into `/`.
+    root_is_mapped: bool,
+}
+
+impl Walk {
+    /// Goes into the directory `name` or to where the link of this name leads; returns what is neither.
+    fn step(&mut self, name: &OsStr) -> Result<Option<OwnedFd>, Refusal> {
         if name == ".." {
             // The parent of `/` is `/`.
-            if way.len() > 1 {
-                way.pop();
-            }
-            continue;
+            self.way.truncate(self.way.len().saturating_sub(1).max(1));
+            return Ok(None);
         }
-        let here = way.last().ok_or(Errno::ENOENT)?;
-        let found = at(here.fd.as_fd(), &name, OFlag::O_PATH | OFlag::O_NOFOLLOW)?;
+        let here = self.way.last().ok_or(Errno::ENOENT)?;
+        let found = openat(&here.fd, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
         let stat = fstat(&found)?;
-        if kind(&stat) == SFlag::S_IFLNK {
-            if fstatfs(&here.fd)?.filesystem_type() == PROC_SUPER_MAGIC {
-                return Err(Refusal::ProcessLink);
+        let trusted = here.trusted && self.is_roots(&stat, &here.path);
+        match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
+            SFlag::S_IFLNK if fstatfs(&here.fd)?.filesystem_type() == PROC_SUPER_MAGIC => Err(Refusal::ProcessLink),
+            SFlag::S_IFLNK if trusted => self.follow(name).map(|()| None),
+            SFlag::S_IFLNK => Err(Refusal::Link(here.path.join(name))),
+            SFlag::S_IFDIR => {
+                let trusted = trusted && stat.st_mode & WRITABLE_BY_OTHERS == 0;
+                self.way.push(Step { fd: found, path: here.path.join(name), trusted });
+                Ok(None)
             }
-            if !here.trusted || !is_roots(&stat, &here.path) {
-                return Err(Refusal::Link(here.path.join(&name)));
-            }
-            links += 1;
-            if links > MOST_LINKS {
-                return Err(Errno::ELOOP.into());
-            }
-            let target = PathBuf::from(readlinkat(&here.fd, name.as_os_str())?);
-            if target.is_absolute() {
-                way.truncate(1);
-            }
-            let mut front = names(&target);
-            front.append(&mut rest);
-            rest = front;
-            continue;
+            _ => Ok(Some(found)),
         }
-        if rest.is_empty() && !flags.contains(OFlag::O_DIRECTORY) {
-            return Ok(again(&found, flags)?);
-        }
-        if kind(&stat) != SFlag::S_IFDIR {
-            return Err(Errno::ENOTDIR.into());
-        }
-        let trusted = here.trusted && is_roots(&stat, &here.path) && stat.st_mode & WRITABLE_BY_OTHERS == 0;
-        way.push(Step { fd: found, path: here.path.join(&name), trusted });
     }
-    let last = way.pop().ok_or(Errno::ENOENT)?;
-    Ok(if flags.contains(OFlag::O_DIRECTORY) { last.fd } else { again(&last.fd, flags)? })
+
+    fn follow(&mut self, name: &OsStr) -> Result<(), Refusal> {
+        self.links += 1;
+        if self.links > MOST_LINKS {
+            return Err(Errno::ELOOP.into());
+        }
+        let here = self.way.last().ok_or(Errno::ENOENT)?;
+        let target = PathBuf::from(readlinkat(&here.fd, name)?);
+        if target.is_absolute() {
+            self.way.truncate(1);
+        }
+        let rest = std::mem::replace(&mut self.rest, names(&target));
+        self.rest.extend(rest);
+        Ok(())
+    }
+
+    fn is_roots(&self, stat: &FileStat, dir: &Path) -> bool {
+        match self.root_is_mapped {
+            false => Uid::from_raw(stat.st_uid).is_root(),
+            true => dir == Path::new("/"),
+        }
+    }
 }
 
 /// Opens what is open already, for other uses.
@@ -105,8 +123,8 @@ fn again(fd: &OwnedFd, flags: OFlag) -> nix::Result<OwnedFd> {
 
 fn root() -> nix::Result<Step> {
     let fd = open_path("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
-    let trusted = fstat(&fd)?.st_mode & WRITABLE_BY_OTHERS == 0;
-    Ok(Step { fd, path: "/".into(), trusted })
+    // Whoever can write to `/` can do anything.
+    Ok(Step { fd, path: "/".into(), trusted: true })
 }
 
 fn names(path: &Path) -> VecDeque<OsString> {
@@ -116,16 +134,6 @@ fn names(path: &Path) -> VecDeque<OsString> {
         _ => None,
     };
     path.components().filter_map(name).collect()
-}
-
-fn at(dir: BorrowedFd, name: &OsString, flags: OFlag) -> nix::Result<OwnedFd> {
-    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    // A name of one component can only lead out of `dir` by a link, which O_NOFOLLOW keeps from being followed.
-    openat2(dir, name.as_os_str(), how)
-}
-
-fn kind(stat: &FileStat) -> SFlag {
-    SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT
 }
 
 /// Whether uid 0 is another user's in truth, as it is for rootless engines.
