@@ -5,6 +5,7 @@ mod config;
 #[cfg(test)]
 mod fixture;
 pub mod handover;
+mod layout;
 mod memory;
 mod peek;
 mod proof;

@@ -16,6 +16,8 @@ pub unsafe trait Plain: Copy {}
 unsafe impl<T> Plain for *mut T {}
 // SAFETY: an integer.
 unsafe impl Plain for u8 {}
+// SAFETY: an integer.
+unsafe impl Plain for usize {}
 // SAFETY: these have integers and raw pointers only; what would be bool is unsigned char there.
 unsafe impl Plain for sys::crun_config {}
 // SAFETY: as above.
