@@ -191,6 +191,7 @@ struct crun_linux_with_net_devices
   void **namespaces;
   size_t namespaces_len;
   struct crun_resources *resources;
+  char *cgroups_path;
 };
 
 /* The parsed config.json. `crun update` hands over one in which all but linux is NULL. The member is not called
@@ -211,7 +212,7 @@ struct crun_config
 
 struct crun_container
 {
-  struct crun_config *def;
+  struct crun_config *container_def;
   uid_t host_uid;
   gid_t host_gid;
   uid_t container_uid;

@@ -8,6 +8,7 @@ mod tests;
 use std::env;
 use std::fs;
 use std::io::ErrorKind;
+use std::mem::offset_of;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -37,7 +38,9 @@ struct Started {
 /// # Safety
 /// `def` has passed for that of an update, and crun waits for this call to return.
 pub unsafe fn in_structs(states: Option<&Path>, id: &str, def: *const crun_config) -> Result<()> {
-    let Some(started) = Started::read(states, id)? else { return Ok(()) };
+    // crun has read the state itself by now: where there is none, the context is not what it is taken for.
+    let bundle = bundle(states, id)?.ok_or_else(|| unknown("the container's state"))?;
+    let Some(started) = Started::of(bundle)? else { return Ok(()) };
     let linux = peek(def).ok_or_else(|| unknown_layout("the configuration"))?.linux_;
     let (resources, known) = resources(linux).ok_or_else(|| unknown("linux.resources"))?;
     let limits = memory::find(&resources, &known).ok_or_else(|| unknown("linux.resources.memory"))?;
@@ -62,8 +65,8 @@ fn resources(linux: *const crun_linux) -> Option<(crun_resources, Vec<Present>)>
     (!known.is_empty() && resources.network.is_null()).then_some((resources, known))
 }
 
-/// What every layout of `linux` has at least.
-const WORDS: usize = size_of::<crun_linux_with_net_devices>() / size_of::<usize>();
+/// What every layout of `linux` has at least, up to the farthest place known.
+const WORDS: usize = offset_of!(crun_linux_with_net_devices, resources) / size_of::<usize>() + 1;
 
 fn unknown(what: &str) -> Error {
     Error::new("update", format!("unknown layout of crun's structures: {what} cannot be told"))
@@ -98,7 +101,10 @@ pub fn by_options(states: Option<&Path>, id: &str) -> Result<()> {
 impl Started {
     /// `None`: the container is no VM.
     fn read(states: Option<&Path>, id: &str) -> Result<Option<Self>> {
-        let Some(bundle) = bundle(states, id)? else { return Ok(None) };
+        bundle(states, id)?.map_or(Ok(None), Self::of)
+    }
+
+    fn of(bundle: PathBuf) -> Result<Option<Self>> {
         Ok(prepare::memory(&bundle)?.map(|memory| Self { bundle, memory }))
     }
 

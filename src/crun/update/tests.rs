@@ -176,7 +176,8 @@ fn without_memory_or_a_vm_nothing_is_looked_at() {
         // SAFETY: built by the test.
         assert!(unsafe { in_structs(Some(vm.path()), "vm", update(layout, &cpus).0) }.is_ok());
         // SAFETY: as above.
-        assert!(unsafe { in_structs(Some(Path::new("/nowhere")), "vm", leak(crun_config::default())) }.is_ok());
+        let line = unsafe { in_structs(Some(Path::new("/nowhere")), "vm", update(layout, &cpus).0) }.unwrap_err();
+        assert_eq!(line.to_string(), unknown("the container's state").to_string());
     }
     let dir = running(&json!({}));
     fs::remove_file(dir.path().join("bundle/crun-qemu/memory.json")).unwrap();
