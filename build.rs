@@ -21,7 +21,7 @@ fn declarations(out: &Path) -> Result<()> {
     bindgen::Builder::default()
         .header("include/crun.h")
         .allowlist_type("crun_.*")
-        .blocklist_type("crun_handler|crun_error|crun_context|crun_container|crun_phase")
+        .default_enum_style(bindgen::EnumVariation::Rust { non_exhaustive: false })
         .derive_default(true)
         .generate()?
         .write_to_file(out.join("crun.rs"))?;

@@ -34,9 +34,7 @@ modify_oci_configuration (void *cookie, struct crun_context *context, struct cru
 
   (void) cookie;
   c = core (&msg);
-  if (c == NULL
-      || c->create (context ? context->state_root : NULL, context ? context->bundle : NULL,
-                    context ? context->id : NULL, def, &msg) < 0)
+  if (c == NULL || c->create (context, def, &msg) < 0)
     return fail (err, msg);
   return 0;
 }
@@ -52,14 +50,8 @@ configure_container (void *cookie, enum crun_phase phase, struct crun_context *c
   (void) rootfs;
   if (phase != CRUN_PHASE_BEFORE_MOUNTS)
     return 0;
-
-  /* This is the child's copy. crun took the ids from process.user, which may be the image's USER; from here on they
-     decide whom the process runs as and to whom its terminal belongs. */
-  if (container)
-    container->container_uid = container->container_gid = 0;
-
   c = core (&msg);
-  if (c == NULL || c->network (context ? context->bundle : NULL, &msg) < 0)
+  if (c == NULL || c->network (context, container, &msg) < 0)
     return fail (err, msg);
   return 0;
 }

@@ -148,6 +148,7 @@ struct crun_resources
   void **hugepage_limits;
   size_t hugepage_limits_len;
   void *memory;
+  void *network;
 };
 
 /* A device that crun makes in the container. */
@@ -157,10 +158,17 @@ struct crun_device
   char *path;
 };
 
+/* The rest is laid out in either of the ways below. */
 struct crun_linux
 {
   struct crun_device **devices;
   size_t devices_len;
+};
+
+/* Up to 1.21. */
+struct crun_linux_without_net_devices
+{
+  struct crun_linux common;
   void **uid_mappings;
   size_t uid_mappings_len;
   void **gid_mappings;
@@ -168,6 +176,22 @@ struct crun_linux
   void **namespaces;
   size_t namespaces_len;
   struct crun_resources *resources;
+  char *cgroups_path;
+};
+
+/* From 1.22 on. */
+struct crun_linux_with_net_devices
+{
+  struct crun_linux common;
+  void *net_devices;
+  void **uid_mappings;
+  size_t uid_mappings_len;
+  void **gid_mappings;
+  size_t gid_mappings_len;
+  void **namespaces;
+  size_t namespaces_len;
+  struct crun_resources *resources;
+  char *cgroups_path;
 };
 
 /* The parsed config.json. `crun update` hands over one in which all but linux is NULL. The member is not called
@@ -188,7 +212,7 @@ struct crun_config
 
 struct crun_container
 {
-  struct crun_config *def;
+  struct crun_config *container_def;
   uid_t host_uid;
   gid_t host_gid;
   uid_t container_uid;

@@ -6,33 +6,36 @@
 #include <stddef.h>
 
 struct crun_config;
+struct crun_container;
+struct crun_context;
 
 /*
- Prepares the VM of the container `id` and edits `def`, crun's parsed configuration, to run it.
+ Prepares a container's VM and edits `def`, crun's parsed configuration, to run it.
 
- `bundle` is the bundle's absolute path. `def` may be NULL: then nothing is done. For one without a process, as `crun
- update` has it, `states` is where crun keeps its containers' states, or NULL for its default, and `def` is edited to
- let the VM's memory alone. Returns 0, or -1 with `def` unchanged and `*msg` set to a line that the caller frees (NULL when
- memory ran out). `msg` may be NULL.
+ `context` is that of crun's command. `def` may be NULL: then nothing is done. For one without a process, as `crun
+ update` has it, `def` is edited to let the VM's memory alone. Returns 0, or -1 with `def` unchanged and `*msg` set to a
+ line that the caller frees (NULL when memory ran out). `msg` may be NULL.
 
  # Safety
- Strings are NUL-terminated; `def` is the configuration that crun hands to its handlers.
+ Both are what crun, of whatever version, hands to its handlers.
  */
-int crun_qemu_create(const char *states,
-                     const char *bundle,
-                     const char *id,
+int crun_qemu_create(const struct crun_context *context,
                      struct crun_config *def,
                      char **msg);
 
 /*
- Sets up the guest's network, in the container's namespaces and before its mounts.
+ Sets up the guest's network, in the container's namespaces and before its mounts, and has the container's process run
+ as root there.
 
- `bundle` is the bundle's absolute path. Returns as `crun_qemu_create`.
+ `crun_qemu_create` has been called in the same process or in its parent. Returns as that, with `container` unchanged
+ where it is not known for what it is.
 
  # Safety
- `bundle` is NULL or NUL-terminated.
+ `context` and `container` are what crun, of whatever version, hands to its handlers.
  */
-int crun_qemu_network(const char *bundle, char **msg);
+int crun_qemu_network(const struct crun_context *context,
+                      struct crun_container *container,
+                      char **msg);
 
 /*
  Becomes the supervisor. Comes back only on failure, reported on stderr, with the status to exit with.

@@ -1,34 +1,30 @@
 //! The C ABI: all exports and the guard around them.
 
-use std::ffi::{CStr, OsStr, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int};
 use std::io::Write;
-use std::os::unix::ffi::OsStrExt;
 use std::panic::{self, AssertUnwindSafe};
-use std::path::Path;
 use std::ptr;
 use std::sync::{Arc, Mutex};
 
 use nix::unistd::Pid;
 
+use crate::crun::context::{Context, become_root, known};
 use crate::crun::handover;
-use crate::crun::sys::crun_config;
+use crate::crun::sys::{crun_config, crun_container, crun_context};
 use crate::error::{Error, Result};
 use crate::{crun, prepare};
 
-/// Prepares the VM of the container `id` and edits `def`, crun's parsed configuration, to run it.
+/// Prepares a container's VM and edits `def`, crun's parsed configuration, to run it.
 ///
-/// `bundle` is the bundle's absolute path. `def` may be NULL: then nothing is done. For one without a process, as `crun
-/// update` has it, `states` is where crun keeps its containers' states, or NULL for its default, and `def` is edited to
-/// let the VM's memory alone. Returns 0, or -1 with `def` unchanged and `*msg` set to a line that the caller frees (NULL when
-/// memory ran out). `msg` may be NULL.
+/// `context` is that of crun's command. `def` may be NULL: then nothing is done. For one without a process, as `crun
+/// update` has it, `def` is edited to let the VM's memory alone. Returns 0, or -1 with `def` unchanged and `*msg` set to a
+/// line that the caller frees (NULL when memory ran out). `msg` may be NULL.
 ///
 /// # Safety
-/// Strings are NUL-terminated; `def` is the configuration that crun hands to its handlers.
+/// Both are what crun, of whatever version, hands to its handlers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn crun_qemu_create(
-    states: *const c_char,
-    bundle: *const c_char,
-    id: *const c_char,
+    context: *const crun_context,
     def: *mut crun_config,
     msg: *mut *mut c_char,
 ) -> c_int {
@@ -36,32 +32,41 @@ pub unsafe extern "C" fn crun_qemu_create(
         if def.is_null() {
             return Ok(());
         }
+        let context = Context::read(context)?;
         if crun::is_update(def)? {
             // SAFETY: the caller's promise.
-            return unsafe {
-                let states = if states.is_null() { None } else { Some(path(states)?) };
-                crun::update::in_structs(states, text(id)?, def)
-            };
+            return unsafe { crun::update::in_structs(context.states.as_deref(), &context.id, def) };
         }
         // SAFETY: the caller's promise.
         unsafe {
-            crun::modify(def, path(bundle)?, text(id)?, |bundle, id| {
+            crun::modify(def, context.bundle()?, &context.id, |bundle, id| {
                 prepare::create(bundle, id, &prepare::installed_init())
             })
         }
     })
 }
 
-/// Sets up the guest's network, in the container's namespaces and before its mounts.
+/// Sets up the guest's network, in the container's namespaces and before its mounts, and has the container's process run
+/// as root there.
 ///
-/// `bundle` is the bundle's absolute path. Returns as `crun_qemu_create`.
+/// `crun_qemu_create` has been called in the same process or in its parent. Returns as that, with `container` unchanged
+/// where it is not known for what it is.
 ///
 /// # Safety
-/// `bundle` is NULL or NUL-terminated.
+/// `context` and `container` are what crun, of whatever version, hands to its handlers.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn crun_qemu_network(bundle: *const c_char, msg: *mut *mut c_char) -> c_int {
-    // SAFETY: the caller's promise.
-    boundary(msg, || prepare::network(unsafe { path(bundle) }?, Pid::this()))
+pub unsafe extern "C" fn crun_qemu_network(
+    context: *const crun_context,
+    container: *mut crun_container,
+    msg: *mut *mut c_char,
+) -> c_int {
+    boundary(msg, || {
+        let context = Context::read(context)?;
+        let bundle = context.bundle()?;
+        // SAFETY: the caller's promise.
+        unsafe { become_root(container, known()) }?;
+        prepare::network(bundle, Pid::this())
+    })
 }
 
 /// Becomes the supervisor. Comes back only on failure, reported on stderr, with the status to exit with.
@@ -139,26 +144,6 @@ fn malloced(text: &str) -> *mut c_char {
 }
 
 /// # Safety
-/// `from` is NULL or NUL-terminated, for as long as the answer is used.
-unsafe fn path<'a>(from: *const c_char) -> Result<&'a Path> {
-    if from.is_null() {
-        return Err(Error::new("crun", "it gave no bundle"));
-    }
-    // SAFETY: not NULL, hence the caller's promise.
-    Ok(Path::new(OsStr::from_bytes(unsafe { CStr::from_ptr(from) }.to_bytes())))
-}
-
-/// # Safety
-/// As for `path`.
-unsafe fn text<'a>(from: *const c_char) -> Result<&'a str> {
-    if from.is_null() {
-        return Err(Error::new("crun", "it gave no container id"));
-    }
-    // SAFETY: not NULL, hence the caller's promise.
-    unsafe { CStr::from_ptr(from) }.to_str().map_err(|e| Error::new("container id", e.to_string()))
-}
-
-/// # Safety
 /// `from` is NULL or an array of NUL-terminated strings that a NULL ends, for as long as the answer is used.
 unsafe fn strings<'a>(from: *const *const c_char) -> Vec<&'a CStr> {
     if from.is_null() {
@@ -200,11 +185,11 @@ mod tests {
     fn null_is_an_error() {
         let mut msg = ptr::null_mut();
         // SAFETY: NULL is allowed everywhere.
-        assert_eq!(unsafe { crun_qemu_create(ptr::null(), ptr::null(), ptr::null(), ptr::null_mut(), &mut msg) }, 0);
+        assert_eq!(unsafe { crun_qemu_create(ptr::null(), ptr::null_mut(), &mut msg) }, 0);
         // SAFETY: as above.
-        assert_eq!(unsafe { crun_qemu_network(ptr::null(), &mut msg) }, -1);
+        assert_eq!(unsafe { crun_qemu_network(ptr::null(), ptr::null_mut(), &mut msg) }, -1);
         // SAFETY: the boundary's own string.
-        assert_eq!(unsafe { CStr::from_ptr(msg) }, c"qemu: crun: it gave no bundle");
+        assert_eq!(unsafe { CStr::from_ptr(msg) }, c"qemu: crun: it gave no context");
         // SAFETY: as above, freed once.
         unsafe { libc::free(msg.cast()) };
     }

@@ -62,7 +62,7 @@ fn bundle(dir: &Path) -> PathBuf {
     fs::create_dir_all(&root).unwrap();
     let config = serde_json::json!({
         "ociVersion": "1.0.2",
-        "process": {"args": [""], "cwd": "/", "env": ["A=b"], "user": {"uid": 1000, "gid": 1000}},
+        "process": {"args": [""], "cwd": "/", "env": ["A=b"], "user": {"uid": 1000, "gid": 1001}},
         "root": {"path": root},
         "mounts": [{"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid"]}],
         "linux": {"resources": {"devices": [{"allow": false, "access": "rwm"}],

@@ -9,7 +9,8 @@ use std::ptr;
 
 use libc::c_char;
 
-use super::proof::{DeviceLayout, Devices, Proven};
+use super::layout::Present;
+use super::proof::{Devices, Proven};
 use super::sys::{crun_device_rule_interleaved, crun_device_rule_trailing, crun_mount};
 use crate::edits::{DeviceRule, Edits, Mount, MountEdit};
 use crate::error::{Error, Result};
@@ -147,17 +148,17 @@ impl Entry {
 /// # Safety
 /// `devices` is proven.
 unsafe fn rules(devices: &Devices, new: &[DeviceRule]) -> Result<(*mut *mut libc::c_void, usize)> {
-    let added = new.iter().map(|device| rule(devices.layout, device)).collect::<Result<Vec<_>>>()?;
+    let added = new.iter().map(|device| rule(devices.present, device)).collect::<Result<Vec<_>>>()?;
     // SAFETY: proven: the array has that many elements.
     let all = unsafe { extended((*devices.resources).devices, (*devices.resources).devices_len, &added) };
     Ok((array(&all)?, all.len()))
 }
 
-fn rule(layout: DeviceLayout, device: &DeviceRule) -> Result<*mut libc::c_void> {
+fn rule(present: Present, device: &DeviceRule) -> Result<*mut libc::c_void> {
     let at = zeroed(STRUCT_ROOM)?;
     let (kind, access) = (string(device.kind().as_bytes())?, string(device.access.as_bytes())?);
-    match layout {
-        DeviceLayout::Interleaved => {
+    match present {
+        Present::Interleaved => {
             let rule = crun_device_rule_interleaved {
                 allow: 1,
                 allow_present: 1,
@@ -172,7 +173,7 @@ fn rule(layout: DeviceLayout, device: &DeviceRule) -> Result<*mut libc::c_void> 
             // SAFETY: fresh and large enough.
             unsafe { at.cast::<crun_device_rule_interleaved>().write(rule) };
         }
-        DeviceLayout::Trailing => {
+        Present::Trailing => {
             let (major, minor) = (device.major, device.minor);
             let rule = crun_device_rule_trailing {
                 allow: 1,

@@ -39,6 +39,13 @@ pub struct Process {
     pub args: Option<Vec<String>>,
     pub cwd: Option<String>,
     pub env: Option<Vec<String>>,
+    pub user: Option<User>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct User {
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -5,7 +5,8 @@ use std::ptr;
 
 use serde_json::{Value, json};
 
-use super::proof::DeviceLayout::{self, Interleaved, Trailing};
+use super::layout::Layout;
+use super::layout::Present::{self, Interleaved, Trailing};
 use super::sys::*;
 
 /// Memory for the test's whole life: crun's would be freed by crun.
@@ -38,10 +39,10 @@ fn c_list(value: &Value) -> (*mut *mut c_char, usize) {
     (list(items.clone()), items.len())
 }
 
-fn rule(layout: DeviceLayout, v: &Value) -> *mut c_void {
+fn rule(present: Present, v: &Value) -> *mut c_void {
     let (allow, type_, access) = (v["allow"] == json!(true), c(&v["type"]), c(&v["access"]));
     let (major, minor) = (v["major"].as_i64(), v["minor"].as_i64());
-    match layout {
+    match present {
         Interleaved => leak(crun_device_rule_interleaved {
             allow: allow.into(),
             allow_present: v["allow"].is_boolean().into(),
@@ -69,14 +70,14 @@ fn rule(layout: DeviceLayout, v: &Value) -> *mut c_void {
     }
 }
 
-fn memory(layout: DeviceLayout, v: &Value) -> *mut c_void {
+fn memory(present: Present, v: &Value) -> *mut c_void {
     if !v.is_object() {
         return ptr::null_mut();
     }
     let bit = |name: &str| u8::from(!v[name].is_null());
     let number = |name: &str| v[name].as_i64().unwrap_or(0);
     let killer = u8::from(v["disableOOMKiller"] == json!(true));
-    match layout {
+    match present {
         Interleaved => calloc(|m: &mut crun_memory_interleaved| {
             (m.limit, m.limit_present) = (number("limit"), bit("limit"));
             (m.reservation, m.reservation_present) = (number("reservation"), bit("reservation"));
@@ -100,8 +101,32 @@ fn map(v: &Value) -> *mut crun_map {
     leak(crun_map { len: keys.len(), keys: list(keys), values: list(values) })
 }
 
-/// `v` parsed by a crun with rules of that layout.
-pub fn build(layout: DeviceLayout, v: &Value) -> *mut crun_config {
+/// `linux` with what else is in it in a container. Zeroed as crun's own for an update, where that is all there is.
+pub fn linux(layout: &Layout, resources: *mut crun_resources, made: Option<Vec<*mut crun_device>>) -> *mut crun_linux {
+    let words = size_of::<crun_linux_with_net_devices>() / size_of::<usize>();
+    let block = Box::leak(vec![0_usize; words + 8].into_boxed_slice());
+    let at = layout.resources / size_of::<usize>();
+    block[at] = resources as usize;
+    let common: *mut crun_linux = block.as_mut_ptr().cast();
+    if let Some(made) = made {
+        // Namespaces before it, the cgroup's path behind it.
+        block[at - 2] = list(vec![leak(0_u64)]) as usize;
+        block[at - 1] = 1;
+        block[at + 1] = c(&json!("user.slice:crun:vm")) as usize;
+        // SAFETY: the block begins with it.
+        unsafe { *common = crun_linux { devices_len: made.len(), devices: list(made) } };
+    }
+    common
+}
+
+/// Where `linux` points to its resources.
+pub fn resources(layout: &Layout, def: *mut crun_config) -> *mut crun_resources {
+    // SAFETY: built by the test.
+    layout.resources(unsafe { (*def).linux_ }).unwrap()
+}
+
+/// `v` parsed by a crun with that layout.
+pub fn build(layout: &Layout, v: &Value) -> *mut crun_config {
     let mounts = v["mounts"].as_array().unwrap().iter().map(|m| {
         let (options, options_len) = c_list(&m["options"]);
         let (source, destination, type_) = (c(&m["source"]), c(&m["destination"]), c(&m["type"]));
@@ -114,20 +139,20 @@ pub fn build(layout: DeviceLayout, v: &Value) -> *mut crun_config {
     let process = leak(crun_process { args, args_len, env, env_len, cwd, ..Default::default() });
     let root = leak(crun_root { path: c(&v["root"]["path"]), readonly: (v["root"]["readonly"] == json!(true)).into() });
     let rules: Vec<_> = v["linux"]["resources"]["devices"].as_array().into_iter().flatten().collect();
-    let rules: Vec<_> = rules.into_iter().map(|v| rule(layout, v)).collect();
+    let rules: Vec<_> = rules.into_iter().map(|v| rule(layout.present, v)).collect();
     let resources = match v["linux"]["resources"].is_object() {
         true => leak(crun_resources {
             unified: map(&v["linux"]["resources"]["unified"]),
             devices_len: rules.len(),
             devices: list(rules),
-            memory: memory(layout, &v["linux"]["resources"]["memory"]),
+            memory: memory(layout.present, &v["linux"]["resources"]["memory"]),
             ..Default::default()
         }),
         false => ptr::null_mut(),
     };
     let made = v["linux"]["devices"].as_array().into_iter().flatten();
     let made: Vec<_> = made.map(|d| leak(crun_device { type_: c(&d["type"]), path: c(&d["path"]) })).collect();
-    let linux_ = leak(crun_linux { devices_len: made.len(), devices: list(made), resources, ..Default::default() });
+    let linux_ = linux(layout, resources, Some(made));
     let (mounts_len, mounts, oci_version) = (mounts.len(), list(mounts), c(&v["ociVersion"]));
     leak(crun_config { oci_version, mounts, mounts_len, root, process, linux_, ..Default::default() })
 }

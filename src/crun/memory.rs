@@ -3,6 +3,7 @@
 use libc::{c_char, c_void};
 
 use super::apply::string;
+use super::layout::Present;
 use super::peek::{is_text, peek, peek_array, peek_text};
 use super::proof::{Mismatch, pointers, read, same};
 use super::sys::{crun_map, crun_memory_interleaved, crun_memory_trailing, crun_resources};
@@ -10,7 +11,7 @@ use crate::error;
 use crate::limits::{Change, Memory, Named, UNIFIED};
 
 /// The limits that are there, where they have been found.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Limits {
     memory: Option<View>,
     /// Those of cgroup v2's own files: indices among [`UNIFIED`], where the texts are, and the texts.
@@ -18,7 +19,7 @@ pub struct Limits {
 }
 
 /// The struct of limits, as one of the layouts has it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 struct View {
     is: Memory,
     limit: *mut i64,
@@ -75,54 +76,50 @@ impl Changed {
 }
 
 /// Proves that the limits in `got` are those of `want`.
-pub fn prove(got: &crun_resources, want: &Named) -> Result<Limits, Mismatch> {
+pub fn prove(got: &crun_resources, want: &Named, present: Present) -> Result<Limits, Mismatch> {
     // Without either, nothing will be written.
     let memory = match want.memory.as_ref().filter(|want| want.limit.is_some() || want.swap.is_some()) {
-        Some(want) => {
-            let views = views(got.memory).into_iter().flatten().filter(|view| view.is == *want);
-            Some(sole(views).ok_or("linux.resources.memory")?)
-        }
+        Some(want) => Some(view(got.memory, present).filter(|view| view.is == *want).ok_or("linux.resources.memory")?),
         None => None,
     };
     Ok(Limits { memory, files: proven_files(got.unified, want)? })
 }
 
-/// Finds the limits of an update, of which nothing is known but that crun made them. `None`: they are in no layout, or could
-/// be in either.
-pub fn find(got: &crun_resources) -> Option<Limits> {
+/// Finds the limits of an update, of which nothing is known but that crun made them, in one of the layouts `known`. `None`:
+/// they are in no layout, or could be in either.
+pub fn find(got: &crun_resources, known: &[Present]) -> Option<Limits> {
     let files = if got.unified.is_null() { Vec::new() } else { found_files(got.unified)? };
     if got.memory.is_null() {
         return Some(Limits { memory: None, files });
     }
     let plausible = |view: &View| view.numbers().all(|limit| !(1..PAGE).contains(&limit));
-    let memory = match views(got.memory).map(|view| view.filter(plausible)) {
-        [Some(interleaved), Some(trailing)] if trailing.is == Memory::default() => {
+    let look = |present| known.contains(&present).then(|| view(got.memory, present)).flatten().filter(plausible);
+    let memory = match (look(Present::Interleaved), look(Present::Trailing)) {
+        (Some(interleaved), Some(trailing)) if trailing.is == Memory::default() => {
             // A struct of the trailing layout is the shorter one: beyond it there may be anything.
             let has_limits = interleaved.numbers().any(|limit| limit != 0);
             has_limits.then_some(interleaved)
         }
-        [Some(_), Some(_)] => return None,
-        [one, other] => Some(one.or(other)?),
+        (Some(_), Some(_)) => return None,
+        (one, other) => Some(one.or(other)?),
     };
     Some(Limits { memory, files })
 }
 
-fn sole<T>(mut all: impl Iterator<Item = T>) -> Option<T> {
-    all.next().filter(|_| all.next().is_none())
-}
-
-/// The struct at `memory` in either layout, where it makes sense in that: what is absent is zero.
-fn views(memory: *mut c_void) -> [Option<View>; 2] {
+/// The struct at `memory`, where it makes sense in that layout: what is absent is zero.
+fn view(memory: *mut c_void, present: Present) -> Option<View> {
     let (interleaved, trailing) = (memory.cast::<crun_memory_interleaved>(), memory.cast::<crun_memory_trailing>());
-    let places = [
+    let (is, limit, swap) = match present {
         // SAFETY: places are computed and nothing is read.
-        unsafe { (&raw mut (*interleaved).limit, &raw mut (*interleaved).swap) },
+        Present::Interleaved => unsafe {
+            (read_interleaved(interleaved)?, &raw mut (*interleaved).limit, &raw mut (*interleaved).swap)
+        },
         // SAFETY: as above.
-        unsafe { (&raw mut (*trailing).limit, &raw mut (*trailing).swap) },
-    ];
-    let views = [read_interleaved(interleaved), read_trailing(trailing)].into_iter().zip(places);
-    let mut views = views.map(|(is, (limit, swap))| is.map(|is| View { is, limit, swap }));
-    [views.next().flatten(), views.next().flatten()]
+        Present::Trailing => unsafe {
+            (read_trailing(trailing)?, &raw mut (*trailing).limit, &raw mut (*trailing).swap)
+        },
+    };
+    Some(View { is, limit, swap })
 }
 
 /// A member with its "present" bit. `None`: it is absent, yet has a value.

@@ -2,9 +2,13 @@
 
 mod apply;
 mod config;
+pub mod context;
+#[cfg(test)]
+mod facts;
 #[cfg(test)]
 mod fixture;
 pub mod handover;
+mod layout;
 mod memory;
 mod peek;
 mod proof;
@@ -44,6 +48,7 @@ pub unsafe fn modify(
 ) -> Result<()> {
     let config = Config::read(bundle)?;
     let proven = proof::prove(def, &config).map_err(|at| unknown_layout(&at))?;
+    context::remember(context::Known::new(def, &config));
     let edits = with_umask(|| prepare(bundle, id))?;
     // SAFETY: the layout is proven, and crun waits for this call to return.
     unsafe { apply::apply(&proven, &edits) }
@@ -64,6 +69,8 @@ fn with_umask<T>(body: impl FnOnce() -> T) -> T {
 
 /// `at` is the first thing that read differently than in config.json.
 fn unknown_layout(at: &str) -> Error {
-    Error::new("crun", format!("unknown layout of its structures: {at} is not what config.json says"))
-        .hint("`crun --version` tells which crun this is; 1.8.1 and 1.21 are known to work; --runtime crun-qemu works with every one")
+    Error::new("crun", format!("unknown layout of its structures: {at} is not what config.json says")).hint(KNOWN)
 }
+
+/// What to do about a crun that is not known.
+const KNOWN: &str = "`crun --version` tells which crun this is; 1.8.1 to 1.28 are known to work; --runtime crun-qemu works with every one";

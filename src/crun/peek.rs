@@ -16,8 +16,14 @@ pub unsafe trait Plain: Copy {}
 unsafe impl<T> Plain for *mut T {}
 // SAFETY: an integer.
 unsafe impl Plain for u8 {}
+// SAFETY: an integer.
+unsafe impl Plain for usize {}
 // SAFETY: these have integers and raw pointers only; what would be bool is unsigned char there.
 unsafe impl Plain for sys::crun_config {}
+// SAFETY: as above.
+unsafe impl Plain for sys::crun_container {}
+// SAFETY: as above.
+unsafe impl Plain for sys::crun_context {}
 // SAFETY: as above.
 unsafe impl Plain for sys::crun_process {}
 // SAFETY: as above.
@@ -66,10 +72,15 @@ pub fn is_text(at: *const libc::c_char, want: Option<&str>) -> bool {
 
 /// The string at `at`, where it is UTF-8 and has at most `longest` bytes.
 pub fn peek_text(at: *const libc::c_char, longest: usize) -> Option<String> {
+    String::from_utf8(peek_bytes(at, longest)?).ok()
+}
+
+/// The same of any bytes.
+pub fn peek_bytes(at: *const libc::c_char, longest: usize) -> Option<Vec<u8>> {
     let mut text = Vec::new();
     for i in 0..=longest {
         match peek(at.cast::<u8>().wrapping_add(i))? {
-            0 => return String::from_utf8(text).ok(),
+            0 => return Some(text),
             byte => text.push(byte),
         }
     }

@@ -2,7 +2,8 @@
 
 use libc::c_char;
 
-use super::config::{Config, DeviceRule, Mount, Process, Root};
+use super::config::{Config, DeviceRule, Linux, Mount, Process, Root};
+use super::layout::{LAYOUTS, Layout, Present};
 use super::memory::{self, Limits};
 use super::peek::{Plain, is_text, peek, peek_array};
 use super::sys::{
@@ -28,17 +29,10 @@ pub struct Proven {
 }
 
 /// The list of device rules.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Devices {
     pub resources: *mut crun_resources,
-    pub layout: DeviceLayout,
-}
-
-/// How a device rule is laid out; see `include/crun.h`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeviceLayout {
-    Interleaved,
-    Trailing,
+    pub present: Present,
 }
 
 /// Proves that `def` is `config`.
@@ -94,30 +88,51 @@ fn prove_made(at: *mut crun_linux, config: &Config) -> Result<Vec<*mut crun_devi
     Ok(made)
 }
 
+/// What is in `linux` by the known layouts that `config` allows; where it allows several, they come to the same.
 fn prove_linux(at: *mut crun_linux, config: &Config) -> Result<(Option<Devices>, Limits), Mismatch> {
     let Some(linux) = &config.linux else {
         same(at.is_null(), || "linux".into())?;
         return Ok(Default::default());
     };
-    let got = read(at, "linux")?;
-    let Some(resources) = &linux.resources else {
-        same(got.resources.is_null(), || "linux.resources".into())?;
+    let (mut proven, mut furthest) = (Vec::new(), "linux".to_owned());
+    for layout in &LAYOUTS {
+        match prove_resources(layout, at, linux) {
+            Ok(found) => proven.push(found),
+            // The later it is looked at, the longer is its path.
+            Err(at) if at.len() >= furthest.len() => furthest = at,
+            Err(_) => {}
+        }
+    }
+    let mut proven = proven.into_iter();
+    let first = proven.next().ok_or(furthest)?;
+    same(proven.all(|other| other == first), || "linux.resources".into())?;
+    Ok(first)
+}
+
+fn prove_resources(
+    layout: &Layout,
+    linux: *mut crun_linux,
+    want: &Linux,
+) -> Result<(Option<Devices>, Limits), Mismatch> {
+    let resources = layout.resources(linux).ok_or("linux")?;
+    let Some(want) = &want.resources else {
+        same(resources.is_null(), || "linux.resources".into())?;
         return Ok(Default::default());
     };
-    let list = read(got.resources, "linux.resources")?;
-    let limits = memory::prove(&list, &resources.limits)?;
-    let want = resources.devices.as_deref().unwrap_or_default();
+    let list = read(resources, "linux.resources")?;
+    let limits = memory::prove(&list, &want.limits, layout.present)?;
+    let want = want.devices.as_deref().unwrap_or_default();
     let rules = pointers(list.devices, list.devices_len, want.len(), || "linux.resources.devices".into())?;
     if want.is_empty() {
         return Ok((None, limits));
     }
-    let all = |is: fn(*const (), &DeviceRule) -> bool| rules.iter().zip(want).all(|(at, want)| is((*at).cast(), want));
-    let layout = match (all(is_interleaved), all(is_trailing)) {
-        (true, false) => DeviceLayout::Interleaved,
-        (false, true) => DeviceLayout::Trailing,
-        _ => return Err("linux.resources.devices".into()),
+    let is = match layout.present {
+        Present::Interleaved => is_interleaved,
+        Present::Trailing => is_trailing,
     };
-    Ok((Some(Devices { resources: got.resources, layout }), limits))
+    let all = rules.iter().zip(want).all(|(at, want)| is((*at).cast(), want));
+    same(all, || "linux.resources.devices".into())?;
+    Ok((Some(Devices { resources, present: layout.present }), limits))
 }
 
 fn is_interleaved(at: *const (), want: &DeviceRule) -> bool {

@@ -1,4 +1,4 @@
-//! The proof and the edits, on structs as both known layouts have them.
+//! The proof and the edits, on structs as the known layouts have them.
 
 use std::cell::Cell;
 use std::fs;
@@ -8,8 +8,8 @@ use std::ptr;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::fixture::{build, leak};
-use super::proof::DeviceLayout::{Interleaved, Trailing};
+use super::fixture::{build, leak, linux, resources};
+use super::layout::{LAYOUTS, Layout};
 use super::sys::*;
 use super::*;
 use crate::edits::{DeviceRule, Edits, Mount, MountEdit};
@@ -108,14 +108,19 @@ fn run(def: *mut crun_config, v: &Value, edits: Edits) -> (std::result::Result<(
     (result.map_err(|e| e.to_string()), called.get())
 }
 
+fn newest() -> &'static Layout {
+    LAYOUTS.last().unwrap()
+}
+
 #[test]
-fn edits_arrive_in_both_layouts() {
-    for layout in [Interleaved, Trailing] {
+fn edits_arrive_in_every_layout() {
+    for layout in &LAYOUTS {
         let def = build(layout, &podman());
         assert_eq!(run(def, &podman(), edits()), (Ok(()), true), "{layout:?}");
         // The proof itself says that every field is as wanted, and which layout the rules have.
         let proven = proof::prove(def, &config(&edited())).unwrap();
-        assert_eq!(proven.devices.unwrap().layout, layout);
+        let devices = proven.devices.unwrap();
+        assert_eq!((devices.resources, devices.present), (resources(layout, def), layout.present));
         // SAFETY: proven.
         let (args, mount) = unsafe { ((*(*def).process).args, *(*def).mounts) };
         // SAFETY: arrays end with NULL, for execve.
@@ -159,7 +164,7 @@ fn every_difference_is_found_before_anything_is_done() {
         ("linux.resources", "/linux/resources", Value::Null),
         ("linux", "/linux", Value::Null),
     ];
-    for layout in [Interleaved, Trailing] {
+    for layout in &LAYOUTS {
         for (name, pointer, value) in &cases {
             let mut file = podman();
             let (parent, key) = pointer.rsplit_once('/').unwrap();
@@ -179,35 +184,52 @@ fn every_difference_is_found_before_anything_is_done() {
 }
 
 #[test]
+fn one_more_member_is_an_unknown_layout() {
+    for known in &LAYOUTS {
+        for resources in [56, 80, 88] {
+            let layout = Layout { resources, ..*known };
+            let (result, called) = run(build(&layout, &podman()), &podman(), edits());
+            let line = result.unwrap_err();
+            assert!(
+                line.contains("unknown layout of its structures: linux.resources") && !called,
+                "{layout:?}: {line}"
+            );
+        }
+    }
+}
+
+#[test]
 fn wild_pointers_are_errors() {
     // Every word of every struct in turn is made one that points nowhere, or to too little.
     let words = |size: usize| size / size_of::<usize>();
     type Pick = fn(*mut crun_config) -> *mut usize;
-    let pick: [(Pick, usize); 9] = [
+    let pick: [(Pick, usize); 10] = [
         (|def| def.cast(), words(size_of::<crun_config>())),
         // SAFETY: built by the test.
         (|def| unsafe { (*def).process.cast() }, words(size_of::<crun_process>())),
         // SAFETY: as above.
         (|def| unsafe { (*(*def).mounts).cast() }, 5),
         // SAFETY: as above.
-        (|def| unsafe { (*(*def).linux_).resources.cast() }, words(size_of::<crun_resources>())),
+        (|def| resources(newest(), def).cast(), words(size_of::<crun_resources>())),
         // SAFETY: as above.
-        (|def| unsafe { (*(*(*def).linux_).resources).devices.cast() }, 1),
+        (|def| unsafe { (*resources(newest(), def)).devices.cast() }, 1),
         // SAFETY: as above.
-        (|def| unsafe { (*(*(*def).linux_).resources).memory.cast() }, 6),
+        (|def| unsafe { (*resources(newest(), def)).memory.cast() }, 6),
         // SAFETY: as above.
-        (|def| unsafe { (*(*(*def).linux_).resources).unified.cast() }, 3),
+        (|def| unsafe { (*resources(newest(), def)).unified.cast() }, 3),
         // SAFETY: as above.
         (|def| unsafe { (*def).linux_.cast() }, 2),
         // SAFETY: as above.
         (|def| unsafe { (*(*(*def).linux_).devices).cast() }, 2),
+        // SAFETY: as above.
+        (|def| unsafe { (*def).linux_.wrapping_byte_add(newest().resources).cast() }, 1),
     ];
     // Members that nobody looks at may be anything.
-    let unread = [&[1, 2, 3, 4][..], &[2, 3], &[], &[3, 4, 5, 6, 7, 9, 10, 11], &[], &[], &[], &[], &[]];
+    let unread = [&[1, 2, 3, 4][..], &[2, 3], &[], &[3, 4, 5, 6, 7, 9, 10, 11], &[], &[], &[], &[], &[], &[]];
     for (n, (struct_of, words)) in pick.into_iter().enumerate() {
         for word in (0..words).filter(|word| !unread[n].contains(word)) {
             for wild in [0, 1, usize::MAX, 1 << 63, 1 << 40] {
-                let def = build(Trailing, &podman());
+                let def = build(newest(), &podman());
                 // SAFETY: a word of a struct that the test has built.
                 let old = unsafe { struct_of(def).add(word).replace(wild) };
                 if old == wild {
@@ -229,7 +251,7 @@ fn without_rules_none_is_added() {
         let (mut old, mut want) = (podman(), edited());
         old["linux"]["resources"] = resources.clone();
         want["linux"]["resources"] = resources;
-        let def = build(Trailing, &old);
+        let def = build(newest(), &old);
         assert_eq!(run(def, &old, edits()), (Ok(()), true));
         assert!(proof::prove(def, &config(&want)).unwrap().devices.is_none());
     }
@@ -249,7 +271,7 @@ fn edits_that_cannot_be_change_nothing() {
         (with(|e| e.device_paths.push((2, "/x".into()))), "qemu: edits: there is no device 2"),
     ];
     for (edits, want) in cases {
-        let def = build(Interleaved, &podman());
+        let def = build(&LAYOUTS[0], &podman());
         assert_eq!(run(def, &podman(), edits), (Err(want.into()), true));
         assert!(proof::prove(def, &config(&podman())).is_ok(), "{want}");
     }
@@ -257,30 +279,9 @@ fn edits_that_cannot_be_change_nothing() {
 
 #[test]
 fn updates_have_no_container() {
-    let linux_ = leak(crun_linux::default());
+    let linux_ = linux(newest(), ptr::null_mut(), None);
     assert!(is_update(leak(crun_config { linux_, ..Default::default() })).unwrap());
-    assert!(!is_update(build(Trailing, &podman())).unwrap());
-}
-
-#[test]
-fn layouts_are_those_of_the_versions_named() {
-    use std::mem::offset_of;
-    assert_eq!((offset_of!(crun_config, mounts), offset_of!(crun_config, linux_)), (40, 72));
-    assert_eq!((offset_of!(crun_process, cwd), offset_of!(crun_process, env_len)), (32, 48));
-    assert_eq!((offset_of!(crun_linux, resources), size_of::<crun_mount>()), (64, 80));
-    assert_eq!(offset_of!(crun_device_rule_interleaved, allow_present), 1);
-    assert_eq!(offset_of!(crun_device_rule_interleaved, minor_present), 40);
-    assert_eq!(offset_of!(crun_device_rule_interleaved, access), 48);
-    assert_eq!(size_of::<crun_device_rule_interleaved>(), 64);
-    assert_eq!(offset_of!(crun_device_rule_trailing, access), 32);
-    assert_eq!((offset_of!(crun_device_rule_trailing, present), size_of::<crun_device_rule_trailing>()), (48, 56));
-    assert_eq!((offset_of!(crun_resources, cpu), offset_of!(crun_resources, memory)), (40, 64));
-    assert_eq!((offset_of!(crun_memory_interleaved, limit), offset_of!(crun_memory_interleaved, swap)), (32, 64));
-    assert_eq!(offset_of!(crun_memory_interleaved, disable_oom_killer), 89);
-    assert_eq!(offset_of!(crun_memory_interleaved, check_before_update_present), 94);
-    assert_eq!(size_of::<crun_memory_interleaved>(), 104);
-    assert_eq!((offset_of!(crun_memory_trailing, limit), offset_of!(crun_memory_trailing, swap)), (16, 32));
-    assert_eq!((offset_of!(crun_memory_trailing, present), size_of::<crun_memory_trailing>()), (64, 72));
+    assert!(!is_update(build(newest(), &podman())).unwrap());
 }
 
 #[test]

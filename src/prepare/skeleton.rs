@@ -38,10 +38,12 @@ const FILES: &[&str] = &[
     "crun-qemu/overlay.qcow2",
     "crun-qemu/virtiofsd",
 ];
-/// Users: libvirt looks up the one that its packages make for QEMU even where it is told to use root.
-pub const PASSWD: &str = "root:x:0:0:root:/run:/bin/sh\nlibvirt-qemu:x:64055:64055::/:/usr/sbin/nologin\n";
+/// Users: libvirt looks up the one that its packages make for QEMU even where it is told to use root. Its name is
+/// compiled in: `libvirt-qemu` on Debian and Arch, `qemu` on Fedora and openSUSE.
+pub const PASSWD: &str = "root:x:0:0:root:/run:/bin/sh\n\
+    libvirt-qemu:x:64055:64055::/:/usr/sbin/nologin\nqemu:x:107:107::/:/usr/sbin/nologin\n";
 /// Groups, for the same reason.
-pub const GROUP: &str = "root:x:0:\nkvm:x:64054:\nlibvirt-qemu:x:64055:\n";
+pub const GROUP: &str = "root:x:0:\nkvm:x:64054:\nlibvirt-qemu:x:64055:\nqemu:x:107:\n";
 const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\n";
 /// Top-level names that are links into `/usr` on a host whose `/usr` is merged.
 const USR_LINKS: &[&str] = &["bin", "lib", "lib32", "lib64", "libx32", "sbin"];
@@ -114,6 +116,26 @@ fn link_as_the_host_has_it(dir: &PrivateDir, name: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What libvirt has compiled in, as the test of its configuration's lens says it.
+    fn compiled_in(key: &str) -> Option<String> {
+        let lens = fs::read_to_string("/usr/share/augeas/lenses/tests/test_libvirtd_qemu.aug").ok()?;
+        let line = lens.lines().find_map(|line| line.strip_prefix(&format!("{{ \"{key}\" = \"")))?;
+        Some(line.strip_suffix("\" }")?.to_owned())
+    }
+
+    #[test]
+    fn every_build_of_libvirt_finds_its_user_and_group() {
+        let (mut users, mut groups) = (vec!["libvirt-qemu".into(), "qemu".into()], vec!["qemu".into(), "kvm".into()]);
+        users.extend(compiled_in("user"));
+        groups.extend(compiled_in("group"));
+        for (names, file) in [(users, PASSWD), (groups, GROUP)] {
+            for name in names {
+                let id = file.lines().find_map(|line| line.strip_prefix(&format!("{name}:x:")));
+                assert!(id.is_some(), "{name}: not in\n{file}");
+            }
+        }
+    }
 
     #[test]
     fn working_directories_that_are_made() {

@@ -26,7 +26,12 @@ struct parsed
   struct crun_config config;
   struct crun_root root;
   struct crun_process process;
-  struct crun_linux linux_;
+  union
+  {
+    struct crun_linux common;
+    struct crun_linux_without_net_devices without;
+    struct crun_linux_with_net_devices with;
+  } linux_;
   struct crun_resources resources;
   struct crun_mount mount, *mounts[1];
   struct crun_device_rule_interleaved interleaved;
@@ -38,9 +43,19 @@ struct parsed
   char *args[2], *env[2], *options[2], *key[1], *value[1];
 };
 
-static void
-parse (struct parsed *p, char *root, int interleaved)
+enum layout
 {
+  BEFORE_1_8_5,
+  BEFORE_1_22,
+  NEWEST,
+  LAYOUTS
+};
+
+static void
+parse (struct parsed *p, char *root, enum layout layout)
+{
+  int interleaved = layout == BEFORE_1_8_5;
+
   memset (p, 0, sizeof (*p));
   p->args[0] = "";
   p->env[0] = "A=b";
@@ -59,11 +74,14 @@ parse (struct parsed *p, char *root, int interleaved)
   p->unified = (struct crun_map){ .keys = p->key, .values = p->value, .len = 1 };
   p->resources = (struct crun_resources){ .devices = p->rules, .devices_len = 1, .unified = &p->unified };
   p->resources.memory = interleaved ? (void *) &p->memory_interleaved : (void *) &p->memory_trailing;
-  p->linux_.resources = &p->resources;
+  if (layout == NEWEST)
+    p->linux_.with = (struct crun_linux_with_net_devices){ .namespaces_len = 6, .resources = &p->resources };
+  else
+    p->linux_.without = (struct crun_linux_without_net_devices){ .namespaces_len = 6, .resources = &p->resources };
   p->root.path = root;
   p->process = (struct crun_process){ .args = p->args, .args_len = 1, .cwd = "/", .env = p->env, .env_len = 1 };
   p->config = (struct crun_config){ .oci_version = "1.0.2", .mounts = p->mounts, .mounts_len = 1, .root = &p->root,
-                                    .process = &p->process, .linux_ = &p->linux_ };
+                                    .process = &p->process, .linux_ = &p->linux_.common };
 }
 
 static int
@@ -91,25 +109,23 @@ modify (struct crun_context *context, struct crun_config *def, const char *want)
 static void
 modifications (struct crun_context *context, char *root)
 {
-  struct crun_linux linux_ = { 0 };
-  struct crun_config update = { .linux_ = &linux_ };
+  struct crun_config update = { 0 };
 
   CHECK (modify (NULL, NULL, NULL) == 0);
-  CHECK (modify (context, &update, NULL) == 0);
-  CHECK (update.linux_ == &linux_ && linux_.resources == NULL);
+  CHECK (modify ((struct crun_context *) 8, &update, "layout") < 0);
 
-  for (int interleaved = 0; interleaved < 2; interleaved++)
+  for (enum layout layout = 0; layout < LAYOUTS; layout++)
     {
       struct crun_context nothing = { 0 };
       struct parsed p, before;
 
       /* Proven, so that only the missing image stands in the way. */
-      parse (&p, root, interleaved);
+      parse (&p, root, layout);
       before = p;
       CHECK (modify (context, &p.config, "image") < 0);
       CHECK (memcmp (&p, &before, sizeof (p)) == 0);
       CHECK (modify (NULL, &p.config, "context") < 0);
-      CHECK (modify (&nothing, &p.config, "context") < 0);
+      CHECK (modify (&nothing, &p.config, "layout") < 0);
 
       /* Every word of it shifted, as if a member had been put before: never a crash, never a write. */
       for (size_t at = 0; at < sizeof (struct crun_config) / sizeof (void *); at++)
@@ -143,33 +159,41 @@ modifications (struct crun_context *context, char *root)
     }
   CHECK (modify (context, (struct crun_config *) 8, "layout") < 0);
 
-  /* An update of a container that crun does not know: crun's affair. */
+  /* An update of a container that crun has no state of: this is not the context. */
   struct parsed p;
-  parse (&p, root, 1);
-  update.linux_ = &p.linux_;
-  CHECK (modify (context, &update, NULL) == 0);
-  CHECK (p.memory_interleaved.limit == 536870912);
+  parse (&p, root, NEWEST);
+  update.linux_ = &p.linux_.common;
+  CHECK (modify (context, &update, "layout") < 0);
+  CHECK (p.memory_trailing.limit == 536870912);
 }
 
 static void
-phases (struct crun_context *context)
+phases (struct crun_context *context, char *root)
 {
+  struct crun_container not_ours = { .container_uid = 1000, .container_gid = 1001 };
+  struct crun_error *err = NULL;
+  struct parsed p;
+
+  parse (&p, root, NEWEST);
+  CHECK (modify (context, &p.config, "image") < 0);
   for (int phase = 0; phase < 6; phase++)
     {
-      struct crun_container container = { .host_uid = 7, .host_gid = 8, .container_uid = 1000, .container_gid = 1001 };
-      struct crun_error *err = NULL;
-      int ret = handler->configure_container (NULL, phase, context, &container, "/", &err);
+      struct crun_container container = { .container_def = &p.config, .host_uid = 7, .host_gid = 8,
+                                          .container_uid = 1000, .container_gid = 1001 };
       int first = phase == CRUN_PHASE_BEFORE_MOUNTS;
 
-      CHECK ((ret < 0) == (err != NULL) && (first || ret == 0));
+      /* There being no VM, it has no network. */
+      CHECK (handler->configure_container (NULL, phase, context, &container, "/", &err) == 0 && err == NULL);
       CHECK (container.container_uid == (first ? 0 : 1000) && container.container_gid == (first ? 0 : 1001));
       CHECK (container.host_uid == 7 && container.host_gid == 8);
-      if (err)
-        free (err->msg);
-      free (err);
       if (!first)
         CHECK (handler->configure_container (NULL, phase, NULL, NULL, NULL, NULL) == 0);
     }
+
+  CHECK (handler->configure_container (NULL, CRUN_PHASE_BEFORE_MOUNTS, context, &not_ours, "/", &err) < 0);
+  CHECK (err && strstr (err->msg, "unknown layout") && not_ours.container_uid == 1000);
+  free (err->msg);
+  free (err);
   CHECK (handler->configure_container (NULL, CRUN_PHASE_BEFORE_MOUNTS, NULL, NULL, NULL, NULL) < 0);
 }
 
@@ -248,7 +272,7 @@ main (int argc, char **argv)
   context.bundle = argv[2];
   CHECK (handler->load (&cookie, NULL) == 0 && cookie == NULL);
   modifications (&context, argv[3]);
-  phases (&context);
+  phases (&context, argv[3]);
   handover (handler->run_func, words, nobody, 127);
   handover (handler->run_func, NULL, nobody, 127);
   handover (handler->exec_func, words, nobody, 127);
