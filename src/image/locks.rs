@@ -47,6 +47,6 @@ fn is_locked(file: &File, begin: libc::off_t, end: libc::off_t) -> Result<bool> 
 }
 
 /// QEMU asks once whether the kernel has such locks, not whether the file system has: there it opens no image.
-fn no_locks(e: Errno) -> Error {
+pub(super) fn no_locks(e: Errno) -> Error {
     Error::new("the VM image's locks", e.desc()).hint("QEMU opens no image on a file system without locks")
 }

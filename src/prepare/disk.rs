@@ -1,7 +1,7 @@
 //! The disk that the guest boots from: the image, and the overlay that takes the writes.
 
 use std::fs::{File, OpenOptions};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -156,4 +156,87 @@ fn keep_overlay(dir: &PrivateDir, image: ImageFacts, size: Option<u64>) -> Resul
     };
     dir.give(&path)?;
     Ok((path, file))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::{Duration, SystemTime};
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A root with an image, and the directory of a container's writes.
+    struct Bench(TempDir);
+
+    impl Bench {
+        fn new() -> Self {
+            let bench = Self(tempfile::tempdir().unwrap());
+            fs::create_dir(bench.0.path().join("root")).unwrap();
+            bench.image(b'x', 0);
+            bench
+        }
+
+        /// Puts another image in place.
+        fn image(&self, content: u8, nanoseconds: u64) {
+            let path = self.0.path().join("root/x.img");
+            fs::write(&path, [content; 1 << 16]).unwrap();
+            let time = SystemTime::UNIX_EPOCH + Duration::from_nanos(nanoseconds);
+            File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+        }
+
+        /// A container's start: the overlay's inode, to which another start must come, too.
+        fn start(&self, id: &str, passing: bool) -> std::result::Result<u64, String> {
+            self.try_start(id, passing).map_err(|e| e.to_string())
+        }
+
+        fn try_start(&self, id: &str, passing: bool) -> Result<u64> {
+            let root = Root::open(&self.0.path().join("root"))?;
+            let dir = PrivateDir::open(self.0.path().join("private"), None)?;
+            let chosen = choose(id, &root, &dir, None, passing)?;
+            let (format, virtual_size) = (chosen.disk.format, chosen.disk.virtual_size);
+            let facts = ImageFacts { format, virtual_size, passing, bios_bootable: false };
+            let disk = BootDisk::Overlay { image: format, size: None };
+            let (overlay, _) = chosen.keep(id, &root, &dir, disk, facts)?;
+            dir.keep();
+            Ok(std::os::unix::fs::MetadataExt::ino(&fs::metadata(overlay.unwrap()).unwrap()))
+        }
+    }
+
+    const CHANGED: &str = "qemu: /x.img: the image has been written to since the container's disk was made on it \
+                           (make a new container)";
+
+    #[test]
+    fn an_image_that_is_replaced_below_an_overlay_is_noticed() {
+        for passing in [false, true] {
+            let bench = Bench::new();
+            let first = bench.start("a", passing).unwrap();
+            assert_eq!(bench.start("a", passing), Ok(first));
+            for (content, nanoseconds) in [(b'y', 0), (b'x', 1_000_000_000)] {
+                bench.image(content, nanoseconds);
+                assert_eq!(bench.start("a", passing), Err(CHANGED.into()), "{passing} {nanoseconds}");
+            }
+            bench.image(b'x', 0);
+            assert_eq!(bench.start("a", passing), Ok(first));
+            // `podman cp` of the old one.
+            bench.image(b'x', 5);
+            let want = if passing { Ok(first) } else { Err(CHANGED.into()) };
+            assert_eq!(bench.start("a", passing), want);
+        }
+    }
+
+    #[test]
+    fn a_committed_container_is_another_on_the_same_image() {
+        let bench = Bench::new();
+        let first = bench.start("a", true).unwrap();
+        // As a registry and a build may make it.
+        bench.image(b'x', 7_000_000_000);
+        assert_eq!(bench.start("b", true), Ok(first));
+        assert_eq!(bench.start("b", true), Ok(first));
+        bench.image(b'x', 9_000_000_000);
+        assert_eq!(bench.start("b", true), Err(CHANGED.into()), "of that container it is the disk now");
+        bench.image(b'y', 9_000_000_000);
+        assert_eq!(bench.start("c", true), Err(CHANGED.into()));
+    }
 }
