@@ -39,15 +39,13 @@ const OTHERS: [&str; 2] = ["/dev/vdc", "/dev/vdd"];
 struct Victims {
     vm: Vm,
     files: Vec<&'static str>,
-    /// How many times the guest has been ready.
-    boots: usize,
     /// How many records are on the disk for sure.
     durable: u64,
 }
 
 impl Victims {
     fn new(run: Run, files: &[&'static str]) -> Self {
-        let victims = Self { vm: run.detached(), files: files.to_vec(), boots: 1, durable: 0 };
+        let victims = Self { vm: run.detached(), files: files.to_vec(), durable: 0 };
         victims.vm.wait_for("TINY READY", 1);
         let script = format!("{MOUNTED}; cat > /disk/durable && chmod 755 /disk/durable && sync");
         let mut command = victims.vm.exec_command(&["-i"], &["root", "sh", "-c", &script]);
@@ -100,13 +98,19 @@ impl Victims {
         }
     }
 
-    /// What was durable is there at the next start.
-    fn start_and_check(&mut self, case: &str) {
+    /// A start after a kill; how many times the guest will have been ready.
+    fn start(&self, case: &str) -> usize {
         let status = self.vm.wait();
         assert!([1, 137].contains(&status), "{case}: {status}");
+        let ready = self.vm.logs().matches("TINY READY").count();
         self.vm.podman.ok(&["start", &self.vm.name]);
-        self.boots += 1;
-        self.vm.wait_for("TINY READY", self.boots);
+        ready + 1
+    }
+
+    /// What was durable is there at the next start.
+    fn start_and_check(&self, case: &str) {
+        let ready = self.start(case);
+        self.vm.wait_for("TINY READY", ready);
         let script = format!("{MOUNTED}; exec /disk/durable check {} {}", self.durable, self.files.join(" "));
         let output = self.vm.exec(&["root", "sh", "-c", &script]);
         let said = crate::harness::text(&output.stdout) + &crate::harness::text(&output.stderr);
@@ -136,19 +140,26 @@ fn survives(run: Run, files: &[&'static str], kind: usize) {
     let mut victims = Victims::new(run, files);
     for n in 0..kills() {
         let victim = VICTIMS[(kind + n) % VICTIMS.len()];
-        let moment = Duration::from_millis(u64::from(moment()) % 3000);
-        let case = format!("{victim:?} {moment:?} after the first of boot {} on {files:?}", victims.boots);
+        let (moment, later) = (moment(), moment());
+        let mut case = format!("{n}: {victim:?} {moment:?} after the first records in {files:?}");
         victims.write_and_kill(victim, moment);
+        if n % 2 == 1 {
+            // Again, while the guest boots and mends its file system.
+            victims.start(&case);
+            thread::sleep(later);
+            victims.kill(Victim::Supervisor);
+            case += &format!(", and {later:?} after the start");
+        }
         victims.start_and_check(&case);
     }
     assert_eq!(victims.vm.stop(), 0);
 }
 
-/// Any number.
-fn moment() -> u16 {
+/// Any time up to what a boot takes.
+fn moment() -> Duration {
     let mut bytes = [0; 2];
     std::io::Read::read_exact(&mut fs::File::open("/dev/urandom").unwrap(), &mut bytes).unwrap();
-    u16::from_ne_bytes(bytes)
+    Duration::from_millis(u64::from(u16::from_ne_bytes(bytes)) % 4000)
 }
 
 /// Clusters that are lost to everybody cost room, and nothing else; anything more is damage.
