@@ -1,10 +1,13 @@
 //! What `create` hands to the supervisor in the container.
 
+use std::fs::{self, File, Metadata};
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Context, Error, Result};
 use crate::stages::Stages;
 
 /// Written by the host's side, read once by the supervisor, never read back.
@@ -37,6 +40,9 @@ pub struct Launch {
     /// Seconds that an exec waits for the guest's sshd; `None` for the default.
     #[serde(default)]
     pub exec_timeout: Option<u64>,
+    /// Files that must be those that were looked at.
+    #[serde(default)]
+    pub judged: Vec<Judged>,
     /// The start so far.
     #[serde(default)]
     pub stages: Stages,
@@ -53,4 +59,68 @@ pub struct Virtiofs {
     pub target: String,
     /// The host takes no writes.
     pub read_only: bool,
+}
+
+/// A file that was looked at by a descriptor, and then mounted by its path: whoever may write to a directory on the way can
+/// have put another, or a link, in its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Judged {
+    /// What the user calls it.
+    name: String,
+    /// Where it is in the container.
+    path: PathBuf,
+    /// Device and inode, which are the same through every mount of a file system.
+    identity: (u64, u64),
+}
+
+impl Judged {
+    /// The file that was looked at, which comes to `path` in the container.
+    pub fn new(name: &str, path: &str, file: &File) -> Result<Self> {
+        let identity = identity(&file.metadata().context(name)?);
+        Ok(Self { name: name.to_owned(), path: path.into(), identity })
+    }
+
+    /// To be called in the container, where nothing can be put in its place any more.
+    ///
+    /// # Errors
+    /// It is another file.
+    pub fn check(&self) -> Result<()> {
+        let now = fs::symlink_metadata(&self.path).context(&self.name)?;
+        if identity(&now) == self.identity {
+            return Ok(());
+        }
+        let why = "another file was put in its place while the container was made";
+        Err(Error::new(&self.name, why).hint("start it again when nobody changes the directory"))
+    }
+}
+
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_file_is_not_the_one_that_was_judged() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("image"), "1").unwrap();
+        let judged = Judged::new("/x.img", at("image").to_str().unwrap(), &File::open(at("image")).unwrap()).unwrap();
+        assert_eq!(judged.check(), Ok(()));
+        fs::write(at("image"), "22").unwrap();
+        assert_eq!(judged.check(), Ok(()), "what is in it is another matter");
+        let line = "qemu: /x.img: another file was put in its place while the container was made \
+                    (start it again when nobody changes the directory)";
+        let refused = || assert_eq!(judged.check().unwrap_err().to_string(), line);
+        fs::rename(at("image"), at("old")).unwrap();
+        fs::copy(at("old"), at("image")).unwrap();
+        refused();
+        fs::remove_file(at("image")).unwrap();
+        std::os::unix::fs::symlink(at("old"), at("image")).unwrap();
+        refused();
+        fs::remove_file(at("image")).unwrap();
+        assert!(judged.check().unwrap_err().to_string().starts_with("qemu: /x.img: No such file"));
+    }
 }

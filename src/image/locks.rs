@@ -6,9 +6,10 @@
 
 use std::fs::File;
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 
-use crate::error::{Context, Result};
+use crate::error::{Error, Result};
 
 /// Offset of the first group's bytes.
 const DONE: libc::off_t = 100;
@@ -41,6 +42,11 @@ fn is_locked(file: &File, begin: libc::off_t, end: libc::off_t) -> Result<bool> 
         l_len: end - begin,
         l_pid: 0,
     };
-    fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock)).context("the VM image's locks")?;
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock)).map_err(no_locks)?;
     Ok(lock.l_type != libc::F_UNLCK as libc::c_short)
+}
+
+/// QEMU asks once whether the kernel has such locks, not whether the file system has: there it opens no image.
+pub(super) fn no_locks(e: Errno) -> Error {
+    Error::new("the VM image's locks", e.desc()).hint("QEMU opens no image on a file system without locks")
 }

@@ -19,6 +19,7 @@ pub mod locks;
 pub mod overlay;
 mod qcow2;
 mod source;
+pub mod state;
 #[cfg(test)]
 mod tests;
 

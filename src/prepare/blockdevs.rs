@@ -4,25 +4,28 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use oci_spec::runtime::Mount;
+
 use crate::error::{Context, Error, Result};
 use crate::image::{self, locks};
+use crate::launch::Judged;
 use crate::plan::passed::{Disk, DiskSource, Passed};
 use crate::request::Request;
 
 /// Judges each. `first` says that the container was never started: later on its guest may have written to a raw disk
-/// what looks like a header, and that means nothing.
+/// what looks like a header, and that means nothing. Returns which files they are.
 ///
 /// # Errors
 /// An image that is not of its declared format, or that names other files.
-pub fn check(passed: &Passed, request: &Request, first: bool) -> Result<()> {
-    passed.disks.iter().try_for_each(|disk| match disk.source {
-        DiskSource::File(mount) => one(disk, request, mount, first),
-        _ => Ok(()),
-    })
+pub fn check(passed: &Passed, request: &Request, first: bool) -> Result<Vec<Judged>> {
+    let files = passed.disks.iter().filter_map(|disk| match disk.source {
+        DiskSource::File(mount) => Some((disk, request.mounts.get(mount)?)),
+        _ => None,
+    });
+    files.map(|(disk, mount)| one(disk, mount, first)).collect()
 }
 
-fn one(disk: &Disk, request: &Request, mount: usize, first: bool) -> Result<()> {
-    let Some(mount) = request.mounts.get(mount) else { return Ok(()) };
+fn one(disk: &Disk, mount: &Mount, first: bool) -> Result<Judged> {
     let source = mount.source().as_deref().unwrap_or(Path::new(""));
     let what = format!("--blockdev source={}", mount.destination().display());
     let open = OpenOptions::new()
@@ -32,12 +35,15 @@ fn one(disk: &Disk, request: &Request, mount: usize, first: bool) -> Result<()> 
         .open(source);
     let file = open.context(&what)?;
     let name = Path::new(&what);
-    let found = if first { image::inspect(name, &file, None)?.format } else { disk.format };
+    let declared = (!first).then_some(disk.format);
+    let found = image::inspect(name, &file, declared)?.format;
     if found != disk.format {
         let why = format!("declared {}, but it is a {found} image", disk.format);
         return Err(Error::new(what, why).hint(format!("format={found}")));
     }
-    image::inspect(name, &file, Some(disk.format))?;
     let used = if disk.read_only { locks::is_written(&file)? } else { locks::is_used(&file)? };
-    if used { Err(Error::new(what, "another VM uses it").hint("stop that one first")) } else { Ok(()) }
+    if used {
+        return Err(Error::new(what, "another VM uses it").hint("stop that one first"));
+    }
+    Judged::new(&what, &disk.path(), &file)
 }

@@ -1,14 +1,15 @@
 //! The disk that the guest boots from: the image, and the overlay that takes the writes.
 
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::private_dir::PrivateDir;
 use crate::error::{Context, Error, Result};
+use crate::image::state::State;
 use crate::image::{self, Format, locks, overlay};
+use crate::launch::Judged;
 use crate::paths;
 use crate::plan::{BootDisk, ImageFacts};
 use crate::rootfs::Root;
@@ -25,33 +26,41 @@ pub struct Record {
     pub image: PathBuf,
     /// Its format; what a guest writes to a raw disk must not change it.
     pub format: Format,
-    /// How the image was when the overlay over it was made, where others can write to it.
+    /// How the image is below the overlay.
     #[serde(default)]
-    state: Option<State>,
+    base: Option<Base>,
 }
 
-/// By which a change of a file is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct State {
-    /// Length, bytes.
-    len: u64,
-    /// Time of the last change, seconds and nanoseconds.
-    modified: (i64, i64),
+/// The image as it was when a container started on it last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Base {
+    /// The container: an image that is made of it brings this record along.
+    container: String,
+    state: State,
 }
 
-impl State {
-    fn of(file: &File) -> Result<Self> {
-        let metadata = file.metadata().context("the VM image")?;
-        Ok(Self { len: metadata.len(), modified: (metadata.mtime(), metadata.mtime_nsec()) })
-    }
+/// The image that was chosen, and what was found in it.
+pub struct Chosen {
+    pub record: Record,
+    pub file: File,
+    pub disk: image::Disk,
+    state: State,
+    /// It is chosen for the first time.
+    new: bool,
 }
 
-/// The image that is recorded, else the only one there is.
-pub fn choose(root: &Root, storage: &PrivateDir, declared: Option<Format>) -> Result<(Record, File)> {
+/// The image for the container `id`: the one that is recorded, else the only one there is. `passing` says that it is in a
+/// layer of the engine's.
+///
+/// # Errors
+/// It cannot be run, or is not the one on which the container's disk was made.
+pub fn choose(id: &str, root: &Root, storage: &PrivateDir, declared: Option<Format>, passing: bool) -> Result<Chosen> {
     let Some(text) = storage.read(RECORD)? else {
         let found = root.find_image()?;
-        let format = image::inspect(&found.path, &found.file, declared)?.format;
-        return Ok((Record { image: found.path, format, state: None }, found.file));
+        let disk = image::inspect(&found.path, &found.file, declared)?;
+        let state = State::of(&found.path, &found.file)?;
+        let record = Record { image: found.path, format: disk.format, base: None };
+        return Ok(Chosen { record, file: found.file, disk, state, new: true });
     };
     let record: Record = serde_json::from_slice(&text).context(storage.join(RECORD).display())?;
     if declared.is_some_and(|format| format != record.format) {
@@ -59,69 +68,175 @@ pub fn choose(root: &Root, storage: &PrivateDir, declared: Option<Format>) -> Re
         return Err(Error::new("--format", why).hint("make a new container"));
     }
     let file = root.open_recorded(&record.image)?;
-    if record.state.is_some_and(|state| State::of(&file) != Ok(state)) {
+    let state = State::of(&record.image, &file)?;
+    if !record.base.as_ref().is_none_or(|base| base.is_still(id, &state, passing)) {
+        // Of the overlay's disk not much would be left whole.
         let why = "the image has been written to since the container's disk was made on it";
         return Err(Error::new(record.image.display().to_string(), why).hint("make a new container"));
     }
-    Ok((record, file))
+    let disk = image::inspect(&record.image, &file, Some(record.format))?;
+    Ok(Chosen { record, file, disk, state, new: false })
 }
 
-/// Makes what the plan says unless the container has it already, and tells where the overlay is, if there is one. `file` is
-/// the image that is recorded.
-///
-/// # Errors
-/// The image has to be written to and cannot be, or another VM writes to it.
-pub fn keep(
-    root: &Root,
-    dir: &PrivateDir,
-    (mut record, file): (Record, &File),
-    disk: BootDisk,
-    image: ImageFacts,
-) -> Result<Option<PathBuf>> {
-    let overlay = match disk {
-        BootDisk::Image(_) => {
-            take_image(root, &record, file)?;
-            None
+impl Base {
+    /// Whether the image that is now in `state` is the one below the overlay of the container `id`.
+    fn is_still(&self, id: &str, state: &State, passing: bool) -> bool {
+        match self.container == id {
+            // What goes through an archive, as with `podman cp`, keeps whole seconds.
+            true if passing => self.state.is_same_by_seconds(state),
+            true => self.state == *state,
+            // A container was committed with its overlay; a build or a registry may have given the image another time.
+            false => self.state.is_same_content(state),
         }
-        BootDisk::Overlay { size, .. } => {
-            refuse_if(locks::is_written(file)?, &record.image, "a VM with --persistent writes to it")?;
-            let (overlay, fresh) = keep_overlay(dir, image, size)?;
-            // The engine's layers change for nobody, and what is committed finds them in other places.
-            if fresh && !image.passing {
-                record.state = Some(State::of(file)?);
+    }
+}
+
+impl Chosen {
+    /// Makes what the plan says for the container `id` unless it is there already; says where the overlay is, if there is
+    /// one, and which files were looked at.
+    ///
+    /// # Errors
+    /// The image has to be written to and cannot be, or another VM writes to it.
+    pub fn keep(
+        &self,
+        id: &str,
+        root: &Root,
+        dir: &PrivateDir,
+        disk: BootDisk,
+        image: ImageFacts,
+    ) -> Result<(Option<PathBuf>, Vec<Judged>)> {
+        let (name, mut record) = (self.record.image.display().to_string(), self.record.clone());
+        let mut judged = vec![Judged::new(&name, paths::IMAGE, &self.file)?];
+        let overlay = match disk {
+            BootDisk::Image(_) => {
+                self.take_image(root)?;
+                None
             }
-            Some(overlay)
+            BootDisk::Overlay { size, .. } => {
+                refuse_if(locks::is_written(&self.file)?, &name, "a VM with --persistent writes to it")?;
+                let (path, file) = keep_overlay(dir, image, size)?;
+                judged.push(Judged::new(&path.display().to_string(), paths::OVERLAY, &file)?);
+                record.base = Some(Base { container: id.to_owned(), state: self.state.clone() });
+                Some(path)
+            }
+        };
+        if self.new || record != self.record {
+            dir.write_durably(RECORD, 0o600, &serde_json::to_vec(&record).context(RECORD)?)?;
         }
-    };
-    dir.write(RECORD, 0o600, &serde_json::to_vec(&record).context(RECORD)?)?;
-    Ok(overlay)
+        Ok((overlay, judged))
+    }
+
+    fn take_image(&self, root: &Root) -> Result<()> {
+        let path = &self.record.image;
+        root.open_writable(path).map_err(|e| Error::new(format!("--persistent: {}", path.display()), e.why()))?;
+        let why = "another VM uses it, and with --persistent it has to be the only one";
+        refuse_if(locks::is_used(&self.file)?, &path.display().to_string(), why)
+    }
 }
 
-fn take_image(root: &Root, record: &Record, file: &File) -> Result<()> {
-    let path = &record.image;
-    root.open_writable(path).map_err(|e| Error::new(format!("--persistent: {}", path.display()), e.why()))?;
-    refuse_if(locks::is_used(file)?, path, "another VM uses it, and with --persistent it has to be the only one")
+fn refuse_if(used: bool, image: &str, why: &str) -> Result<()> {
+    if used { Err(Error::new(image, why).hint("stop that one first")) } else { Ok(()) }
 }
 
-fn refuse_if(used: bool, image: &Path, why: &str) -> Result<()> {
-    if used { Err(Error::new(image.display().to_string(), why).hint("stop that one first")) } else { Ok(()) }
-}
-
-/// The overlay, and whether it was made just now.
-fn keep_overlay(dir: &PrivateDir, image: ImageFacts, size: Option<u64>) -> Result<(PathBuf, bool)> {
+/// The overlay, made unless it is there.
+fn keep_overlay(dir: &PrivateDir, image: ImageFacts, size: Option<u64>) -> Result<(PathBuf, File)> {
     let path = dir.join(OVERLAY);
-    let fresh = match dir.open_file(OVERLAY, OpenOptions::new().read(true).write(size.is_some()))? {
+    let open = || dir.open_file(OVERLAY, OpenOptions::new().read(true).write(size.is_some()));
+    let file = match open()? {
         // An image may bring a file of this name: one that was committed does.
         Some(file) => {
             overlay::inspect(&path, &file, paths::IMAGE, image.format)?;
             size.map_or(Ok(()), |size| overlay::grow(&path, &file, size))?;
-            false
+            file
         }
         None => {
             overlay::create(&path, paths::IMAGE, image.format, size.unwrap_or(image.virtual_size))?;
-            true
+            open()?.ok_or_else(|| Error::new(path.display().to_string(), "gone as soon as it was made"))?
         }
     };
     dir.give(&path)?;
-    Ok((path, fresh))
+    Ok((path, file))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::{Duration, SystemTime};
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A root with an image, and the directory of a container's writes.
+    struct Bench(TempDir);
+
+    impl Bench {
+        fn new() -> Self {
+            let bench = Self(tempfile::tempdir().unwrap());
+            fs::create_dir(bench.0.path().join("root")).unwrap();
+            bench.image(b'x', 0);
+            bench
+        }
+
+        /// Puts another image in place.
+        fn image(&self, content: u8, nanoseconds: u64) {
+            let path = self.0.path().join("root/x.img");
+            fs::write(&path, [content; 1 << 16]).unwrap();
+            let time = SystemTime::UNIX_EPOCH + Duration::from_nanos(nanoseconds);
+            File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+        }
+
+        /// A container's start: the overlay's inode, to which another start must come, too.
+        fn start(&self, id: &str, passing: bool) -> std::result::Result<u64, String> {
+            self.try_start(id, passing).map_err(|e| e.to_string())
+        }
+
+        fn try_start(&self, id: &str, passing: bool) -> Result<u64> {
+            let root = Root::open(&self.0.path().join("root"))?;
+            let dir = PrivateDir::open(self.0.path().join("private"), None)?;
+            let chosen = choose(id, &root, &dir, None, passing)?;
+            let (format, virtual_size) = (chosen.disk.format, chosen.disk.virtual_size);
+            let facts = ImageFacts { format, virtual_size, passing, bios_bootable: false };
+            let disk = BootDisk::Overlay { image: format, size: None };
+            let (overlay, _) = chosen.keep(id, &root, &dir, disk, facts)?;
+            dir.keep();
+            Ok(std::os::unix::fs::MetadataExt::ino(&fs::metadata(overlay.unwrap()).unwrap()))
+        }
+    }
+
+    const CHANGED: &str = "qemu: /x.img: the image has been written to since the container's disk was made on it \
+                           (make a new container)";
+
+    #[test]
+    fn an_image_that_is_replaced_below_an_overlay_is_noticed() {
+        for passing in [false, true] {
+            let bench = Bench::new();
+            let first = bench.start("a", passing).unwrap();
+            assert_eq!(bench.start("a", passing), Ok(first));
+            for (content, nanoseconds) in [(b'y', 0), (b'x', 1_000_000_000)] {
+                bench.image(content, nanoseconds);
+                assert_eq!(bench.start("a", passing), Err(CHANGED.into()), "{passing} {nanoseconds}");
+            }
+            bench.image(b'x', 0);
+            assert_eq!(bench.start("a", passing), Ok(first));
+            // `podman cp` of the old one.
+            bench.image(b'x', 5);
+            let want = if passing { Ok(first) } else { Err(CHANGED.into()) };
+            assert_eq!(bench.start("a", passing), want);
+        }
+    }
+
+    #[test]
+    fn a_committed_container_is_another_on_the_same_image() {
+        let bench = Bench::new();
+        let first = bench.start("a", true).unwrap();
+        // As a registry and a build may make it.
+        bench.image(b'x', 7_000_000_000);
+        assert_eq!(bench.start("b", true), Ok(first));
+        assert_eq!(bench.start("b", true), Ok(first));
+        bench.image(b'x', 9_000_000_000);
+        assert_eq!(bench.start("b", true), Err(CHANGED.into()), "of that container it is the disk now");
+        bench.image(b'y', 9_000_000_000);
+        assert_eq!(bench.start("c", true), Err(CHANGED.into()));
+    }
 }

@@ -6,6 +6,7 @@ mod disk;
 mod first_boot;
 mod memory;
 mod network;
+mod nvram;
 mod private_dir;
 pub mod skeleton;
 mod storage;
@@ -18,12 +19,12 @@ use crate::edits::{Artifacts, Edits};
 use crate::error::{Context, Error, Result};
 use crate::host::{self, Host};
 use crate::image;
-use crate::launch::{Launch, Virtiofs};
+use crate::launch::{Judged, Launch, Virtiofs};
 use crate::network::Ports;
 use crate::paths;
 use crate::pci;
 use crate::plan::passed::{Passed, Share, SharedFile};
-use crate::plan::{Firmware, ImageFacts, Network, Plan, plan};
+use crate::plan::{ImageFacts, Network, Plan, plan};
 use crate::policy::Policy;
 use crate::request::Request;
 use crate::request::options::{Firmware as WantedFirmware, Options};
@@ -38,8 +39,6 @@ use private_dir::PrivateDir;
 
 /// Name of the private directory in the bundle.
 const PRIVATE_DIR: &str = "crun-qemu";
-/// UEFI variables.
-const NVRAM: &str = "nvram.fd";
 
 /// Prepares the container's VM: makes everything of ours in `bundle` and says what to change in its configuration.
 /// `init` is the supervisor's executable.
@@ -59,25 +58,27 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     let (wishes, overrides) = (Wishes::read(&request.options, &files)?, overrides(&request.options, &files)?);
     let root = Root::open(&rootfs)?;
     let private = PrivateDir::open(bundle.join(PRIVATE_DIR), request.mapped_root)?;
-    let layer = storage::layer(bundle, &rootfs, &request);
+    let layer = storage::layer(bundle, &rootfs, &request)?;
     let layer = layer.map(|path| PrivateDir::open(path, request.mapped_root)).transpose()?;
     let storage = layer.as_ref().unwrap_or(&private);
 
-    let (record, file) = disk::choose(&root, storage, request.options.format)?;
-    let image = image::inspect(&record.image, &file, Some(record.format))?;
+    let passing = storage::ends_with_container(bundle, &rootfs, &request);
+    let chosen = disk::choose(id, &root, storage, request.options.format, passing)?;
+    let image = &chosen.record.image;
     let look = request.options.firmware == WantedFirmware::Auto;
     let facts = ImageFacts {
-        format: image.format,
-        virtual_size: image.virtual_size,
-        passing: storage::ends_with_container(bundle, &rootfs, &request),
-        bios_bootable: look && image::bios_bootable(&record.image, &file, &image)?,
+        format: chosen.disk.format,
+        virtual_size: chosen.disk.virtual_size,
+        passing,
+        bios_bootable: look && image::bios_bootable(image, &chosen.file, &chosen.disk)?,
     };
-    let plan = plan(id, &request, &host, facts, &Sources::look(&request))?;
+    let mut plan = plan(id, &request, &host, facts, &Sources::look(&request))?;
     let virtiofsd = plan.passed.has_virtiofs().then(host::virtiofsd).transpose()?.map(PathBuf::from);
-    blockdevs::check(&plan.passed, &request, storage.is_fresh())?;
+    let mut judged = blockdevs::check(&plan.passed, &request, storage.is_fresh())?;
 
-    let overlay = disk::keep(&root, storage, (record.clone(), &file), plan.disk, facts)?;
-    let nvram = keep_nvram(&private, &plan.firmware)?;
+    let (overlay, own) = chosen.keep(id, &root, storage, plan.disk, facts)?;
+    judged.extend(own);
+    let nvram = nvram::keep(&private, &mut plan.firmware)?;
     skeleton::make(&private, &wishes.users, &request.cwd)?;
     skeleton::places(&private, &plan.passed)?;
     let keeper = network::write(&private, &plan, &request)?;
@@ -85,11 +86,11 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     let oem_strings = first_boot::write(&private, &plan, wishes, &network::engines_file(&request, "/etc/hosts"))?;
     let domain = domain::xml(&plan, &oem_strings);
     let domain = overrides.map_or(Ok(domain.clone()), |over| over.over(&domain)).context("domain")?;
-    write_launch(&private, domain, &plan, &request, stages)?;
+    write_launch(&private, domain, &plan, &request, judged, stages)?;
     let artifacts = Artifacts {
         root: private.join(skeleton::ROOT),
         init: host.init.clone(),
-        image: rootfs.join(record.image.strip_prefix("/").unwrap_or(&record.image)),
+        image: rootfs.join(image.strip_prefix("/").unwrap_or(image)),
         overlay,
         nvram,
         keeper,
@@ -110,16 +111,6 @@ pub fn write_config(bundle: &Path, config: &[u8]) -> Result<PathBuf> {
     PrivateDir::open(bundle.join(PRIVATE_DIR), None)?.write("config.json", 0o600, config)
 }
 
-/// Makes the UEFI variables unless the container has them already.
-fn keep_nvram(dir: &PrivateDir, firmware: &Firmware) -> Result<Option<PathBuf>> {
-    let Firmware::Uefi(uefi) = firmware else { return Ok(None) };
-    let path = dir.join(NVRAM);
-    if !path.exists() {
-        dir.write(NVRAM, 0o600, &fs::read(&uefi.vars).context(&uefi.vars)?)?;
-    }
-    Ok(Some(path))
-}
-
 /// `--merge-libvirt-xml`.
 fn overrides(options: &Options, files: &UserFiles) -> Result<Option<Overrides>> {
     const OPTION: &str = "--merge-libvirt-xml";
@@ -133,7 +124,14 @@ fn overrides(options: &Options, files: &UserFiles) -> Result<Option<Overrides>> 
         .map_err(|why| Error::new(format!("{OPTION} {}", path.display()), format!("not a libvirt domain: {why}")))
 }
 
-fn write_launch(dir: &PrivateDir, domain: String, plan: &Plan, request: &Request, mut stages: Stages) -> Result<()> {
+fn write_launch(
+    dir: &PrivateDir,
+    domain: String,
+    plan: &Plan,
+    request: &Request,
+    judged: Vec<Judged>,
+    mut stages: Stages,
+) -> Result<()> {
     Stages::reach(&mut stages.created);
     let (tap, shared, ssh) = match &plan.network {
         Network::Tap { name, ports, .. } => (Some(name.clone()), *ports != Ports::All, None),
@@ -142,7 +140,7 @@ fn write_launch(dir: &PrivateDir, domain: String, plan: &Plan, request: &Request
     let (warnings, env, cwd) = (plan.warnings.clone(), request.env.clone(), request.cwd.clone());
     let (print, virtiofs, exec_timeout) =
         (request.options.print_libvirt_xml, virtiofs(&plan.passed), request.options.timeout);
-    let launch = Launch { domain, print, warnings, tap, shared, ssh, virtiofs, env, cwd, exec_timeout, stages };
+    let launch = Launch { domain, print, warnings, tap, shared, ssh, virtiofs, env, cwd, exec_timeout, judged, stages };
     let name = format!("{}{}", skeleton::ROOT, paths::LAUNCH);
     dir.write(&name, 0o600, &serde_json::to_vec(&launch).context("launch.json")?)?;
     Ok(())

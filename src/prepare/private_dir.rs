@@ -95,11 +95,26 @@ impl PrivateDir {
 
     /// Writes a file in one step, so that a reader sees the old content or the new.
     pub fn write(&self, name: &str, mode: u32, content: &[u8]) -> Result<PathBuf> {
+        self.write_then(name, mode, content, |_| Ok(()))
+    }
+
+    /// The same, for a file that later starts depend on: a host that loses its power must not leave an empty one.
+    pub fn write_durably(&self, name: &str, mode: u32, content: &[u8]) -> Result<PathBuf> {
+        self.write_then(name, mode, content, File::sync_all)
+    }
+
+    fn write_then(
+        &self,
+        name: &str,
+        mode: u32,
+        content: &[u8],
+        then: impl FnOnce(&File) -> std::io::Result<()>,
+    ) -> Result<PathBuf> {
         let path = self.join(name);
         let temporary = self.join(&format!("{name}.new"));
         let _ = fs::remove_file(&temporary);
         let written = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary);
-        written.and_then(|mut file: File| file.write_all(content)).context(path.display())?;
+        written.and_then(|mut file| file.write_all(content).and_then(|()| then(&file))).context(path.display())?;
         self.give(&temporary)?;
         fs::rename(&temporary, &path).context(path.display())?;
         Ok(path)

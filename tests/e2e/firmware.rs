@@ -3,7 +3,9 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::harness::{Form, Podman, Run, guest, rootfs, text};
+use tempfile::TempDir;
+
+use crate::harness::{Form, Podman, Run, directory, guest, rootfs, run, text};
 
 /// What the option, the annotation and the disk lead to.
 struct Case {
@@ -69,18 +71,47 @@ fn an_unknown_firmware_is_refused() {
 /// file does.
 const UNUSED: usize = (256 << 10) + 1024;
 
+/// Firmware of another size than any UEFI's, for a host's first build.
+const OTHER: &str = "/usr/share/seabios/bios-256k.bin";
+const DESCRIPTIONS: &str = "/usr/share/qemu/firmware";
+
+/// A host that prefers another build by now.
+struct Upgraded(#[expect(dead_code, reason = "to be removed at the end")] TempDir);
+
+impl Upgraded {
+    fn new() -> Self {
+        let dir = directory();
+        run("cp", &["-r", &format!("{DESCRIPTIONS}/."), dir.path().to_str().unwrap()]);
+        let file = serde_json::json!({"filename": OTHER, "format": "raw"});
+        let build = serde_json::json!({
+            "interface-types": ["uefi"], "features": [],
+            "mapping": {"device": "flash", "executable": file, "nvram-template": file},
+            "targets": [{"architecture": "x86_64", "machines": ["pc-q35-*"]}],
+        });
+        std::fs::write(dir.path().join("00-first.json"), build.to_string()).unwrap();
+        run("mount", &["--bind", dir.path().to_str().unwrap(), DESCRIPTIONS]);
+        Self(dir)
+    }
+}
+
+impl Drop for Upgraded {
+    fn drop(&mut self) {
+        run("umount", &[DESCRIPTIONS]);
+    }
+}
+
 #[test]
 fn uefi_keeps_its_variables_over_stop_and_start() {
     let disk = guest("tiny-uefi");
     let root = rootfs(Podman::Rootful, "tiny-uefi");
     let what = ["--rootfs", root.path().to_str().unwrap()];
-    let run = Run { podman: Podman::Rootful, form: Form::BuildTree, podman_options: &[], what: &what, options: &[] };
-    let first = run.detached();
+    let vm = Run { podman: Podman::Rootful, form: Form::BuildTree, podman_options: &[], what: &what, options: &[] };
+    let first = vm.detached();
     let console = first.wait_for("TINY READY", 1);
     assert!(console.contains(UEFI), "auto took another firmware for {disk:?}:\n{console}");
     let file = |vm: &crate::harness::Vm| Path::new(&vm.inspect("{{.StaticDir}}")).join("crun-qemu/nvram.fd");
     assert_eq!(first.stop(), 0);
-    let second = run.detached();
+    let second = vm.detached();
     assert_ne!(std::fs::metadata(file(&first)).unwrap().ino(), std::fs::metadata(file(&second)).unwrap().ino());
     drop(second);
 
@@ -93,10 +124,22 @@ fn uefi_keeps_its_variables_over_stop_and_start() {
     variables[UNUSED..UNUSED + 4].copy_from_slice(b"mark");
     std::fs::write(file(&first), &variables).unwrap();
 
+    let upgraded = Upgraded::new();
     let started = first.podman.output(&["start", &first.name]);
     assert!(started.status.success(), "{}", text(&started.stderr));
     first.wait_for("TINY READY", 2);
     assert_eq!(first.stop(), 0);
+    let record = file(&first).with_extension("json");
+    let recorded = std::fs::read_to_string(&record).unwrap();
+    std::fs::write(&record, recorded.replace("/OVMF_CODE", "/GONE_CODE").replace("/edk2-", "/gone-")).unwrap();
+    let refused = first.podman.output(&["start", &first.name]);
+    let refused = (refused.status.success(), text(&refused.stderr));
+    let line = format!("which this host has no more; {OTHER} is of another size (remove {} to", file(&first).display());
+    assert!(
+        !refused.0 && refused.1.contains("qemu: UEFI variables: made for /") && refused.1.contains(&line),
+        "{refused:?}"
+    );
+    drop(upgraded);
     let variables = std::fs::read(file(&first)).unwrap();
     assert!(&variables[UNUSED..UNUSED + 4] == b"mark" && has(&variables, "BootOrder"), "made anew at the second start");
     let gone = file(&first);

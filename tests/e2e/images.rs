@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use crate::harness::{Form, Podman, Run, Vm, directory, guest, rootfs, run, source, text, tiny, unique};
 
 /// A container image, gone with the value.
-struct Image {
+pub struct Image {
     podman: Podman,
-    tag: String,
+    pub tag: String,
 }
 
 impl Image {
     /// A guest's disk, packaged by the utility.
-    fn packaged(podman: Podman, disk: &Path) -> Self {
+    pub fn packaged(podman: Podman, disk: &Path) -> Self {
         let image = Self::named(podman);
         let mut command = podman.tool(source("util/package-vm-image.sh"));
         done(command.arg(disk).arg(&image.tag).output().unwrap());
@@ -23,7 +23,7 @@ impl Image {
     }
 
     /// A name for one that is still to be made.
-    fn named(podman: Podman) -> Self {
+    pub fn named(podman: Podman) -> Self {
         Self { podman, tag: format!("localhost/{}", unique("crun-qemu-test")) }
     }
 
@@ -67,7 +67,7 @@ pub fn stop_and_start(vm: &Vm) {
 }
 
 /// The guest mounts its disk a moment after it says that it is ready.
-const MOUNTED: &str = "until grep -q ' /disk ' /proc/mounts; do usleep 100000; done";
+pub const MOUNTED: &str = "until grep -q ' /disk ' /proc/mounts; do usleep 100000; done";
 
 /// Writes to the guest's disk.
 pub fn write_marker(vm: &Vm, marker: &str) {

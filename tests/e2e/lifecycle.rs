@@ -43,7 +43,7 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// The VM's QEMU.
 #[track_caller]
-fn qemu(vm: &Vm) -> i32 {
+pub fn qemu(vm: &Vm) -> i32 {
     let all = children(vm.pid());
     all.iter().find(|c| c.1.starts_with("qemu-system")).unwrap_or_else(|| panic!("no QEMU in {all:?}")).0
 }

@@ -10,7 +10,7 @@ use crate::harness::{Form, Podman, Run, directory, guest, run, text};
 use crate::images::{marker, stop_and_start, write_marker};
 
 /// A root with a disk of its own: what else has that of the test guests must not find it changed.
-fn root(podman: Podman, format: &str) -> TempDir {
+pub fn root(podman: Podman, format: &str) -> TempDir {
     let dir = directory();
     let disk = dir.path().join("disk.img");
     run("qemu-img", &["convert", "-O", format, guest("tiny").to_str().unwrap(), disk.to_str().unwrap()]);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crun_qemu::error::{Context, Error, Result};
 use crun_qemu::exec::{self, alive};
-use crun_qemu::launch::Launch;
+use crun_qemu::launch::{Judged, Launch};
 use crun_qemu::network::{dhcp, ipv6, keeper, names};
 use crun_qemu::paths;
 use crun_qemu::stages::Stages;
@@ -53,6 +53,7 @@ fn supervise() -> Result<Exit> {
         print(&launch.domain)?;
         return Ok(Exit::Clean);
     }
+    launch.judged.iter().try_for_each(Judged::check)?;
     embedded::prepare(root, Some(Path::new(paths::CAPABILITIES)))?;
     let terminal = Terminal::take_over()?;
     let console = Console::listen(terminal.is_tty())?;

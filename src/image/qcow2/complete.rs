@@ -6,8 +6,8 @@ use super::header::Header;
 use super::map::{COMPRESSED, OFFSET};
 use crate::error::Result;
 
-/// No disk of less than 32 TiB has more L2 tables, with clusters of the usual size.
-const MOST_TABLES: usize = 1 << 16;
+/// Bytes of L2 tables that are looked into at most. No disk of less than 8 TiB has more, with clusters of the usual size.
+const MOST: u64 = 1 << 30;
 
 /// Refuses a file that ends before the last cluster that its refcounts count: a download that broke off.
 ///
@@ -40,17 +40,28 @@ pub(in super::super) fn refuse_truncated(header: &Header, source: &Source) -> Re
 
 /// Whether all that the guest can read is in the file.
 fn is_all_there(header: &Header, source: &Source) -> bool {
+    let Some(tables) = tables(header, source) else { return false };
+    let mut l2 = vec![0; header.cluster() as usize];
+    tables.into_iter().take((MOST / header.cluster()) as usize).all(|table| {
+        source.read(table, &mut l2, "an L2 table").is_ok()
+            && words(&l2).step_by(header.l2_entry() as usize / 8).all(|entry| begin(header, entry) < source.len())
+    })
+}
+
+/// The L2 tables, each once, which no sound image has more of than clusters; `None` where one of them is not there.
+///
+/// Whoever made the image says how often one is named, and every table is read: so the file's length bounds the work, and
+/// [`MOST`] does where the file is one great hole.
+fn tables(header: &Header, source: &Source) -> Option<Vec<u64>> {
     let mut l1 = vec![0; header.l1_size as usize * 8];
     if header.snapshots > 0 || source.read(header.l1_offset, &mut l1, "the L1 table").is_err() {
-        return false;
+        return None;
     }
-    let tables: Vec<u64> = words(&l1).map(|entry| entry & OFFSET).filter(|offset| *offset != 0).collect();
-    let mut l2 = vec![0; header.cluster() as usize];
-    tables.len() <= MOST_TABLES
-        && tables.into_iter().all(|table| {
-            source.read(table, &mut l2, "an L2 table").is_ok()
-                && words(&l2).step_by(header.l2_entry() as usize / 8).all(|entry| begin(header, entry) < source.len())
-        })
+    let mut tables: Vec<u64> = words(&l1).map(|entry| entry & OFFSET).filter(|offset| *offset != 0).collect();
+    tables.sort_unstable();
+    tables.dedup();
+    let is_there = |table: &u64| table.is_multiple_of(header.cluster()) && source.contains(*table, header.cluster());
+    tables.iter().all(is_there).then_some(tables)
 }
 
 /// Where the data of an L2 entry begin in the file; 0 where there are none.

@@ -155,3 +155,37 @@ fn flipped_bits_never_panic() {
         assert!(inspect(&path, &file, None).is_ok());
     }
 }
+
+/// Bytes that this thread has read from files so far.
+fn bytes_read() -> u64 {
+    let io = std::fs::read_to_string("/proc/thread-self/io").unwrap();
+    io.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
+}
+
+/// An L1 table as long as they come, whose entries all name one table of 2 MiB, and refcounts that have every table read.
+#[test]
+fn an_l2_table_that_is_named_often_is_read_once() {
+    const CLUSTER: usize = 2 << 20;
+    let bench = Bench::new();
+    bench.qemu_img("create -q -f qcow2 -o cluster_size=2M x 32P");
+    let mut image = std::fs::read(bench.path("x")).unwrap();
+    let be64 = |image: &[u8], at: usize| u64::from_be_bytes(image[at..at + 8].try_into().unwrap()) as usize;
+    image.resize(image.len().next_multiple_of(CLUSTER), 0);
+    let (l1, table, entries) = (be64(&image, 40), image.len(), be64(&image, 32) as u32 as usize);
+    assert!(entries >= 1 << 16, "{entries}");
+    image[l1..l1 + entries * 8].chunks_exact_mut(8).for_each(|entry| entry.copy_from_slice(&table.to_be_bytes()));
+    image.resize(table + CLUSTER, 0);
+    // The cluster after the file's last one is counted, too.
+    let counts = be64(&image, be64(&image, 48)) + image.len() / CLUSTER * 2;
+    image[counts + 1] = 1;
+    bench.write("x", &image);
+    let before = bytes_read();
+    assert_eq!(bench.inspect("x", None), Ok(Disk { format: Format::Qcow2, virtual_size: 32 << 50 }));
+    let read = bytes_read() - before;
+    assert!((CLUSTER as u64..2 * image.len() as u64).contains(&read), "{read} bytes of {}", image.len());
+
+    // Tables that overlap are no tables: there could be one at every sector.
+    image[l1 + 6] |= 2;
+    bench.write("x", &image);
+    assert!(bench.inspect("x", None).unwrap_err().contains("cut off"));
+}

@@ -32,3 +32,11 @@ fn of_a_qemu_that_reads_and_of_one_that_writes() {
     assert_eq!(seen(&bench, &["overlay"]), (true, false));
     assert_eq!(seen(&bench, &["image"]), (true, true));
 }
+
+#[test]
+fn a_file_system_without_locks() {
+    assert_eq!(
+        locks::no_locks(nix::errno::Errno::ENOLCK).to_string(),
+        "qemu: the VM image's locks: No record locks available (QEMU opens no image on a file system without locks)"
+    );
+}

@@ -13,6 +13,7 @@ mod hostile;
 mod locks;
 mod overlay;
 mod qcow2;
+mod state;
 
 /// A directory to make images in.
 struct Bench(TempDir);
