@@ -37,6 +37,9 @@ pub struct Launch {
     /// Seconds that an exec waits for the guest's sshd; `None` for the default.
     #[serde(default)]
     pub exec_timeout: Option<u64>,
+    /// The signal that the container's configuration calls its stop signal.
+    #[serde(default)]
+    pub stop_signal: Option<i32>,
     /// The start so far.
     #[serde(default)]
     pub stages: Stages,

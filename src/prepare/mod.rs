@@ -142,7 +142,9 @@ fn write_launch(dir: &PrivateDir, domain: String, plan: &Plan, request: &Request
     let (warnings, env, cwd) = (plan.warnings.clone(), request.env.clone(), request.cwd.clone());
     let (print, virtiofs, exec_timeout) =
         (request.options.print_libvirt_xml, virtiofs(&plan.passed), request.options.timeout);
-    let launch = Launch { domain, print, warnings, tap, shared, ssh, virtiofs, env, cwd, exec_timeout, stages };
+    let stop_signal = request.stop_signal;
+    let launch =
+        Launch { domain, print, warnings, tap, shared, ssh, virtiofs, env, cwd, exec_timeout, stop_signal, stages };
     let name = format!("{}{}", skeleton::ROOT, paths::LAUNCH);
     dir.write(&name, 0o600, &serde_json::to_vec(&launch).context("launch.json")?)?;
     Ok(())
