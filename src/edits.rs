@@ -112,8 +112,9 @@ impl Edits {
             // In place of the host's /usr/local: what crun looks up for `podman exec`.
             bind("/usr/local", &artifacts.root.join("crun-qemu/local"), READ_ONLY_DATA),
             bind("/etc/ld.so.cache", Path::new("/etc/ld.so.cache"), READ_ONLY_DATA),
-            tmpfs("/run"),
-            tmpfs("/tmp"),
+            tmpfs("/run", "16m"),
+            tmpfs(paths::LOGS, "4m"),
+            tmpfs("/tmp", "16m"),
         ];
         mounts.extend(plan.passed.kept.iter().copied().map(MountEdit::Keep));
         mounts.extend(devices.iter().map(|(path, _)| bind(&path.display().to_string(), path, DEVICE)));
@@ -205,8 +206,10 @@ fn bind(destination: &str, source: &Path, options: &[&str]) -> MountEdit {
     MountEdit::Add(Mount { destination: destination.to_string(), kind: "bind".to_string(), source, options })
 }
 
-fn tmpfs(destination: &str) -> MountEdit {
-    let options = ["nosuid", "nodev", "noexec", "mode=755"].map(str::to_string).to_vec();
+/// In the host's memory, hence of a bounded size: what the guest does makes QEMU write lines, and is not to fill it.
+fn tmpfs(destination: &str, size: &str) -> MountEdit {
+    let size = format!("size={size}");
+    let options = ["nosuid", "nodev", "noexec", "mode=755", &size].map(str::to_string).to_vec();
     let (kind, source) = ("tmpfs".to_string(), "tmpfs".to_string());
     MountEdit::Add(Mount { destination: destination.to_string(), kind, source, options })
 }

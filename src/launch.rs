@@ -43,6 +43,9 @@ pub struct Launch {
     /// Files that must be those that were looked at.
     #[serde(default)]
     pub judged: Vec<Judged>,
+    /// The signal that the container's configuration calls its stop signal.
+    #[serde(default)]
+    pub stop_signal: Option<i32>,
     /// The start so far.
     #[serde(default)]
     pub stages: Stages,

@@ -32,6 +32,9 @@ pub const VIRTIOFSD: &str = "/crun-qemu/virtiofsd";
 pub const VIRTIOFS: &str = "/run/virtiofs";
 /// Root of the embedded libvirt driver, on a tmpfs; short, because sockets lie below it.
 pub const LIBVIRT: &str = "/run/v";
+/// What libvirt, QEMU and virtiofsd write into their logs, on a tmpfs of its own: however much a guest makes them write,
+/// there is room for the rest. The first is libvirt's choice.
+pub const LOGS: &str = "/run/v/log";
 /// The supervisor listens here and QEMU connects the guest's serial port to it.
 pub const CONSOLE: &str = "/run/console.sock";
 /// The environment of `podman exec` reaches our process as variables of this name and a number, each holding one

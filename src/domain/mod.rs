@@ -13,6 +13,7 @@ use crate::image::Format;
 use crate::network::Ports;
 use crate::paths;
 use crate::plan::{Accelerator, BootDisk, Firmware, Network, Plan, TRANSLATION_CACHE};
+pub use passed::name as disk_name;
 use tree::Element;
 use xml::Xml;
 
@@ -49,6 +50,14 @@ impl Overrides {
         Ok(domain.document())
     }
 }
+
+/// What a failure of the host's does to a disk that is a file of the host's. A write fails because storage is full, a
+/// quota is reached, a server is gone: somebody can mend that, and until then the VM is paused, as a guest that were told
+/// would give up its file system. What cannot be read is told: it concerns that place of the disk alone.
+const ON_ERROR_OF_FILES: [(&str, &str); 2] = [("error_policy", "stop"), ("rerror_policy", "report")];
+/// What it does to a block device. The guest is told of a broken sector, as on a real machine: it may have a second disk
+/// for that. Only a lack of space, below a thin volume, pauses the VM.
+const ON_ERROR_OF_DEVICES: [(&str, &str); 2] = [("error_policy", "enospace"), ("rerror_policy", "report")];
 
 /// Of the elements that hold QEMU's own options.
 const QEMU_NAMESPACE: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
@@ -88,6 +97,11 @@ fn domain(xml: &mut Xml, plan: &Plan, oem_strings: &[String]) -> io::Result<()> 
         xml.text("on_poweroff", &[], "destroy")?;
         xml.text("on_reboot", &[], "restart")?;
         xml.text("on_crash", &[], "destroy")?;
+        // A guest that put itself to sleep would find nobody to wake it.
+        xml.parent("pm", &[], |xml| {
+            xml.empty("suspend-to-mem", &[("enabled", "no")])?;
+            xml.empty("suspend-to-disk", &[("enabled", "no")])
+        })?;
         xml.parent("devices", &[], |xml| devices(xml, plan))?;
         xml.empty("seclabel", &[("type", "none")])?;
         user_network(xml, plan)
@@ -146,7 +160,9 @@ fn boot_disk(xml: &mut Xml, disk: BootDisk) -> io::Result<()> {
         BootDisk::Image(format) => (format, paths::IMAGE, None),
     };
     xml.parent("disk", &[("type", "file"), ("device", "disk")], |xml| {
-        xml.empty("driver", &[("name", "qemu"), ("type", format.name()), ("discard", "unmap")])?;
+        let mut driver = vec![("name", "qemu"), ("type", format.name()), ("discard", "unmap")];
+        driver.extend(ON_ERROR_OF_FILES);
+        xml.empty("driver", &driver)?;
         xml.empty("source", &[("file", file)])?;
         match image {
             None => xml.empty("backingStore", &[]),

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::xml::Xml;
+use super::{ON_ERROR_OF_DEVICES, ON_ERROR_OF_FILES};
 use crate::plan::passed::{Disk, DiskSource, Passed, SharedFile};
 
 /// The guest's own disk and the seed are the first two.
@@ -22,6 +23,7 @@ fn one_disk(xml: &mut Xml, name: &str, disk: &Disk) -> io::Result<()> {
     };
     xml.parent("disk", &[("type", kind), ("device", "disk")], |xml| {
         let mut driver = vec![("name", "qemu"), ("type", disk.format.name()), ("discard", "unmap")];
+        driver.extend(if kind == "file" { ON_ERROR_OF_FILES } else { ON_ERROR_OF_DEVICES });
         if kind == "block" {
             // The host's cache would only hold twice what the guest has in its own.
             driver.push(("cache", "none"));
@@ -53,8 +55,8 @@ fn file_system(xml: &mut Xml, socket: &str, tag: &str) -> io::Result<()> {
     })
 }
 
-/// `vda`, `vdb`, …, `vdz`, `vdaa`, ….
-fn name(mut index: usize) -> String {
+/// The name of the virtio disk of this index: `vda`, `vdb`, …, `vdz`, `vdaa`, ….
+pub fn name(mut index: usize) -> String {
     let mut letters = Vec::new();
     loop {
         letters.push(char::from(b'a' + (index % 26) as u8));

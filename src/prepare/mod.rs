@@ -140,7 +140,22 @@ fn write_launch(
     let (warnings, env, cwd) = (plan.warnings.clone(), request.env.clone(), request.cwd.clone());
     let (print, virtiofs, exec_timeout) =
         (request.options.print_libvirt_xml, virtiofs(&plan.passed), request.options.timeout);
-    let launch = Launch { domain, print, warnings, tap, shared, ssh, virtiofs, env, cwd, exec_timeout, judged, stages };
+    let stop_signal = request.stop_signal;
+    let launch = Launch {
+        domain,
+        print,
+        warnings,
+        tap,
+        shared,
+        ssh,
+        virtiofs,
+        env,
+        cwd,
+        exec_timeout,
+        stop_signal,
+        judged,
+        stages,
+    };
     let name = format!("{}{}", skeleton::ROOT, paths::LAUNCH);
     dir.write(&name, 0o600, &serde_json::to_vec(&launch).context("launch.json")?)?;
     Ok(())

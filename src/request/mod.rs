@@ -60,6 +60,8 @@ pub struct Request {
     pub cwd: PathBuf,
     /// The engine calls itself so (`io.container.manager`).
     pub engine: Option<String>,
+    /// The signal that asks the container to end, where the configuration names one: the image's or `--stop-signal`.
+    pub stop_signal: Option<i32>,
 }
 
 /// A device that the engine has made in the container.
@@ -124,12 +126,16 @@ impl Request {
             env: process.env().clone().unwrap_or_default(),
             cwd: process.cwd().clone(),
             engine: annotations.get("io.container.manager").cloned(),
+            stop_signal: annotations.get(STOP_SIGNAL).and_then(|signal| signal.parse().ok()),
         })
     }
 }
 
 /// By which podman tells of `--privileged`, where no rules for devices do.
 const PRIVILEGED: &str = "io.podman.annotations.privileged";
+
+/// By which podman tells of the stop signal, a number.
+const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
 
 fn device(device: &LinuxDevice, rules: &[LinuxDeviceCgroup]) -> Device {
     let (major, minor) = (device.major(), device.minor());

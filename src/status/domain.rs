@@ -12,6 +12,7 @@ pub(super) fn parse(domain: &str) -> Result<Status> {
     let mut status = Status {
         name: String::new(),
         state: State::Starting,
+        reason: None,
         uptime: None,
         stages: Stages::default(),
         accelerator: String::new(),

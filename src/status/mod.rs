@@ -23,15 +23,19 @@ pub enum State {
     Starting,
     /// The virtual CPUs run.
     Running,
+    /// The virtual CPUs stand still until something is mended on the host.
+    Paused,
     /// The guest or QEMU shuts down.
     ShuttingDown,
 }
 
 /// The supervisor's mark.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     /// How far the VM is.
     pub state: State,
+    /// Why it is paused, where that is known.
+    pub reason: Option<String>,
     /// When its virtual CPUs began to run, in seconds since 1970.
     pub started: u64,
     /// The way there.
@@ -41,20 +45,21 @@ pub struct Mark {
 impl Mark {
     /// The VM runs from now on.
     pub fn running() -> Self {
-        Self { state: State::Running, started: now().as_secs(), stages: Stages::default() }
+        Self { state: State::Running, reason: None, started: now().as_secs(), stages: Stages::default() }
     }
 
     /// Leaves the mark, in one step.
     ///
     /// # Errors
     /// When `path` cannot be written.
-    pub fn leave(self, path: &Path) -> Result<()> {
+    pub fn leave(&self, path: &Path) -> Result<()> {
         let new = path.with_extension("new");
-        let text = serde_json::to_vec(&self).context("status")?;
+        let text = serde_json::to_vec(self).context("status")?;
         std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, path)).context(path.display())
     }
 
-    fn read(path: &Path) -> Option<Self> {
+    /// The mark that was left last, if any was.
+    pub fn read(path: &Path) -> Option<Self> {
         serde_json::from_slice(&std::fs::read(path).ok()?).ok()
     }
 }
@@ -90,6 +95,8 @@ pub struct Status {
     pub name: String,
     /// How far the VM is.
     pub state: State,
+    /// Why it is paused, where that is known.
+    pub reason: Option<String>,
     /// Seconds that its virtual CPUs have run.
     pub uptime: Option<u64>,
     /// The way there.
@@ -124,7 +131,7 @@ impl Status {
         let shares = launch.virtiofs.iter();
         status.shares = shares.map(|v| Share { target: v.target.clone(), read_only: v.read_only }).collect();
         if let Some(mark) = Mark::read(mark) {
-            status.state = mark.state;
+            (status.state, status.reason) = (mark.state, mark.reason);
             status.uptime = Some(now().as_secs().saturating_sub(mark.started));
             status.stages = mark.stages;
         }
@@ -138,10 +145,11 @@ impl Status {
     /// For people.
     pub fn table(&self) -> String {
         let state = serde_json::to_value(self.state).ok();
+        let reason = self.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
         let wanted = self.memory_wanted.map(|n| format!(", {} wanted", size(n))).unwrap_or_default();
         let mut rows = vec![
             ("name", self.name.clone()),
-            ("state", state.as_ref().and_then(|s| s.as_str()).unwrap_or_default().to_owned()),
+            ("state", state.as_ref().and_then(|s| s.as_str()).unwrap_or_default().to_owned() + &reason),
             ("uptime", self.uptime.map_or_else(|| "-".into(), time)),
             ("accelerator", self.accelerator.clone()),
             ("vcpus", self.vcpus.to_string()),
@@ -215,7 +223,8 @@ mod tests {
         assert_eq!(Status::new(&launch, &path).unwrap().state, State::Starting);
         let mut stages = Stages { supervisor: Some(7), ..Stages::default() };
         Stages::reach(&mut stages.supervisor);
-        Mark { state: State::ShuttingDown, started: now().as_secs() - 90_061, stages }.leave(&path).unwrap();
+        let reason = Some("disk vda: the host's storage is full".into());
+        Mark { state: State::Paused, reason, started: now().as_secs() - 90_061, stages }.leave(&path).unwrap();
         let mut status = Status::new(&launch, &path).unwrap();
         assert!((90_061..90_100).contains(&status.uptime.unwrap()));
         (status.uptime, status.memory_wanted) = (Some(90_061), Some(256 << 20));
@@ -224,7 +233,7 @@ mod tests {
         status.guest_addresses.push("10.0.99.2".into());
         status.container_addresses.push("10.88.0.2".into());
         let table = "name         ab
-state        shutting-down
+state        paused (disk vda: the host's storage is full)
 uptime       1d 01:01:01
 accelerator  tcg
 vcpus        2
@@ -238,7 +247,7 @@ container    10.88.0.2
 ";
         assert_eq!(status.table(), table);
         let json = concat!(
-            r#"{"name":"ab","state":"shutting-down","uptime":90061,"#,
+            r#"{"name":"ab","state":"paused","reason":"disk vda: the host's storage is full","uptime":90061,"#,
             r#""stages":{"create":null,"created":null,"supervisor":7,"libvirt":null,"qemu":null,"console":null},"accelerator":"tcg","vcpus":2,"#,
             r#""memory":805306368,"memory_wanted":268435456,"disks":[{"name":"vda","source":"/nowhere/x&y","format":"qcow2","read_only":false,"#,
             r#""allocated":1536},{"name":"vdb","source":"/dev/y","format":"raw","read_only":true,"allocated":null}],"#,

@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use crate::console::Console;
 use crate::consoles::sector_run;
 use crate::harness::{Form, PATIENCE, Podman, Vm, rootfs, run, tiny};
-use crate::sector::{self, OFF, PANIC, READY, RESET};
+use crate::sector::{self, DEAF, OFF, PANIC, READY, RESET};
 
 /// Process id, parent's id, name and state of every process.
 fn processes() -> Vec<(i32, i32, String, char)> {
@@ -28,12 +28,12 @@ fn processes() -> Vec<(i32, i32, String, char)> {
     .collect()
 }
 
-fn children(parent: i32) -> Vec<(i32, String, char)> {
+pub fn children(parent: i32) -> Vec<(i32, String, char)> {
     processes().into_iter().filter(|p| p.1 == parent).map(|(pid, _, name, state)| (pid, name, state)).collect()
 }
 
 #[track_caller]
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE / 8;
     while !holds() {
         assert!(Instant::now() < deadline, "never: {what}");
@@ -49,26 +49,26 @@ pub fn qemu(vm: &Vm) -> i32 {
 }
 
 /// What of a running VM is to be gone when it has ended.
-struct Traces {
+pub struct Traces {
     pids: [i32; 2],
     network: String,
     id: String,
 }
 
 impl Traces {
-    fn of(vm: &Vm) -> Self {
+    pub fn of(vm: &Vm) -> Self {
         let network = vm.inspect("{{.NetworkSettings.SandboxKey}}");
         assert!(Path::new(&network).exists(), "{network}");
         Self { pids: [vm.pid(), qemu(vm)], network, id: vm.inspect("{{.Id}}") }
     }
 
-    fn assert_ended(&self) {
+    pub fn assert_ended(&self) {
         eventually("its processes are gone", || processes().iter().all(|p| !self.pids.contains(&p.0) || p.3 == 'Z'));
         eventually("its network namespace is gone", || !Path::new(&self.network).exists());
         eventually("its mounts are gone", || !fs::read_to_string("/proc/mounts").unwrap().contains(&self.id));
     }
 
-    fn assert_removed(&self) {
+    pub fn assert_removed(&self) {
         self.assert_ended();
         let left = run(
             "find",
@@ -80,7 +80,7 @@ impl Traces {
 
 /// The one-sector guest, booted in the background.
 #[track_caller]
-fn sector_vm(root: &Path) -> Vm {
+pub fn sector_vm(root: &Path) -> Vm {
     let what = ["--rootfs", root.to_str().unwrap()];
     let vm = sector_run(&what, &["-i"]).detached();
     vm.wait_for(READY.trim(), 1);
@@ -88,7 +88,7 @@ fn sector_vm(root: &Path) -> Vm {
 }
 
 /// Types to a VM that was started with `-i` in the background.
-fn tell(vm: &Vm, letter: &str) -> Console {
+pub fn tell(vm: &Vm, letter: &str) -> Console {
     let mut command = vm.podman.command();
     command.args(["attach", "--sig-proxy=false", &vm.name]);
     let mut console = Console::on_pipes(command);
@@ -107,19 +107,21 @@ fn ends_of_a_guest_that_is_deaf_to_the_power_button() {
     let root = sector::rootfs(Podman::Rootful);
     let vm = sector_vm(root.path());
     let traces = Traces::of(&vm);
+    let _console = tell(&vm, DEAF);
+    vm.wait_for(READY.trim(), 2);
     vm.podman.ok(&["stop", "-t", "2", &vm.name]);
     assert_eq!(vm.inspect("{{.State.ExitCode}}"), "137");
     traces.assert_ended();
 
     vm.podman.ok(&["start", &vm.name]);
-    vm.wait_for(READY.trim(), 2);
+    vm.wait_for(READY.trim(), 3);
     let traces = Traces::of(&vm);
     vm.podman.ok(&["kill", "-s", "KILL", &vm.name]);
     assert_eq!(vm.wait(), 137);
     traces.assert_ended();
 
     vm.podman.ok(&["start", &vm.name]);
-    vm.wait_for(READY.trim(), 3);
+    vm.wait_for(READY.trim(), 4);
     let traces = Traces::of(&vm);
     vm.podman.ok(&["rm", "-f", "-t", "0", &vm.name]);
     traces.assert_removed();
@@ -157,18 +159,6 @@ fn qemu_is_killed() {
     assert!(logs.contains("qemu: the VM: QEMU ended unexpectedly") && logs.contains("killed by SIGKILL"), "{logs}");
 }
 
-/// Before the guest listens to the button, as in the firmware, a stop takes no longer than podman grants.
-#[test]
-fn stop_at_once() {
-    let root = sector::rootfs(Podman::Rootful);
-    let what = ["--rootfs", root.path().to_str().unwrap()];
-    let vm = sector_run(&what, &[]).detached();
-    vm.podman.ok(&["stop", "-t", "5", &vm.name]);
-    // 0 where the VM was not even running yet.
-    let status = vm.inspect("{{.State.ExitCode}}");
-    assert!(status == "137" || status == "0", "{status}");
-}
-
 #[test]
 fn a_linux_guest() {
     let root = rootfs(Podman::Rootful, "tiny");
@@ -198,7 +188,7 @@ fn a_linux_guest() {
 
     vm.podman.ok(&["restart", "-t", "60", &vm.name]);
     let logs = vm.wait_for("TINY READY", 3);
-    assert_eq!(logs.matches("TINY POWEROFF").count(), 1, "one press of the button");
+    assert!(logs.contains("TINY POWEROFF"), "the button was not pressed");
     assert_ne!(vm.pid(), pid);
 
     vm.exec(&["root", "poweroff"]);

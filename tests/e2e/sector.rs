@@ -13,6 +13,8 @@ pub const BULK: usize = 1 << 20;
 pub const ECHO: usize = 64 << 10;
 /// What it says when it waits for a letter.
 pub const READY: &str = "READY\r\n";
+/// Has the machine hand it the power button, of which it takes no notice, and says `READY` again.
+pub const DEAF: &str = "d";
 /// Powers off.
 pub const OFF: &str = "o";
 /// Resets the machine.
@@ -24,7 +26,7 @@ pub const PRINT: &str = "b";
 /// Echoes [`ECHO`] bytes.
 pub const CAT: &str = "e";
 
-// Ports: 0x3f8 the first UART, 0x604 ACPI's PM1a control (SeaBIOS on q35), 0x505 pvpanic, 0x64 the keyboard controller.
+// Ports: 0x3f8 the first UART, 0x602 ACPI's PM1a enable and 0x604 its control (SeaBIOS on q35), 0x505 pvpanic, 0x64 the keyboard controller.
 // The generator is that of `pattern`.
 global_asm!(
     ".pushsection .rodata.sector, \"a\"",
@@ -52,6 +54,8 @@ global_asm!(
     "  call 210f",
     "  cmp al, 'b'",
     "  je 204f",
+    "  cmp al, 'd'",
+    "  je 232f",
     "  cmp al, 'e'",
     "  je 206f",
     "  cmp al, 'o'",
@@ -90,6 +94,11 @@ global_asm!(
     "  call 220f",
     "  dec ecx",
     "  jnz 230b",
+    "  jmp 200b",
+    "232:", // deaf
+    "  mov dx, 0x602",
+    "  mov ax, 0x100",
+    "  out dx, ax",
     "  jmp 200b",
     "207:", // off
     "  mov dx, 0x604",

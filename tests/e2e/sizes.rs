@@ -1,7 +1,7 @@
 //! How large the VM is, what the container's limits do to it, and what can be changed while it runs.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,8 +21,13 @@ kill $io && echo filled
 umount /mnt
 "#;
 
-/// What stands in the container's cgroup, by its name in version 1, where each controller has a hierarchy, or in 2.
+/// What stands in the container's cgroup.
 fn cgroup(vm: &Vm, controller: &str, v1: &str, v2: &str) -> String {
+    fs::read_to_string(cgroup_file(vm, controller, v1, v2)).unwrap().trim().to_owned()
+}
+
+/// A file of the container's cgroup, by its name in version 1, where each controller has a hierarchy, or in 2.
+pub fn cgroup_file(vm: &Vm, controller: &str, v1: &str, v2: &str) -> PathBuf {
     let all = fs::read_to_string(format!("/proc/{}/cgroup", vm.pid())).unwrap();
     let mut lines = all.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
     let (root, path) = match lines.clone().find(|(names, _)| names.split(',').any(|name| name == controller)) {
@@ -31,8 +36,7 @@ fn cgroup(vm: &Vm, controller: &str, v1: &str, v2: &str) -> String {
     };
     let directory = root.join(path.trim_start_matches('/'));
     let file = [v1, v2].map(|name| directory.join(name)).into_iter().find(|path| path.exists());
-    let file = file.unwrap_or_else(|| panic!("neither {v1} nor {v2} is in {}", directory.display()));
-    fs::read_to_string(file).unwrap().trim().to_owned()
+    file.unwrap_or_else(|| panic!("neither {v1} nor {v2} is in {}", directory.display()))
 }
 
 fn memory_limit(vm: &Vm) -> u64 {

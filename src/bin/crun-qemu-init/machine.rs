@@ -1,6 +1,6 @@
-//! The thread that talks to libvirt: whatever libvirt waits for, the console and the signals do not.
+//! The threads that talk to libvirt: whatever they wait for, the console and the signals do not.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
@@ -14,12 +14,12 @@ use virt::domain::Domain;
 use virt::sys;
 
 use crate::lifecycle::{News, Order};
-use crate::{embedded, privileges};
+use crate::{button, embedded, events, privileges};
 
 /// The VM, as seen from the main thread; its descriptor is readable when there are news.
 pub struct Machine {
     orders: Sender<Order>,
-    wake: Arc<EventFd>,
+    ends: Sender<Order>,
     news: Receiver<News>,
     bell: Arc<EventFd>,
 }
@@ -27,28 +27,27 @@ pub struct Machine {
 impl Machine {
     /// Starts the domain, in a thread of its own.
     pub fn start(domain: String) -> Result<Self> {
-        let event = || EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map(Arc::new);
-        let (wake, bell) = (event().context("eventfd")?, event().context("eventfd")?);
-        let (orders, inbox) = channel();
-        let (tell, news) = channel();
+        let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map(Arc::new);
+        let bell = bell.context("eventfd")?;
+        let ((orders, inbox), (ends, end_box), (tell, news)) = (channel(), channel(), channel());
         let teller = Teller { tell, bell: bell.clone() };
-        let woken = wake.clone();
         thread::Builder::new()
             .name("libvirt".into())
             .spawn(move || {
-                if let Err(e) = live(&domain, inbox, woken, &teller) {
+                if let Err(e) = live(&domain, [inbox, end_box], &teller) {
                     teller.tell(News::StartFailed(e));
                 }
             })
             .context("thread")?;
-        Ok(Self { orders, wake, news, bell })
+        Ok(Self { orders, ends, news, bell })
     }
 
     /// Has the order carried out soon; how it went comes as news. Only for a VM that runs.
     pub fn order(&self, order: Order) {
-        // Both fail only when the thread is gone, and that comes as news.
-        let _ = self.orders.send(order);
-        let _ = self.wake.write(1);
+        // A QEMU that does not answer any more keeps an order waiting, and it must be possible to end that one, too.
+        let orders = if matches!(order, Order::Destroy | Order::Quit) { &self.ends } else { &self.orders };
+        // This fails only when the thread is gone, and that comes as news.
+        let _ = orders.send(order);
     }
 
     /// The next news, if any.
@@ -93,20 +92,20 @@ impl Drop for Teller {
 }
 
 /// Starts the domain and runs libvirt's event loop for ever; returns only if the start fails.
-fn live(domain: &str, orders: Receiver<Order>, wake: Arc<EventFd>, teller: &Teller) -> Result<()> {
+fn live(domain: &str, orders: [Receiver<Order>; 2], teller: &Teller) -> Result<()> {
     let (_connection, domain) = start(domain, teller)?;
-    let teller_of_orders = teller.clone();
-    let fd = wake.as_raw_fd();
-    let on_wake = move |_, _, _, _| {
-        let _ = wake.read();
-        for order in orders.try_iter() {
-            if let Err(e) = carry_out(&domain, order) {
-                teller_of_orders.tell(News::OrderFailed(embedded::error(e)));
+    for (orders, name) in orders.into_iter().zip(["orders", "end"]) {
+        let (domain, teller) = (domain.clone(), teller.clone());
+        let obey = move || {
+            for order in orders {
+                match carry_out(&domain, order) {
+                    Ok(news) => news.into_iter().for_each(|news| teller.tell(news)),
+                    Err(e) => teller.tell(News::OrderFailed(order, embedded::error(e))),
+                }
             }
-        }
-    };
-    virt::event::event_add_handle(fd, sys::VIR_EVENT_HANDLE_READABLE, on_wake, std::ptr::null_mut())
-        .map_err(embedded::error)?;
+        };
+        thread::Builder::new().name(name.into()).spawn(obey).context("thread")?;
+    }
     teller.tell(News::Started);
     loop {
         virt::event::event_run_default_impl().map_err(embedded::error)?;
@@ -117,7 +116,7 @@ fn start(domain: &str, teller: &Teller) -> Result<(Connect, Domain)> {
     let connection = embedded::connect(Path::new(paths::LIBVIRT))?;
     teller.tell(News::Connected);
     let teller = teller.clone();
-    embedded::watch(&connection, move |news| teller.tell(news))?;
+    events::watch(&connection, move |news| teller.tell(news))?;
     // Asking QEMU takes libvirt's own way to clear capabilities, which needs one; starting the domain takes ours.
     embedded::learn_capabilities(&connection)?;
     privileges::give_up()?;
@@ -125,10 +124,14 @@ fn start(domain: &str, teller: &Teller) -> Result<(Connect, Domain)> {
     Ok((connection, domain))
 }
 
-fn carry_out(domain: &Domain, order: Order) -> std::result::Result<(), virt::error::Error> {
+fn carry_out(domain: &Domain, order: Order) -> std::result::Result<Option<News>, virt::error::Error> {
     match order {
-        Order::PowerButton => domain.shutdown_flags(sys::VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN),
+        Order::PowerButton => return button::press(domain).map(|button| Some(News::Button(button))),
         Order::Destroy => domain.destroy(),
+        Order::Quit => domain.destroy_flags(sys::VIR_DOMAIN_DESTROY_GRACEFUL),
+        Order::Resume => domain.resume().map(drop),
+        Order::Wake => domain.pm_wakeup(0).map(drop),
         Order::Memory(bytes) => domain.set_memory(bytes >> 10),
-    }
+    }?;
+    Ok(None)
 }

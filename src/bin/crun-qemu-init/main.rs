@@ -2,8 +2,10 @@
 //! signals and exit status.
 
 mod balloon;
+mod button;
 mod console;
 mod embedded;
+mod events;
 mod lifecycle;
 mod machine;
 mod privileges;

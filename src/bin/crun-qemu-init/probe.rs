@@ -4,12 +4,11 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::thread;
-use std::time::Instant;
 
-use crun_qemu::error::{Context, Result};
+use crun_qemu::error::{Context, Error, Result};
 use crun_qemu::prepare::skeleton::{GROUP, PASSWD};
 use nix::mount::{MsFlags, mount};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::embedded;
@@ -17,6 +16,8 @@ use crate::reaper::Reaper;
 use crate::signals::Signals;
 
 const KVM: &str = "/dev/kvm";
+/// Between looks at whether libvirt is done, ms: nothing else tells.
+const LOOK: u8 = 20;
 
 /// Fills `DIR/cache/qemu/capabilities` for the default emulator of this architecture. `emulated`: as it is in a
 /// container that has no `/dev/kvm`.
@@ -30,25 +31,22 @@ pub fn run(dir: &Path, emulated: bool) -> Result<()> {
     embedded::quiet(&dir);
     embedded::prepare(&dir, None)?;
     look_like_a_container(&dir, emulated)?;
-    reap(signals)?;
-    let connection = embedded::connect(&dir)?;
-    embedded::learn_capabilities(&connection)
+    nix::sys::prctl::set_child_subreaper(true).context("subreaper")?;
+    let asking = thread::Builder::new().spawn(move || embedded::learn_capabilities(&embedded::connect(&dir)?));
+    let asking = asking.context("thread")?;
+    reap_until(&signals, || asking.is_finished())?;
+    asking.join().unwrap_or_else(|_| Err(Error::new("libvirt", "the thread that asks it is gone")))
 }
 
 /// QEMU detaches itself when it is asked, and libvirt waits for it to be gone: whoever inherits it else may be slow.
-fn reap(signals: Signals) -> Result<()> {
-    nix::sys::prctl::set_child_subreaper(true).context("subreaper")?;
+fn reap_until(signals: &Signals, over: impl Fn() -> bool) -> Result<()> {
     let mut reaper = Reaper::default();
-    let body = move || {
-        loop {
-            reaper.sweep(Instant::now());
-            let due = reaper.deadline().map(|due| due.saturating_duration_since(Instant::now()).as_millis() as u16 + 1);
-            let timeout = due.map_or(PollTimeout::NONE, PollTimeout::from);
-            let _ = poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], timeout);
-            while let Ok(Some(_)) = signals.next() {}
-        }
-    };
-    thread::Builder::new().spawn(body).context("thread").map(drop)
+    while !over() {
+        reaper.sweep();
+        let _ = poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], LOOK);
+        while signals.next()?.is_some() {}
+    }
+    Ok(())
 }
 
 /// For this process alone: the users of a container of ours, and no KVM where there is none.

@@ -1,21 +1,18 @@
 //! Orphans: PID 1 inherits them. libvirt waits for children of its own in the same process, which must not be stolen.
+//!
+//! The kernel tells them apart: a child belongs to the thread that forked it, an orphan to the main thread, and it is
+//! possible to wait for one thread's children only.
 
 use std::fs;
-use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{Pid, getsid};
 
-/// A child for which libvirt waits is gone by then: it waits as soon as the child's output has ended.
-const GRACE: Duration = Duration::from_secs(1);
-
-/// Looks after dead children.
+/// Looks after dead children of the thread that it is used in: the main one, in which libvirt must not be called.
 #[derive(Default)]
 pub struct Reaper {
-    /// A dead child that may be libvirt's own, and when it is not any more.
-    suspect: Option<(Pid, Instant)>,
-    /// Children for whom nobody else waits.
+    /// Children of ours whose end matters.
     own: Vec<Pid>,
 }
 
@@ -40,47 +37,34 @@ pub struct Killed {
 impl Reaper {
     /// Looks after these children of ours, too.
     pub fn of(own: impl Iterator<Item = Pid>) -> Self {
-        Self { suspect: None, own: own.collect() }
+        Self { own: own.collect() }
     }
 
-    /// Reaps who may be reaped; to be called after SIGCHLD and at the [`deadline`](Self::deadline).
-    pub fn sweep(&mut self, now: Instant) -> Vec<Dead> {
+    /// Reaps the dead; to be called after SIGCHLD.
+    pub fn sweep(&mut self) -> Vec<Dead> {
         let mut all = Vec::new();
         while let Some((status, pid)) = dead() {
-            match self.suspect {
-                _ if self.own.contains(&pid) => {
-                    self.own.retain(|own| *own != pid);
-                    all.push(Dead::Own(pid, status));
-                }
-                _ if is_daemon(pid) => all.extend(killed_by(&status, pid).map(Dead::Killed)),
-                Some((suspect, due)) if suspect == pid && now >= due => {}
-                Some((suspect, _)) if suspect == pid => return all,
-                _ => {
-                    self.suspect = Some((pid, now + GRACE));
-                    return all;
-                }
+            if self.own.contains(&pid) {
+                self.own.retain(|own| *own != pid);
+                all.push(Dead::Own(pid, status));
+            } else if is_daemon(pid) {
+                all.extend(killed_by(&status, pid).map(Dead::Killed));
             }
             let _ = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG);
         }
-        self.suspect = None;
         all
-    }
-
-    /// When to sweep again even without a signal.
-    pub fn deadline(&self) -> Option<Instant> {
-        self.suspect.map(|(_, due)| due)
     }
 }
 
-/// A dead child and its state, which stays as it is.
+/// A dead child of this thread's and its state, which stays as it is.
 fn dead() -> Option<(WaitStatus, Pid)> {
-    let looking = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    let looking = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT | WaitPidFlag::__WNOTHREAD;
     let status = waitid(Id::All, looking).ok()?;
     status.pid().filter(|_| status != WaitStatus::StillAlive).map(|pid| (status, pid))
 }
 
 /// A process that detached itself, as QEMU does, is in the session of the parent that it left; children of ours are in
-/// our session or lead their own. libvirt watches its daemons go, so they are not kept waiting.
+/// our session or lead their own.
 fn is_daemon(pid: Pid) -> bool {
     getsid(Some(pid)).is_ok_and(|session| session != pid && Ok(session) != getsid(None))
 }
@@ -94,6 +78,7 @@ fn killed_by(status: &WaitStatus, pid: Pid) -> Option<Killed> {
 #[cfg(test)]
 mod tests {
     use std::process::{Child, Command};
+    use std::sync::Barrier;
 
     use super::*;
 
@@ -107,32 +92,33 @@ mod tests {
 
     /// One test: children are the whole process' business.
     #[test]
-    fn orphans_after_a_grace_and_daemons_at_once() {
-        nix::sys::prctl::set_child_subreaper(true).unwrap();
+    fn the_dead_of_this_thread_and_of_no_other() {
         let mut reaper = Reaper::default();
-        let now = Instant::now();
-        let mut child = dead_child("exit 3");
-        assert_eq!(reaper.sweep(now), []);
-        assert_eq!(reaper.sweep(now + GRACE / 2), []);
-        assert_eq!(child.wait().unwrap().code(), Some(3), "stolen from the one who waits");
-        reaper.sweep(now + GRACE);
-        assert_eq!(reaper.deadline(), None);
+        let mut mine = dead_child("exit 0");
+        assert_eq!(reaper.sweep(), []);
+        assert!(mine.wait().is_err(), "left behind");
 
         let mut own = dead_child("exit 5");
         let pid = Pid::from_raw(own.id() as i32);
-        assert_eq!(Reaper::of([pid].into_iter()).sweep(now), [Dead::Own(pid, WaitStatus::Exited(pid, 5))]);
+        assert_eq!(Reaper::of([pid].into_iter()).sweep(), [Dead::Own(pid, WaitStatus::Exited(pid, 5))]);
         assert!(own.wait().is_err(), "left behind");
 
-        let mut orphan = dead_child("exit 0");
-        reaper.sweep(now);
-        assert_eq!(reaper.deadline(), Some(now + GRACE));
-        reaper.sweep(now + GRACE);
-        assert!(orphan.wait().is_err(), "left behind");
-
-        let script = "setsid sh -c 'sh -c \"sleep 0.3; kill -KILL \\$\\$\" & exit'";
-        assert!(Command::new("/bin/sh").args(["-c", script]).status().unwrap().success());
-        waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
-        assert_eq!(reaper.sweep(now), [Dead::Killed(Killed { program: "sh".into(), signal: Signal::SIGKILL })]);
-        assert!(waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG).is_err(), "left behind");
+        // As libvirt: its thread waits later, however much later.
+        let (died, go_on) = (Barrier::new(2), Barrier::new(2));
+        let status = std::thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                let mut child = dead_child("exit 3");
+                died.wait();
+                go_on.wait();
+                child.wait().map(|status| status.code())
+            });
+            died.wait();
+            let mut behind = dead_child("exit 0");
+            assert_eq!(reaper.sweep(), []);
+            assert!(behind.wait().is_err(), "one that is not ours kept another from being reaped");
+            go_on.wait();
+            other.join().unwrap()
+        });
+        assert_eq!(status.unwrap(), Some(3), "stolen from the one who waits");
     }
 }

@@ -9,8 +9,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 /// What a signal asks of the supervisor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ask {
-    /// Press the VM's power button.
-    PowerButton,
+    /// Shut the VM down.
+    Stop,
     /// Look after children.
     Reap,
     /// Nothing.
@@ -18,7 +18,11 @@ pub enum Ask {
 }
 
 /// All signals that can be blocked, blocked and read from a descriptor.
-pub struct Signals(SignalFd);
+pub struct Signals {
+    signals: SignalFd,
+    /// What the container's configuration calls its stop signal.
+    stop: Option<i32>,
+}
 
 impl Signals {
     /// Must be called before the first thread is started: threads inherit the mask. Signals are blocked rather than
@@ -38,26 +42,36 @@ impl Signals {
             set.remove(fault);
         }
         set.thread_block().context("signals")?;
-        Ok(Self(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context("signals")?))
+        let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context("signals")?;
+        Ok(Self { signals, stop: None })
+    }
+
+    /// Takes this one, too, for a wish that the VM shuts down.
+    pub fn stop_at(&mut self, signal: Option<i32>) {
+        self.stop = signal;
     }
 
     /// The next pending signal.
     pub fn next(&self) -> Result<Option<Ask>> {
-        Ok(self.0.read_signal().context("signals")?.map(|info| ask(info.ssi_signo as i32)))
+        let info = self.signals.read_signal().context("signals")?;
+        Ok(info.map(|info| ask(info.ssi_signo as i32, info.ssi_code <= 0, self.stop)))
     }
 }
 
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.signals.as_fd()
     }
 }
 
-/// `SIGRTMIN+3` is what engines send to an init of systemd's kind, `SIGPWR` to one of LXC's.
-fn ask(signal: i32) -> Ask {
+/// Every signal that is a wish to end for programs in general, that engines send to an init (`SIGRTMIN+3` to one of
+/// systemd's kind, `SIGPWR` to one of LXC's), or that the container's configuration names (`stop`). The latter counts only
+/// if a process has sent it: the kernel tells of windows and children by signals that an image may have chosen, too.
+fn ask(signal: i32, sent: bool, stop: Option<i32>) -> Ask {
     match signal {
-        libc::SIGTERM | libc::SIGINT | libc::SIGPWR => Ask::PowerButton,
-        rt if rt == libc::SIGRTMIN() + 3 => Ask::PowerButton,
+        own if sent && Some(own) == stop => Ask::Stop,
+        libc::SIGTERM | libc::SIGINT | libc::SIGQUIT | libc::SIGHUP | libc::SIGPWR => Ask::Stop,
+        rt if rt == libc::SIGRTMIN() + 3 => Ask::Stop,
         libc::SIGCHLD => Ask::Reap,
         _ => Ask::Nothing,
     }
@@ -69,17 +83,23 @@ mod tests {
 
     #[test]
     fn what_signals_ask() {
-        for (signal, want) in [
-            (libc::SIGTERM, Ask::PowerButton),
-            (libc::SIGINT, Ask::PowerButton),
-            (libc::SIGPWR, Ask::PowerButton),
-            (libc::SIGRTMIN() + 3, Ask::PowerButton),
-            (libc::SIGRTMIN() + 4, Ask::Nothing),
-            (libc::SIGHUP, Ask::Nothing),
-            (libc::SIGWINCH, Ask::Nothing),
-            (libc::SIGCHLD, Ask::Reap),
+        for (signal, sent, stop, want) in [
+            (libc::SIGTERM, true, None, Ask::Stop),
+            (libc::SIGTERM, true, Some(libc::SIGUSR1), Ask::Stop),
+            (libc::SIGINT, true, None, Ask::Stop),
+            (libc::SIGQUIT, true, None, Ask::Stop),
+            (libc::SIGHUP, false, None, Ask::Stop),
+            (libc::SIGPWR, true, None, Ask::Stop),
+            (libc::SIGRTMIN() + 3, true, None, Ask::Stop),
+            (libc::SIGRTMIN() + 4, true, None, Ask::Nothing),
+            (libc::SIGUSR1, true, None, Ask::Nothing),
+            (libc::SIGUSR1, true, Some(libc::SIGUSR1), Ask::Stop),
+            (libc::SIGWINCH, true, None, Ask::Nothing),
+            (libc::SIGWINCH, true, Some(libc::SIGWINCH), Ask::Stop),
+            (libc::SIGWINCH, false, Some(libc::SIGWINCH), Ask::Nothing),
+            (libc::SIGCHLD, false, Some(libc::SIGCHLD), Ask::Reap),
         ] {
-            assert_eq!(ask(signal), want, "{signal}");
+            assert_eq!(ask(signal, sent, stop), want, "{signal} {sent} {stop:?}");
         }
     }
 }

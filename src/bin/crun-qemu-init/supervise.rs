@@ -12,14 +12,14 @@ use crun_qemu::launch::{Judged, Launch};
 use crun_qemu::network::{dhcp, ipv6, keeper, names};
 use crun_qemu::paths;
 use crun_qemu::stages::Stages;
-use crun_qemu::status::{Mark, State};
+use crun_qemu::status::Mark;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::getpid;
 
 use crate::balloon::Wishes;
 use crate::console::{Console, Streams};
-use crate::lifecycle::{Exit, Lifecycle, News, Order};
+use crate::lifecycle::{Act, Exit, Lifecycle, News, Order};
 use crate::machine::Machine;
 use crate::reaper::{Dead, Reaper};
 use crate::signals::{Ask, Signals};
@@ -39,12 +39,13 @@ pub fn run() -> i32 {
 fn supervise() -> Result<Exit> {
     let mut begun = None;
     Stages::reach(&mut begun);
-    let signals = Signals::block()?;
+    let mut signals = Signals::block()?;
     adopt_orphans()?;
     let root = Path::new(paths::LIBVIRT);
     embedded::quiet(root);
     privileges::confine()?;
     let launch = read_launch()?;
+    signals.stop_at(launch.stop_signal);
     let stages = Stages { supervisor: begun, ..launch.stages };
     for warning in &launch.warnings {
         say(warning);
@@ -125,18 +126,22 @@ impl Supervisor {
         loop {
             let packets = self.wait(&streams)?;
             self.hear_signals()?;
-            let dead = self.reaper.sweep(Instant::now());
+            let dead = self.reaper.sweep();
             dead.into_iter().for_each(|dead| self.mourn(dead));
             self.hear_machine();
-            let wish = self.wishes.as_mut().and_then(Wishes::next);
-            self.obey(wish.map(Order::Memory));
+            let acts = self.life.turn(Instant::now());
+            self.act(acts);
+            if let Some(wish) = self.wishes.as_mut().and_then(Wishes::next) {
+                self.machine.order(Order::Memory(wish));
+            }
             if packets {
                 self.serve_network();
             }
             if self.console.turn() {
-                let order = self.life.escape();
-                self.obey(order);
+                let acts = self.life.escape();
+                self.act(acts);
             }
+            self.mark_state();
             if self.stages.console.is_none() && self.console.has_spoken() {
                 Stages::reach(&mut self.stages.console);
                 self.leave_mark();
@@ -175,7 +180,7 @@ impl Supervisor {
         let network = others..fds.len();
         self.console.interests(streams, |fd| fds.push(fd));
         let ipv6_due = self.ipv6.as_ref().and_then(ipv6::Service::deadline);
-        let due = self.reaper.deadline().into_iter().chain(ipv6_due).min();
+        let due = self.life.deadline().into_iter().chain(ipv6_due).min();
         let timeout = due.map_or(PollTimeout::NONE, |due| {
             // Rounded up, so that it is not woken a moment too early again and again.
             let left = due.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
@@ -188,9 +193,9 @@ impl Supervisor {
 
     fn hear_signals(&mut self) -> Result<()> {
         while let Some(ask) = self.signals.next()? {
-            if ask == Ask::PowerButton {
-                let order = self.life.power_button();
-                self.obey(order);
+            if ask == Ask::Stop {
+                let acts = self.life.stop(Instant::now());
+                self.act(acts);
             }
         }
         Ok(())
@@ -201,15 +206,18 @@ impl Supervisor {
         while self.life.exit().is_none()
             && let Some(news) = self.machine.next()
         {
-            if let News::OrderFailed(error) = &news {
-                say(&error.to_string());
+            match news {
+                News::Rebooted => exec::forget(Path::new(paths::SSH_DIR)),
+                News::Connected => Stages::reach(&mut self.stages.libvirt),
+                News::Started => {
+                    Stages::reach(&mut self.stages.qemu);
+                    self.mark = Some(Mark::running());
+                    self.leave_mark();
+                }
+                _ => {}
             }
-            if news == News::Rebooted {
-                exec::forget(Path::new(paths::SSH_DIR));
-            }
-            self.mark(&news);
-            let order = self.life.news(news);
-            self.obey(order);
+            let acts = self.life.news(news, Instant::now());
+            self.act(acts);
         }
     }
 
@@ -226,29 +234,28 @@ impl Supervisor {
         }
     }
 
-    /// Leaves for others how far the VM is; that it cannot be left does not matter to the VM.
-    fn mark(&mut self, news: &News) {
-        match (news, &mut self.mark) {
-            (News::Connected, _) => return Stages::reach(&mut self.stages.libvirt),
-            (News::Started, mark) => {
-                Stages::reach(&mut self.stages.qemu);
-                *mark = Some(Mark::running());
-            }
-            (News::ShuttingDown { .. }, Some(mark)) => mark.state = State::ShuttingDown,
-            _ => return,
-        }
+    /// Leaves for others how far the VM is, if that is news; that it cannot be left does not matter to the VM.
+    fn mark_state(&mut self) {
+        let (state, reason) = self.life.state();
+        let Some(mark) = self.mark.as_mut().filter(|mark| (mark.state, &mark.reason) != (state, &reason)) else {
+            return;
+        };
+        (mark.state, mark.reason) = (state, reason);
         self.leave_mark();
     }
 
     fn leave_mark(&self) {
-        if let Some(mark) = self.mark {
-            let _ = Mark { stages: self.stages, ..mark }.leave(Path::new(paths::STATUS));
+        if let Some(mark) = &self.mark {
+            let _ = Mark { stages: self.stages, ..mark.clone() }.leave(Path::new(paths::STATUS));
         }
     }
 
-    fn obey(&self, order: Option<Order>) {
-        if let Some(order) = order {
-            self.machine.order(order);
+    fn act(&self, acts: Vec<Act>) {
+        for act in acts {
+            match act {
+                Act::Order(order) => self.machine.order(order),
+                Act::Say(error) => say(&error.to_string()),
+            }
         }
     }
 

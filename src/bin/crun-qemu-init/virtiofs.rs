@@ -95,7 +95,8 @@ impl Daemon {
     fn start(directory: &Virtiofs, kind: Kind, modcaps: &str) -> Result<Self> {
         let what = || format!("virtiofsd of {}", directory.target);
         let listener = UnixListener::bind(&directory.socket).context(what())?;
-        let log = directory.socket.with_extension("log");
+        let name = directory.socket.with_extension("log");
+        let log = Path::new(paths::LOGS).join(name.file_name().unwrap_or_default());
         let output = File::create(&log).context(what())?;
         let mut command = Command::new(paths::VIRTIOFSD);
         command.args(arguments(kind, &directory.dir, modcaps)).env_clear().current_dir("/");

@@ -1,0 +1,92 @@
+//! What libvirt tells of the VM, and what it is asked to do.
+
+use crun_qemu::error::Error;
+
+/// What libvirt is to do with the VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Press the ACPI power button, if the guest can hear it.
+    PowerButton,
+    /// End the VM at once.
+    Destroy,
+    /// End QEMU in its own time, so that what the guest has written is in the files.
+    Quit,
+    /// Let the virtual CPUs go on.
+    Resume,
+    /// Wake a guest that has put itself to sleep.
+    Wake,
+    /// Have the guest make do with so many bytes of memory.
+    Memory(u64),
+}
+
+/// What libvirt tells of the VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// libvirt is ready.
+    Connected,
+    /// The virtual CPUs run.
+    Started,
+    /// There is no VM.
+    StartFailed(Error),
+    /// QEMU shuts down; `by_guest` is false when QEMU itself was told to end.
+    ShuttingDown {
+        /// Whether the guest asked for it.
+        by_guest: bool,
+    },
+    /// The guest, or its firmware, starts over.
+    Rebooted,
+    /// How a press of the button went.
+    Button(Button),
+    /// A request to a disk failed on the host.
+    DiskFailed(DiskFailure),
+    /// The virtual CPUs were stopped: because of a disk, or for a reason that QEMU alone knows.
+    Paused {
+        /// A disk's failure is the reason.
+        by_disk: bool,
+    },
+    /// The virtual CPUs go on.
+    GoesOn,
+    /// The guest has put the machine to sleep.
+    Asleep,
+    /// An order could not be carried out.
+    OrderFailed(Order, Error),
+    /// QEMU is gone.
+    Stopped(Stop),
+    /// The thread that talks to libvirt is gone.
+    Lost,
+}
+
+/// How a press of the power button went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Button {
+    /// The guest's kernel has it. Whether anything in the guest acts on it is not known.
+    Pressed,
+    /// The guest's kernel does not listen to it (yet): it was not pressed.
+    Unheard,
+    /// As [`Unheard`](Self::Unheard), and nothing has been written to any disk since QEMU's start.
+    NothingToLose,
+}
+
+/// A request to a disk that failed on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskFailure {
+    /// The disk's name in the domain.
+    pub disk: String,
+    /// For lack of space.
+    pub full: bool,
+    /// The VM is stopped until it can be repeated; else the guest has been told.
+    pub pauses: bool,
+}
+
+/// libvirt's reasons for a VM that is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Shut down.
+    Shutdown,
+    /// Destroyed on order.
+    Destroyed,
+    /// The guest's kernel panicked.
+    Crashed,
+    /// QEMU ended without a word, or anything else.
+    Failed,
+}
