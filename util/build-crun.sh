@@ -1,7 +1,8 @@
 #!/bin/bash
 # Usage: build-crun.sh 1.21
 # Builds this version of crun from Debian's source package, once, and prints the path of the executable. Its handlers
-# directory is lib/crun/handlers beside it. For tests of the plugin with another crun than the host's.
+# directory is lib/crun/handlers beside it, and layout what crun-facts.sh prints of it. For tests of the plugin with
+# another crun than the host's.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 case ${1-} in
@@ -10,32 +11,25 @@ case ${1-} in
 *) die "version 1.21 wanted: it is what a release of Debian (trixie) has" ;;
 esac
 version=$1 dir=$CACHE/crun-$1
+here=$(cd "$(dirname "$0")" && pwd)
 # one that root has built serves everybody
 for d in "$dir" /var/cache/crun-qemu/crun-"$version"; do
-    [ ! -x "$d/crun" ] || { echo "$d/crun"; exit; }
+    [ ! -x "$d/crun" ] || [ ! -s "$d/layout" ] || { echo "$d/crun"; exit; }
 done
-"$(dirname "$0")/setup.sh" test
+"$here/setup.sh" test
 mkdir -p "$CACHE"
 exec 9>"$CACHE/crun.lock"
 flock 9
-[ ! -x "$dir/crun" ] || { echo "$dir/crun"; exit; }
+[ ! -x "$dir/crun" ] || [ ! -s "$dir/layout" ] || { echo "$dir/crun"; exit; }
 
 work=$(mktemp -d /var/tmp/crun.XXXXXX)
 trap 'rm -rf "$work"' EXIT
-mkdir -p "$work/lists/partial"
-apt_lists
-archive=$(apt_archives | awk '$2 !~ /-/ { print $1; exit }')
-[ -n "$archive" ] || die "apt has no archive of Debian's configured"
-echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $archive $suite main" > "$work/sources.list"
-apt() {
-    apt-get -q -o Dir::Etc::SourceList="$work/sources.list" -o Dir::Etc::SourceParts=- -o Dir::State::Lists="$work/lists" \
-        -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o APT::Sandbox::User=root "$@" 9>&-
-}
+apt_suite "$work" "$suite" deb-src
 say "crun $version: source package of Debian $suite"
 cd "$work"
-apt update > log 2>&1 || { cat log >&2; die "apt-get update failed"; }
+apt_in "$work" update > log 2>&1 || { cat log >&2; die "apt-get update failed"; }
 # only the upstream tarball is wanted, and the packaging may be gone from the archive already
-apt --only-source --download-only --tar-only source crun > log 2>&1 || :
+apt_in "$work" --only-source --download-only --tar-only source crun > log 2>&1 || :
 tarball=$(echo crun_"$version"*.orig.tar.*)
 [ -f "$tarball" ] || { cat log >&2; die "Debian $suite has no source of crun $version"; }
 say "crun $version: compiling (a minute)"
@@ -43,10 +37,13 @@ mkdir src
 tar -x -C src --strip-components=1 -f "$tarball"
 cd src
 printf '#define GIT_VERSION "%s"\n' "$version" > git-version.h
-{ [ -x configure ] || ./autogen.sh; ./configure --libdir="$dir/lib" && make -j2 crun; } > ../log 2>&1 9>&- ||
+# libocispec's headers are made by what compiles it, and not whole before that has ended
+{ [ -x configure ] || ./autogen.sh; ./configure --libdir="$dir/lib" && make -C libocispec libocispec.la && make -j2 crun; } \
+    > ../log 2>&1 9>&- ||
     { tail -30 ../log >&2; die "crun $version does not compile"; }
 mkdir -p "$dir/lib/crun/handlers"
 cp crun "$dir/crun.new"
 "$dir/crun.new" --version | grep -q "$version" || die "what was built is not crun $version"
+"$here/crun-facts.sh" . > "$dir/layout"
 mv "$dir/crun.new" "$dir/crun"
 echo "$dir/crun"

@@ -11,7 +11,7 @@ RUN="podman crun netavark aardvark-dns slirp4netns uidmap fuse-overlayfs cataton
 BUILD="libvirt-dev libclang-dev clang pkg-config gcc libc6-dev make"
 TEST="shellcheck busybox-static psmisc tmux strace valgrind binutils nftables fio iperf3
     mmdebstrap e2fsprogs fdisk syslinux syslinux-common grub-efi-amd64-bin grub-common dosfstools mtools lz4 cpio kmod
-    libyajl-dev libseccomp-dev libcap-ng-dev libcap-dev libsystemd-dev gperf autoconf automake libtool dpkg-dev"
+    libyajl-dev libseccomp-dev libcap-ng-dev libcap-dev libsystemd-dev gperf autoconf automake libtool dpkg-dev patchelf"
 
 FEDORA_RUN="podman crun netavark aardvark-dns slirp4netns shadow-utils fuse-overlayfs
     libvirt-daemon-driver-qemu qemu-system-x86-core qemu-img seabios-bin edk2-ovmf virtiofsd

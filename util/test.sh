@@ -27,10 +27,11 @@ sweep() {
 }
 sweep >/dev/null || say "what an earlier run left behind could not all be removed"
 
-# The tests ask for these by util/guest.sh and util/build-crun.sh too; made here, their building does not count as a
+# The tests ask for these by the same scripts; made here, their building does not count as a
 # test's time.
 for guest in tiny tiny-uefi bench cloud ignition systemd trixie; do "$here/guest.sh" $guest >/dev/null; done
 "$here/build-crun.sh" 1.21 >/dev/null
+"$here/newest-crun.sh" >/dev/null
 "$here/build-virtiofsd.sh" >/dev/null
 
 mkdir -p target

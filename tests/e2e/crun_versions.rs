@@ -1,5 +1,6 @@
 //! One and the same plugin in other versions of crun than the host's, and beside the runtime executable.
 
+use std::path::Path;
 use std::process::Command;
 
 use crate::harness::{Form, Podman, directory, rootfs, run, source, text, tiny};
@@ -12,13 +13,26 @@ const STRANGER: &str = "nobody-knows-me";
 #[test]
 fn a_newer_crun_loads_the_same_plugin() {
     let crun = run(source("util/build-crun.sh").to_str().unwrap(), &["1.21"]);
+    runs_a_vm(&crun);
+    // What a unit test compares our structs with is what this version's headers say.
+    let layout = std::fs::read_to_string(Path::new(&crun).with_file_name("layout")).unwrap();
+    assert_eq!(layout, std::fs::read_to_string(source("tests/abi/layouts/1.8.5")).unwrap());
+}
+
+#[test]
+fn the_newest_crun_loads_the_same_plugin() {
+    runs_a_vm(&run(source("util/newest-crun.sh").to_str().unwrap(), &[]));
+}
+
+/// Everything in which the plugin meets crun's structs, and all of its functions.
+fn runs_a_vm(crun: &str) {
     let installed = Command::new(source("util/install-plugin.sh"))
         .arg(source("build/crun-qemu.so"))
-        .env("CRUN", &crun)
+        .env("CRUN", crun)
         .output()
         .unwrap();
     assert!(installed.status.success(), "{} (make builds the plugin)", text(&installed.stderr));
-    assert!(run(&crun, &["--version"]).contains("+QEMU"));
+    assert!(run(crun, &["--version"]).contains("+QEMU"));
 
     let root = rootfs(Podman::Rootful, "tiny");
     let what = ["--rootfs", root.path().to_str().unwrap()];
@@ -28,7 +42,7 @@ fn a_newer_crun_loads_the_same_plugin() {
     let disk = Loop::new(&shared.path().join("disk"));
     let (volume, device) = (format!("{}:/srv/a b:ro", shared.path().display()), format!("{}:/dev/granted:r", disk.0));
     // The last --runtime is the one that podman takes.
-    let options = ["--runtime", &crun, "-v", &volume, "--device", &device, "--memory", "256m"];
+    let options = ["--runtime", crun, "-v", &volume, "--device", &device, "--memory", "256m"];
     let vm = tiny(Podman::Rootful, Form::Plugin, &what, &options).detached();
     assert_eq!(vm.inspect("{{.OCIRuntime}}"), crun);
     vm.wait_for("TINY READY", 1);
