@@ -54,7 +54,7 @@ fn traffic() {
     assert_eq!(container.run(|| connect((CONTAINER, 8080))), Ok("guest tcp 10.88.0.5; guest udp 10.88.0.5".into()));
     assert_eq!(container.run(|| connect((GUEST, 8080))), Ok("guest tcp 10.0.99.1; guest udp 10.0.99.1".into()));
     assert_eq!(guest.run(|| connect((CONTAINER, 8080))), Ok("guest tcp 10.0.99.1; guest udp 10.0.99.1".into()));
-    assert_eq!(guest.run(redirects), 0, "the guest was told of a shorter way to itself");
+    assert_eq!(redirects(), 0, "the guest was told of a shorter way to itself");
 
     // The container's loopback is its own, and what listens there or on the gateway is out of the guest's reach.
     container.run(|| serve_name((Ipv4Addr::UNSPECIFIED, 9090), "container"));
@@ -66,12 +66,12 @@ fn traffic() {
     no_other_source(&world, &guest);
 }
 
-/// How often somebody has told this namespace of a shorter way.
+/// How often somebody has been told of a shorter way.
 fn redirects() -> u32 {
     let text = fs::read_to_string("/proc/thread-self/net/snmp").unwrap();
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("Icmp: ")).map(|line| line.split(' '));
     let (names, mut values) = (lines.next().unwrap(), lines.next().unwrap());
-    values.nth(names.into_iter().position(|name| name == "InRedirects").unwrap()).unwrap().parse().unwrap()
+    values.nth(names.into_iter().position(|name| name == "OutRedirects").unwrap()).unwrap().parse().unwrap()
 }
 
 /// A packet with any source but the guest's goes nowhere; one with the guest's does.
