@@ -14,6 +14,7 @@ mod examples;
 mod exec;
 mod firmware;
 mod first_boot;
+mod forged_engine;
 mod harness;
 mod hostile;
 mod images;
