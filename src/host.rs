@@ -29,6 +29,8 @@ pub struct Host {
     pub cpus: u32,
     /// Memory that this process may lock, bytes; what it starts inherits that.
     pub memlock: u64,
+    /// The limit of memory of the cgroups above the container's, bytes; see [`crate::cgroup`].
+    pub memory_above: Option<u64>,
     /// The PCI devices that were asked for; see [`pci::find`].
     pub pci: Vec<pci::Device>,
 }
@@ -137,6 +139,7 @@ impl Host {
             uefi: uefi(Path::new(FIRMWARE_DESCRIPTIONS)),
             cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
             memlock: getrlimit(Resource::RLIMIT_MEMLOCK).context("locked memory")?.1,
+            memory_above: None,
             pci: Vec::new(),
         })
     }

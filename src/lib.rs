@@ -10,6 +10,8 @@ pub mod request;
 
 pub mod host;
 
+pub mod cgroup;
+
 pub mod pci;
 
 pub mod sources;

@@ -100,7 +100,7 @@ mod tests {
             (&["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"], &[], None),
         ];
         for (used, resolvers, want) in table {
-            let facts = Facts { subnets: used.iter().map(|s| subnet(s)).collect(), mtu: None };
+            let facts = Facts { subnets: used.iter().map(|s| subnet(s)).collect(), ..Facts::default() };
             let resolvers: Vec<Ipv4Addr> = resolvers.iter().map(|r| r.parse().unwrap()).collect();
             let got = Addresses::choose(&facts, &resolvers).map(|a| a.gateway.to_string()).ok();
             assert_eq!(got.as_deref(), *want, "{used:?} {resolvers:?}");
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn guest_follows_gateway_and_mtu_is_the_namespaces() {
-        let facts = Facts { subnets: vec![], mtu: Some(65520) };
+        let facts = Facts { mtu: Some(65520), ..Facts::default() };
         let want = Addresses { gateway: Ipv4Addr::new(10, 0, 99, 1), guest: Ipv4Addr::new(10, 0, 99, 2), mtu: 65520 };
         assert_eq!(Addresses::choose(&facts, &[]).unwrap(), want);
         assert_eq!(Addresses::choose(&Facts::default(), &[]).unwrap().mtu, 1500);

@@ -11,6 +11,9 @@ use crate::error::{Context, Result};
 /// Of the thread, not of the process: the namespace is the calling thread's.
 const ROUTES: &str = "/proc/thread-self/net/route";
 
+/// What podman calls the interface that slirp4netns makes.
+const SLIRP: &str = "tap0";
+
 /// What is taken, and how large packets may be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Facts {
@@ -18,6 +21,9 @@ pub(super) struct Facts {
     pub subnets: Vec<Subnet>,
     /// MTU of the way out: the default route's interface, else the smallest there is; `None` without any interface.
     pub mtu: Option<u32>,
+    /// The way out leads to a program that also hands over what comes to published ports: pasta, not slirp4netns, for
+    /// which podman has a forwarder that calls by the container's address.
+    pub forwarded: bool,
 }
 
 /// An IPv4 subnet; `address` may have host bits.
@@ -71,6 +77,7 @@ pub(super) fn read(own: &str) -> Result<Facts> {
     let (default, others): (Vec<_>, Vec<_>) =
         routes(&text).into_iter().filter(|r| r.interface != own).partition(|r| r.subnet.prefix == 0);
     facts.subnets.extend(others.iter().map(|r| r.subnet));
+    facts.forwarded = default.first().is_some_and(|way| way.interface != SLIRP && link::is_tun(&way.interface));
     facts.mtu = match default.first() {
         Some(route) => link::mtu(&route.interface).ok(),
         None => interfaces.iter().filter_map(|name| link::mtu(name).ok()).min(),

@@ -15,10 +15,25 @@ use crate::error::{Context, Error, Result};
 /// In the root of the process that sets the network up.
 const TUN: &str = "/dev/net/tun";
 
+/// The driver of taps, as it calls itself.
+const TUN_DRIVER: &str = "tun";
+/// `ETHTOOL_GDRVINFO` of the kernel's `linux/ethtool.h`.
+const ETHTOOL_GDRVINFO: u32 = 3;
+
+/// The kernel's `struct ethtool_drvinfo`.
+#[repr(C)]
+struct DriverInfo {
+    command: u32,
+    driver: [u8; 32],
+    /// Versions, the place on the bus, numbers of other requests' answers.
+    rest: [u8; 160],
+}
+
 nix::ioctl_write_ptr_bad!(tun_set_iff, libc::TUNSETIFF, ifreq);
 nix::ioctl_write_ptr_bad!(tun_set_queue, libc::TUNSETQUEUE, ifreq);
 nix::ioctl_write_int_bad!(tun_set_persist, libc::TUNSETPERSIST);
 nix::ioctl_write_int_bad!(tun_set_owner, libc::TUNSETOWNER);
+nix::ioctl_write_ptr_bad!(ethtool, libc::SIOCETHTOOL, ifreq);
 nix::ioctl_readwrite_bad!(get_mtu, libc::SIOCGIFMTU, ifreq);
 nix::ioctl_readwrite_bad!(get_flags, libc::SIOCGIFFLAGS, ifreq);
 nix::ioctl_write_ptr_bad!(set_mtu, libc::SIOCSIFMTU, ifreq);
@@ -85,6 +100,20 @@ pub(super) fn mtu(name: &str) -> Result<u32> {
     // SAFETY: the kernel has written this member; any bits are an integer.
     let mtu = unsafe { request.ifr_ifru.ifru_mtu };
     u32::try_from(mtu).context(format!("MTU of {name}"))
+}
+
+/// Whether a program is at the other end of an interface, as of a tap.
+pub(super) fn is_tun(name: &str) -> bool {
+    driver(name).is_ok_and(|driver| driver == TUN_DRIVER)
+}
+
+fn driver(name: &str) -> Result<String> {
+    let mut request = request(name)?;
+    let mut info = DriverInfo { command: ETHTOOL_GDRVINFO, driver: [0; 32], rest: [0; 160] };
+    request.ifr_ifru.ifru_data = (&raw mut info).cast();
+    // SAFETY: the kernel reads one ifreq and writes what that points to, of this size; both live until the call returns.
+    unsafe { ethtool(control()?.as_raw_fd(), &raw const request) }.context(format!("driver of {name}"))?;
+    Ok(info.driver.iter().take_while(|byte| **byte != 0).map(|byte| char::from(*byte)).collect())
 }
 
 /// Gives the tap its address and MTU.

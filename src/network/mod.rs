@@ -56,6 +56,18 @@ pub enum Ports {
     Only(Vec<Port>),
 }
 
+/// What the namespace's IPv4 loopback is to the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loopback {
+    /// Nothing: it is the container's own.
+    Own,
+    /// A way in, by 127.0.0.1: the container's network is a program (pasta), which may hand over there what comes to a
+    /// published port of the host's loopback.
+    WayIn,
+    /// The neighbours' and the guest's, as far as the ports that are named.
+    Shared,
+}
+
 /// What the supervisor has to hold.
 #[derive(Debug)]
 pub struct Held {
@@ -96,7 +108,7 @@ impl Network {
 /// Tables or a tap of the same name that a former run left are replaced. On failure nothing of it stays.
 ///
 /// # Errors
-/// When another VM of a shared namespace has one of the ports, `/dev/net/tun` cannot be used, no private subnet is free, a sysctl cannot be set, or the kernel's nf_tables refuse.
+/// When somebody else of a shared namespace has one of the ports, `/dev/net/tun` cannot be used, no private subnet is free, a sysctl cannot be set, or the kernel's nf_tables refuse.
 pub fn set_up(network: &Network) -> Result<Option<Held>> {
     network.check()?;
     let facts = facts::read(&network.tap)?;
@@ -107,12 +119,17 @@ pub fn set_up(network: &Network) -> Result<Option<Held>> {
         Ports::Only(ports) => Some(claims::claim(ports)?),
     };
     let shared = claims.is_some();
+    let loopback = match (shared, facts.forwarded) {
+        (true, _) => Loopback::Shared,
+        (false, true) => Loopback::WayIn,
+        (false, false) => Loopback::Own,
+    };
     // A failure up to the last step drops the tap, and the table comes next to last.
     let tap = Tap::create(&network.tap, network.owner, shared)?;
     link::configure(&network.tap, &addresses)?;
-    sysctl::set(network)?;
+    sysctl::set(network, loopback)?;
     link::up(&network.tap)?;
-    let chains = rules::chains(network, &addresses.ends(), resolver.as_ref());
+    let chains = rules::chains(network, &addresses.ends(), loopback, resolver.as_ref());
     let lifetime = if shared { Lifetime::Socket } else { Lifetime::Namespace };
     let table = nft::replace(Family::Ip, &network.table, &chains, lifetime)?;
     let (table6, router) = ipv6::set_up(network, lifetime).map(|made| (made.table, made.router)).unzip();

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::facts::Resolver;
 use super::nft::{Block, Chain, Family, Must, Rule};
-use super::{Network, Ports};
+use super::{Loopback, Network, Ports};
 use crate::request::ports::Protocol;
 use Must::{Be, NotBe};
 
@@ -49,15 +49,15 @@ fn link_multicast() -> Block {
 }
 
 /// All chains of the table.
-pub(super) fn chains(network: &Network, ends: &Ends, resolver: Option<&Resolver>) -> Vec<Chain> {
+pub(super) fn chains(network: &Network, ends: &Ends, loopback: Loopback, resolver: Option<&Resolver>) -> Vec<Chain> {
     let (tap, shared) = (network.tap.as_str(), network.ports != Ports::All);
     let chain = |name, kind, hook, priority, rules| Chain { name, kind, hook, priority, rules };
-    let before = libc::NF_INET_PRE_ROUTING;
+    let (before, after) = (libc::NF_INET_PRE_ROUTING, libc::NF_INET_POST_ROUTING);
     let mut chains = vec![
         chain("source", "filter", before, libc::NF_IP_PRI_RAW, source(tap, ends)),
-        chain("prerouting", "nat", before, libc::NF_IP_PRI_NAT_DST, prerouting(network, ends, resolver)),
-        chain("output", "nat", libc::NF_INET_LOCAL_OUT, libc::NF_IP_PRI_NAT_DST, output(network, ends)),
-        chain("postrouting", "nat", libc::NF_INET_POST_ROUTING, libc::NF_IP_PRI_NAT_SRC, postrouting(network, ends)),
+        chain("prerouting", "nat", before, libc::NF_IP_PRI_NAT_DST, prerouting(network, ends, loopback, resolver)),
+        chain("output", "nat", libc::NF_INET_LOCAL_OUT, libc::NF_IP_PRI_NAT_DST, output(network, ends, loopback)),
+        chain("postrouting", "nat", after, libc::NF_IP_PRI_NAT_SRC, postrouting(tap, ends, loopback)),
         chain("forward", "filter", libc::NF_INET_FORWARD, libc::NF_IP_PRI_FILTER, forward(tap)),
     ];
     if !shared {
@@ -89,7 +89,7 @@ fn source(tap: &str, ends: &Ends) -> Vec<Rule> {
 }
 
 /// What comes from outside or from the guest.
-fn prerouting(network: &Network, ends: &Ends, resolver: Option<&Resolver>) -> Vec<Rule> {
+fn prerouting(network: &Network, ends: &Ends, loopback: Loopback, resolver: Option<&Resolver>) -> Vec<Rule> {
     let to_gateway = || Rule::new().iifname(Be, &network.tap).daddr(Be, ends.gateway);
     let mut rules = Vec::new();
     if let Some(Resolver { address, udp, tcp }) = resolver {
@@ -97,9 +97,8 @@ fn prerouting(network: &Network, ends: &Ends, resolver: Option<&Resolver>) -> Ve
             rules.push(to_gateway().protocol(protocol.number()).dport(DNS).dnat((*address).into(), Some(*port)));
         }
     }
-    if network.ports != Ports::All && ends.family() == Family::Ip {
-        // Those who share a network namespace share its loopback; the gateway is the guest's name for it. The kernel
-        // routes nothing to ::1.
+    if loopback == Loopback::Shared {
+        // Those who share a network namespace share its loopback; the gateway is the guest's name for it.
         rules.push(to_gateway().protocol(libc::IPPROTO_UDP).dport(DHCP_SERVER).accept());
         let to_loopback = |p: Protocol| to_gateway().protocol(p.number()).dnat(Ipv4Addr::LOCALHOST.into(), None);
         rules.extend(Protocol::ALL.map(to_loopback));
@@ -114,19 +113,25 @@ fn prerouting(network: &Network, ends: &Ends, resolver: Option<&Resolver>) -> Ve
 }
 
 /// What is sent from inside: an engine's port forwarder sends to the container's address. Loopback stays the
-/// container's own, except that in a shared namespace the guest's ports are there as any neighbour's are, in IPv4.
-fn output(network: &Network, ends: &Ends) -> Vec<Rule> {
-    let loopback_is_shared = network.ports != Ports::All && ends.family() == Family::Ip;
-    inward(network, ends, |rule| {
-        let rule = rule.daddr(NotBe, ends.gateway);
-        if loopback_is_shared { rule } else { rule.daddr(NotBe, ends.family().loopback()) }
-    })
+/// container's own, except that in a shared namespace the guest's ports are there as any neighbour's are, in IPv4, and
+/// that it may be a way in. Other addresses than 127.0.0.1 are Docker's resolver's and the like.
+fn output(network: &Network, ends: &Ends, loopback: Loopback) -> Vec<Rule> {
+    let begin = |rule: Rule| rule.daddr(NotBe, ends.gateway);
+    match loopback {
+        Loopback::Shared => inward(network, ends, begin),
+        Loopback::Own => inward(network, ends, |rule| begin(rule).daddr(NotBe, ends.family().loopback())),
+        Loopback::WayIn => {
+            let mut rules = inward(network, ends, |rule| begin(rule).daddr(NotBe, ends.family().loopback()));
+            rules.extend(inward(network, ends, |rule| rule.daddr(Be, Ipv4Addr::LOCALHOST)));
+            rules
+        }
+    }
 }
 
-fn postrouting(network: &Network, ends: &Ends) -> Vec<Rule> {
+fn postrouting(tap: &str, ends: &Ends, loopback: Loopback) -> Vec<Rule> {
     let mut rules = vec![Rule::new().saddr(Be, ends.sources).masquerade()];
-    if network.ports != Ports::All && ends.family() == Family::Ip {
-        rules.push(Rule::new().oifname(Be, &network.tap).saddr(Be, Family::Ip.loopback()).masquerade());
+    if loopback != Loopback::Own {
+        rules.push(Rule::new().oifname(Be, tap).saddr(Be, Family::Ip.loopback()).masquerade());
     }
     rules
 }

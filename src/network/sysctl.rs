@@ -4,23 +4,27 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::{Network, Ports};
+use super::{Loopback, Network};
 use crate::error::{Context, Result};
 
 const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+const ALL_SEND_REDIRECTS: &str = "/proc/sys/net/ipv4/conf/all/send_redirects";
 /// A directory for each interface, for all, and for those to come.
 const IPV6: &str = "/proc/sys/net/ipv6/conf";
 
 /// Applies them all.
-pub(super) fn set(network: &Network) -> Result<()> {
+pub(super) fn set(network: &Network, loopback: Loopback) -> Result<()> {
     write(FORWARD, "1")?;
     let conf = |family: &str, key: &str| format!("/proc/sys/net/{family}/conf/{}/{key}", network.tap);
-    // The guest must not teach the namespace routes, nor be told of a shorter way to itself.
+    // The guest must not teach the namespace routes, nor be told of a shorter way to itself. To send, it is enough that
+    // either the interface may or all may: where "all" says no, the others still do as their own settings say.
     write(&conf("ipv4", "accept_redirects"), "0")?;
     write(&conf("ipv4", "send_redirects"), "0")?;
+    write(ALL_SEND_REDIRECTS, "0")?;
     // An engine's resolver on loopback (Docker's) is reached through NAT only if the tap may route to loopback, and so
-    // is everything there in a shared namespace; the rules drop what goes there by itself.
-    let localnet = network.ports != Ports::All || network.resolvers.first().is_some_and(|r| r.is_loopback());
+    // is everything there in a shared namespace, and whoever calls the guest from there; the rules drop what goes there
+    // by itself.
+    let localnet = loopback != Loopback::Own || network.resolvers.first().is_some_and(|r| r.is_loopback());
     write(&conf("ipv4", "route_localnet"), if localnet { "1" } else { "0" })?;
     without_ipv6(&network.tap)
 }

@@ -23,6 +23,7 @@ use crate::request::ports::Port;
 
 use crate::sources::Sources;
 use passed::Passed;
+use size::Memory;
 
 pub use disk::BootDisk;
 pub use size::{DEFAULT_MEMORY, LEAST_MEMORY, TRANSLATION_CACHE};
@@ -44,7 +45,8 @@ pub struct Plan {
     pub vcpus: u32,
     /// Guest memory, bytes.
     pub memory: u64,
-    /// What the container's limit of memory lacks for a guest with all of that, bytes; 0 where there is no limit.
+    /// By what the container's limit of memory is raised, so that there is room for a guest with all of that, bytes; 0
+    /// where there is no limit, or the room is there.
     pub memory_overhead: u64,
     /// What boots the disk.
     pub firmware: Firmware,
@@ -120,16 +122,17 @@ pub struct ImageFacts {
 /// # Errors
 /// Sizes that no VM can have, an image that may not be written to, and firmware that the host lacks.
 pub fn plan(id: &str, request: &Request, host: &Host, image: ImageFacts, sources: &Sources) -> Result<Plan> {
-    own_processes(request)?;
     let digest = identity::digest(id);
     let mut warnings = Vec::new();
     let accelerator = accelerator(request, host, &mut warnings);
     let firmware = firmware(request.options.firmware, host, image)?;
-    let (vcpus, memory) = (size::vcpus(request, host)?, size::memory(request, &firmware)?);
     let passed = mounts::sort(request, sources)?;
-    let overhead = || size::overhead(memory, vcpus, accelerator, &firmware, passed.virtiofs());
+    own_processes(request, &passed)?;
+    let vcpus = size::vcpus(request, host)?;
+    let overhead = |memory| size::overhead(memory, vcpus, accelerator, &firmware, passed.virtiofs());
+    let Memory { guest: memory, raise } = size::memory(request, host, &firmware, overhead, &mut warnings)?;
     Ok(Plan {
-        memory_overhead: request.memory.map_or(0, |_| overhead()),
+        memory_overhead: raise,
         name: id.chars().take(12).collect(),
         uuid: identity::uuid(digest),
         hostname: request.hostname.clone().unwrap_or_else(|| id.chars().take(12).collect()),
@@ -148,15 +151,15 @@ pub fn plan(id: &str, request: &Request, host: &Host, image: ImageFacts, sources
 }
 
 /// What the processes around the VM need of the container.
-fn own_processes(request: &Request) -> Result<()> {
+fn own_processes(request: &Request, passed: &Passed) -> Result<()> {
     if !request.own_pids {
         // Engines stop such a container by a signal to each of its processes, QEMU too, and kill but its first one.
         let why = "the VM would be stopped without a shutdown of the guest, and a kill would leave QEMU running";
         return Err(Error::new("--pid=host", why).hint("a VM has no use for the host's processes: leave it out"));
     }
     let Some(capabilities) = &request.capabilities else { return Ok(()) };
-    let missing = CAPABILITIES.iter().filter(|(capability, _)| !capabilities.contains(capability));
-    let missing: Vec<_> = missing.map(|(_, name)| *name).collect();
+    let needed = CAPABILITIES.iter().chain(VIRTIOFS_CAPABILITIES.iter().filter(|_| passed.has_virtiofs()));
+    let missing: Vec<_> = needed.filter(|(c, _)| !capabilities.contains(c)).map(|(_, name)| *name).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -173,6 +176,9 @@ const CAPABILITIES: &[(Capability, &str)] = &[
     (Capability::Setpcap, "setpcap"),
     (Capability::Setuid, "setuid"),
 ];
+
+/// virtiofsd shuts itself up in the directory that it serves.
+const VIRTIOFS_CAPABILITIES: &[(Capability, &str)] = &[(Capability::SysChroot, "sys_chroot")];
 
 fn accelerator(request: &Request, host: &Host, warnings: &mut Vec<String>) -> Accelerator {
     if request.options.emulated {

@@ -8,6 +8,7 @@ use super::passed::{Disk, DiskSource, FLAGS, Passed, Share, SharedFile, Tmpfs};
 use crate::error::{Error, Result};
 use crate::image::Format;
 use crate::request::blockdev::Blockdev;
+use crate::request::engine::PODMAN;
 use crate::request::{Device, Request, is_engine_init};
 use crate::sources::{BlockDevice, Source, Sources, is_bind};
 
@@ -114,7 +115,7 @@ fn flags(mount: &Mount) -> Vec<&'static str> {
 
 /// podman makes its own binds without `rbind`, and the user's with it.
 fn has_rbind(request: &Request, mount: &Mount) -> bool {
-    request.engine.as_deref() == Some("libpod") && mount.options().iter().flatten().any(|o| o == "rbind")
+    request.engine.as_deref() == Some(PODMAN) && mount.options().iter().flatten().any(|o| o == "rbind")
 }
 
 /// Whether it is certain that the user asked for it. What shows the kernel's own directories is podman's.
@@ -131,7 +132,7 @@ fn is_for_read_only_root(request: &Request, mount: &Mount) -> bool {
 
 /// podman keeps a container's secrets in its bundle, one file each; of other engines the path tells.
 fn is_secret(request: &Request, mount: &Mount) -> bool {
-    if request.engine.as_deref() != Some("libpod") {
+    if request.engine.as_deref() != Some(PODMAN) {
         return mount.destination().starts_with("/run/secrets");
     }
     mount.source().as_deref().and_then(|s| s.parent()).is_some_and(|dir| dir.ends_with("userdata/secrets"))

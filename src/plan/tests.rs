@@ -21,6 +21,7 @@ pub(crate) fn host() -> Host {
         uefi: Some(Uefi { code: "/usr/share/OVMF/OVMF_CODE.fd".into(), vars: "/usr/share/OVMF/OVMF_VARS.fd".into() }),
         cpus: 4,
         memlock: 8 << 20,
+        memory_above: None,
         pci: Vec::new(),
     }
 }
@@ -30,7 +31,7 @@ pub(crate) const BIOS_IMAGE: ImageFacts =
 
 pub(crate) const ID: &str = "a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f90";
 
-fn decide(change: impl Fn(&mut Request, &mut Host, &mut ImageFacts)) -> Result<Plan> {
+pub(super) fn decide(change: impl Fn(&mut Request, &mut Host, &mut ImageFacts)) -> Result<Plan> {
     let (mut request, mut host, mut image) = (request(), host(), BIOS_IMAGE);
     change(&mut request, &mut host, &mut image);
     plan(ID, &request, &host, image, &Sources::default())
@@ -178,6 +179,22 @@ fn identity_is_stable_and_well_formed() {
     assert_eq!(plan.uuid.len(), 36);
     assert_eq!((&plan.uuid[14..15], &plan.mac[..9], &*plan.name), ("8", "52:54:00:", "a1b2c3d4e5f6"));
     assert_eq!(plan, decide(|_, _, _| {}).unwrap());
+}
+
+#[test]
+fn directories_need_a_capability_more() {
+    let engines: Vec<_> = CAPABILITIES.iter().map(|(capability, _)| *capability).collect();
+    let directory = r#"[{"destination": "/data", "source": "/d", "type": "bind", "options": ["rbind"]}]"#;
+    let with = |mounts: &str, more: &[Capability]| {
+        let mounts: Vec<oci_spec::runtime::Mount> = serde_json::from_str(mounts).unwrap();
+        let capabilities = engines.iter().chain(more).copied().collect();
+        let got = decide(|r, _, _| (r.mounts, r.capabilities) = (mounts.clone(), Some(Clone::clone(&capabilities))));
+        got.map(drop).map_err(|e| e.to_string())
+    };
+    let lacks = "qemu: capabilities: the container lacks sys_chroot (--cap-add sys_chroot)";
+    assert_eq!(with("[]", &[]), Ok(()));
+    assert_eq!(with(directory, &[]), Err(lacks.to_string()));
+    assert_eq!(with(directory, &[Capability::SysChroot]), Ok(()));
 }
 
 #[test]

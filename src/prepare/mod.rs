@@ -10,10 +10,12 @@ mod nvram;
 mod private_dir;
 pub mod skeleton;
 mod storage;
+mod user_network;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::cgroup;
 use crate::domain::{self, Overrides};
 use crate::edits::{Artifacts, Edits};
 use crate::error::{Context, Error, Result};
@@ -52,7 +54,8 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     let config = fs::read_to_string(&path).context(path.display())?;
     let mut request = Request::parse(&config)?;
     network::know_the_hosts(&mut request);
-    let host = Host { pci: pci::find(&request.options)?, ..Host::detect(init)? };
+    let memory_above = cgroup::memory_above(request.cgroup.as_deref());
+    let host = Host { pci: pci::find(&request.options)?, memory_above, ..Host::detect(init)? };
     let rootfs = bundle.join(&request.root);
     let files = UserFiles::new(&request, bundle, &rootfs);
     let (wishes, overrides) = (Wishes::read(&request.options, &files)?, overrides(&request.options, &files)?);
@@ -73,6 +76,7 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
         bios_bootable: look && image::bios_bootable(image, &chosen.file, &chosen.disk)?,
     };
     let mut plan = plan(id, &request, &host, facts, &Sources::look(&request))?;
+    user_network::check(&plan)?;
     let virtiofsd = plan.passed.has_virtiofs().then(host::virtiofsd).transpose()?.map(PathBuf::from);
     let mut judged = blockdevs::check(&plan.passed, &request, storage.is_fresh())?;
 

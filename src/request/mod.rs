@@ -1,6 +1,7 @@
 //! What was asked: the OCI configuration and the options in it, read and checked, nothing decided. Pure.
 
 pub mod blockdev;
+pub mod engine;
 mod network;
 pub mod options;
 mod parse;
@@ -58,10 +59,14 @@ pub struct Request {
     pub env: Vec<String>,
     /// The working directory configured for the container, as a rule the image's.
     pub cwd: PathBuf,
-    /// The engine calls itself so (`io.container.manager`).
+    /// The engine is called so; see [`engine`].
     pub engine: Option<String>,
     /// The signal that asks the container to end, where the configuration names one: the image's or `--stop-signal`.
     pub stop_signal: Option<i32>,
+    /// It is a container of a pod of Kubernetes', whose limits are the pod's.
+    pub in_kubernetes: bool,
+    /// The container's cgroup, as the engine names it.
+    pub cgroup: Option<PathBuf>,
 }
 
 /// A device that the engine has made in the container.
@@ -125,8 +130,10 @@ impl Request {
             capabilities: process.capabilities().as_ref().map(|c| c.bounding().clone().unwrap_or_default()),
             env: process.env().clone().unwrap_or_default(),
             cwd: process.cwd().clone(),
-            engine: annotations.get("io.container.manager").cloned(),
             stop_signal: annotations.get(STOP_SIGNAL).and_then(|signal| signal.parse().ok()),
+            engine: engine::name(&annotations),
+            in_kubernetes: engine::in_kubernetes(&annotations),
+            cgroup: linux.cgroups_path().clone(),
         })
     }
 }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
 
+use super::engine::POD;
+
 /// Whose network namespace a container has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Network {
@@ -15,9 +17,6 @@ pub enum Network {
     /// One over which nobody in the container has power: the host's as a rule.
     Foreign,
 }
-
-/// Annotations of a container that has the network of a pod: podman's and CRI-O's, containerd's.
-const POD: &[&str] = &["io.kubernetes.cri-o.SandboxID", "io.kubernetes.cri.sandbox-id"];
 
 /// What engines call the files of the namespaces that they make for one container; a UUID follows.
 const ENGINES_OWN: &[&str] = &["netns-", "cni-"];

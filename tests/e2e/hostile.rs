@@ -52,7 +52,7 @@ pub fn with_tiny() -> TempDir {
 }
 
 /// Our line for an image that is refused, without what podman puts in front. The container's own root is called ROOT.
-fn line(form: Form, image: &Image, options: &[&str]) -> String {
+pub fn line(form: Form, image: &Image, options: &[&str]) -> String {
     let run = Run { podman: Podman::Rootful, form, podman_options: &[], what: &[&image.0], options };
     let vm = Vm { podman: run.podman, name: unique(LABEL) };
     let line = refusal(&vm, &podman(&run, &vm.name, None));

@@ -16,6 +16,7 @@ mod exec;
 mod faults;
 mod firmware;
 mod first_boot;
+mod forged_engine;
 mod harness;
 mod hostile;
 mod images;

@@ -82,6 +82,10 @@ fn capabilities() {
     // The hint is true.
     let hint = ["--cap-drop", "all", "--cap-add", "dac_override,net_bind_service,setgid,setpcap,setuid"];
     works(Form::BuildTree, &hint, guest_is_entered);
+    does_not(
+        &["--cap-drop", "sys_chroot", "-v", "/var/tmp:/data"],
+        "capabilities: the container lacks sys_chroot (--cap-add sys_chroot)",
+    );
 }
 
 #[test]

@@ -41,10 +41,10 @@ fn the_hosts_network() {
 }
 
 /// A pod; gone with this, with all its containers.
-struct Pod(Podman, String);
+pub struct Pod(Podman, pub String);
 
 impl Pod {
-    fn new(podman: Podman, options: &[&str]) -> Self {
+    pub fn new(podman: Podman, options: &[&str]) -> Self {
         let name = unique(LABEL);
         let mut args = vec!["pod", "create", "--label", LABEL, "--name", &name];
         args.extend(options);
@@ -102,16 +102,18 @@ fn a_pods_network() {
     never_started(podman, &pod, &pid, || assert_eq!(traces(), before, "left after a start that was none"));
 }
 
-/// A VM that asks for a port that another of its network has.
+/// A VM that asks for a port that another VM of its network has, or a neighbour.
 fn same_port(podman: Podman, pod: &Pod) {
     let root = rootfs(podman, "tiny");
     let what = ["--rootfs", root.path().to_str().unwrap()];
     for form in [Form::BuildTree, Form::Plugin] {
         let podman_options = ["--pod", &pod.1];
-        let run = Run { options: &["--port", "81,5353"], ..tiny(podman, form, &what, &podman_options) };
-        let (status, message) = run.refused();
-        let line = "qemu: --port 5353/udp: another VM of this network has it (each its own)";
-        assert!(status != Some(0) && message.contains(line), "{form:?}: {message}");
+        for (list, taken) in [("81,5353", "5353/udp"), ("81,8080/tcp", "8080/tcp")] {
+            let run = Run { options: &["--port", list], ..tiny(podman, form, &what, &podman_options) };
+            let (status, message) = run.refused();
+            let line = format!("qemu: --port {taken}: another VM or container of this network has it (each its own)");
+            assert!(status != Some(0) && message.contains(&line), "{form:?}: {message}");
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::harness::{Form, Podman, Vm, rootfs, text, tiny};
+use crate::shared_network::Pod;
 
 const MIB: u64 = 1 << 20;
 const MEMORY: u64 = 256 * MIB;
@@ -170,6 +171,29 @@ fn a_guest_has_all_its_memory_and_its_cpus() {
     updates(&vm);
     assert_eq!(vm.stop(), 0);
     assert_eq!(vm.inspect("{{.State.OOMKilled}}"), "false");
+}
+
+/// A pod's limit holds for the VM with all that belongs to it, and is enough.
+#[test]
+fn a_pod_with_a_limit() {
+    let podman = Podman::Rootful;
+    let (pod, root) = (Pod::new(podman, &["--memory", "900m"]), rootfs(podman, "tiny"));
+    let what = ["--rootfs", root.path().to_str().unwrap()];
+    let options = ["--pod", &pod.1, "--memory", "900m", "--cpus", "1"];
+    let vm = tiny(podman, Form::BuildTree, &what, &options).detached();
+    vm.wait_for("TINY READY", 1);
+    let logs = vm.logs();
+    let told = logs.lines().filter(|line| line.starts_with("qemu: ")).collect::<Vec<_>>();
+    let line = "qemu: --memory: the guest has 365 of 900 MiB (the limit, one above the container's, is not to be raised \
+                by what QEMU needs)";
+    assert_eq!(told, [line]);
+    assert_eq!(memory_limit(&vm), 900 * MIB);
+    assert_eq!(vm.exec_ok(&["root", "sh", "-c", BUSY]), "filled");
+    assert_eq!(vm.inspect("{{.State.Running}} {{.State.OOMKilled}}"), "true false");
+    // What the engine repeats changes nothing.
+    vm.podman.ok(&["update", "--memory", "900m", &vm.name]);
+    assert_eq!(memory_limit(&vm), 900 * MIB);
+    assert_eq!(vm.stop(), 0);
 }
 
 fn v1() -> bool {

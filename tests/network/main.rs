@@ -4,16 +4,21 @@
 #[macro_use]
 mod places;
 mod ipv6;
+mod loopback;
 
 use std::fs;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
 use crun_qemu::network::{Addresses, Held, Network, Ports, addresses, dhcp, keeper, set_up};
 use crun_qemu::request::ports;
 use nix::unistd::Pid;
-use places::{Place, TIMEOUT, again_below_unshare, connect, ip, serve_name, wait_for, world_and_container};
+use places::{
+    Place, TIMEOUT, again_below_unshare, connect, ip, serve_name, serve_name_by_tcp, serve_name_by_udp, wait_for,
+    world_and_container,
+};
 
 const TAP: &str = "vm-1a2b3c4d";
 const WORLD: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
@@ -49,6 +54,7 @@ fn traffic() {
     assert_eq!(container.run(|| connect((CONTAINER, 8080))), Ok("guest tcp 10.88.0.5; guest udp 10.88.0.5".into()));
     assert_eq!(container.run(|| connect((GUEST, 8080))), Ok("guest tcp 10.0.99.1; guest udp 10.0.99.1".into()));
     assert_eq!(guest.run(|| connect((CONTAINER, 8080))), Ok("guest tcp 10.0.99.1; guest udp 10.0.99.1".into()));
+    assert_eq!(redirects(), 0, "the guest was told of a shorter way to itself");
 
     // The container's loopback is its own, and what listens there or on the gateway is out of the guest's reach.
     container.run(|| serve_name((Ipv4Addr::UNSPECIFIED, 9090), "container"));
@@ -58,6 +64,14 @@ fn traffic() {
     assert_eq!(guest.run(|| connect((GATEWAY, 9090))).unwrap_err(), "tcp TimedOut");
 
     no_other_source(&world, &guest);
+}
+
+/// How often somebody has been told of a shorter way.
+fn redirects() -> u32 {
+    let text = fs::read_to_string("/proc/thread-self/net/snmp").unwrap();
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Icmp: ")).map(|line| line.split(' '));
+    let (names, mut values) = (lines.next().unwrap(), lines.next().unwrap());
+    values.nth(names.into_iter().position(|name| name == "OutRedirects").unwrap()).unwrap().parse().unwrap()
 }
 
 /// A packet with any source but the guest's goes nowhere; one with the guest's does.
@@ -75,7 +89,7 @@ fn no_other_source(world: &Place, guest: &Place) {
 
 /// A client without an address gets one from the server, in two rounds.
 fn ask_for_the_address(guest: &Place) {
-    let mut server = dhcp::Server::bind(TAP, vec![]).unwrap();
+    let mut server = dhcp::Server::bind(TAP, "nameserver 10.88.0.1\n").unwrap();
     for (kind, wanted, answer) in [(1, None, 2), (3, Some(GUEST), 5), (3, Some(WORLD), 6)] {
         let client = guest.run(move || {
             let client = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 68)).unwrap();
@@ -129,11 +143,26 @@ fn shared() {
         ip("route add default via 172.31.99.1");
         serve_name((Ipv4Addr::UNSPECIFIED, 8083), "second");
     });
-    for port in [8081, 8082, 9090] {
-        container.run(move || serve_name((Ipv4Addr::UNSPECIFIED, port), "neighbour"));
-    }
+    container.run(|| {
+        serve_name((Ipv4Addr::UNSPECIFIED, 9090), "neighbour");
+        // What is left of the guest's ports is a neighbour's.
+        serve_name_by_udp((Ipv4Addr::UNSPECIFIED, 8081), "neighbour");
+        serve_name_by_tcp((Ipv4Addr::UNSPECIFIED, 8082), "neighbour");
+        // What is not, is not.
+        let taken = |result: std::io::Result<()>| assert_eq!(result.unwrap_err().kind(), ErrorKind::AddrInUse);
+        taken(TcpListener::bind((CONTAINER, 8081)).map(drop));
+        taken(UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 8082)).map(drop));
+    });
     container.run(|| serve_name((Ipv4Addr::LOCALHOST, 9091), "neighbour's own"));
     container.run(|| serve_name((CONTAINER, 9092), "neighbour"));
+    // A VM that comes later takes nothing from those who are there.
+    for (port, of) in [("9090/tcp", "tcp"), ("9091/udp", "udp"), ("9092", "tcp"), ("8080/tcp", "tcp")] {
+        let network = Network::new("vm-late", vec![WORLD], Ports::Only(ports::parse(port).unwrap()));
+        let (number, _) = port.split_once('/').unwrap_or((port, ""));
+        let want = format!("qemu: --port {number}/{of}: another VM or container of this network has it (each its own)");
+        assert_eq!(set_up(&network).unwrap_err().to_string(), want);
+        assert!(addresses("vm-late").is_err());
+    }
 
     for (port, want) in [
         (8080, "guest tcp 10.88.0.1; guest udp 10.88.0.1"),
@@ -177,7 +206,8 @@ fn kept() {
     first.kill().unwrap();
     first.wait().unwrap();
     wait_for(|| addresses(TAP).is_err() && tables().is_empty());
-    assert!(keeper::relieve(&dir.path().join("socket")).unwrap().is_none());
+    // Its socket is closed by itself, perhaps last.
+    wait_for(|| matches!(keeper::relieve(&dir.path().join("socket")), Ok(None)));
     // By one that is relieved.
     start(std::process::id());
     let held = keeper::relieve(&dir.path().join("socket")).unwrap().unwrap();
@@ -221,32 +251,6 @@ fn as_nft_lists_them() {
     }
 }
 
-/// A resolver on loopback that listens on a port of its own choice, as Docker's does.
-fn loopback_resolver() {
-    let resolver = Ipv4Addr::new(127, 0, 0, 11);
-    let (_world, container) = world_and_container(WORLD, CONTAINER);
-    container.run(move || serve_name((resolver, 41234), "docker"));
-    set_up(&network(resolver)).unwrap();
-    let guest = Place::behind(TAP);
-    guest.run(|| {
-        ip("addr add 10.0.99.2/30 dev guest0");
-        ip("route add default via 10.0.99.1");
-    });
-    assert_eq!(guest.run(|| connect((GATEWAY, 53))), Ok("docker tcp 10.0.99.2; docker udp 10.0.99.2".into()));
-    // The way to it is for DNS alone, though the tap may route to loopback.
-    container.run(|| serve_name((Ipv4Addr::LOCALHOST, 9090), "container"));
-    guest.run(|| {
-        fs::write("/proc/sys/net/ipv4/conf/guest0/route_localnet", "1").unwrap();
-        // By the way in for the guest it could also come back to itself, so it listens there as well.
-        serve_name((GUEST, 9090), "guest");
-        ip("rule add pref 1 to 127.0.0.1 lookup 100");
-        ip("rule add pref 2 lookup local");
-        ip("rule del pref 0");
-        ip("route add 127.0.0.1 via 10.0.99.1 table 100 src 10.0.99.2");
-    });
-    assert_eq!(guest.run(|| connect((Ipv4Addr::LOCALHOST, 9090))).unwrap_err(), "tcp TimedOut");
-}
-
 /// Errors name the cause and the package, and the tap does not stay.
 fn failures() {
     world_and_container(WORLD, CONTAINER);
@@ -267,7 +271,8 @@ fn failures() {
 below_unshare! {
     traffic: traffic_rootful, traffic_rootless;
     shared: shared_rootful, shared_rootless;
-    loopback_resolver: loopback_resolver_rootful, loopback_resolver_rootless;
+    loopback::forwarded: forwarded_on_loopback_rootful, forwarded_on_loopback_rootless;
+    loopback::resolver: loopback_resolver_rootful, loopback_resolver_rootless;
     kept: kept_rootful, kept_rootless;
     as_nft_lists_them: as_nft_lists_them_rootful, as_nft_lists_them_rootless;
     failures: failures_rootful, failures_rootless;

@@ -78,7 +78,8 @@ impl Drop for Place {
 }
 
 impl Place {
-    fn new(enter: impl FnOnce() + Send + 'static) -> Self {
+    /// The present namespace, or where `enter` goes.
+    pub fn new(enter: impl FnOnce() + Send + 'static) -> Self {
         let (jobs, inbox) = mpsc::channel::<Job>();
         let place = Self { jobs, cable: None };
         thread::spawn(move || inbox.into_iter().for_each(|job| job()));
@@ -193,13 +194,23 @@ pub fn mount(arguments: &[&str]) {
 /// Tells everybody who comes, over TCP and UDP, who serves, how, and which address they come from.
 pub fn serve_name(at: (impl Into<IpAddr>, u16), name: &'static str) {
     let at = (at.0.into(), at.1);
-    let tcp = TcpListener::bind(at).unwrap();
-    let udp = UdpSocket::bind(at).unwrap();
+    serve_name_by_tcp(at, name);
+    serve_name_by_udp(at, name);
+}
+
+/// The same over TCP alone.
+pub fn serve_name_by_tcp(at: (impl Into<IpAddr>, u16), name: &'static str) {
+    let tcp = TcpListener::bind((at.0.into(), at.1)).unwrap();
     thread::spawn(move || {
         while let Ok((mut stream, from)) = tcp.accept() {
             let _ = write!(stream, "{name} tcp {}", from.ip());
         }
     });
+}
+
+/// The same over UDP alone.
+pub fn serve_name_by_udp(at: (impl Into<IpAddr>, u16), name: &'static str) {
+    let udp = UdpSocket::bind((at.0.into(), at.1)).unwrap();
     thread::spawn(move || {
         while let Ok((_, from)) = udp.recv_from(&mut [0; 9]) {
             let _ = udp.send_to(format!("{name} udp {}", from.ip()).as_bytes(), from);

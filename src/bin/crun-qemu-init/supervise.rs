@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crun_qemu::error::{Context, Error, Result};
 use crun_qemu::exec::{self, alive};
 use crun_qemu::launch::{Judged, Launch};
-use crun_qemu::network::{dhcp, ipv6, keeper, names};
+use crun_qemu::network::{dhcp, ipv6, keeper};
 use crun_qemu::paths;
 use crun_qemu::stages::Stages;
 use crun_qemu::status::Mark;
@@ -67,8 +67,8 @@ fn supervise() -> Result<Exit> {
         return Err(Error::new("network", "nobody has kept it"));
     }
     let router = held.as_mut().and_then(|held| held.router.take());
-    let search = names::search(&fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
-    let dhcp = launch.tap.as_deref().map(|tap| dhcp::Server::bind(tap, search)).transpose()?;
+    let resolv_conf = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let dhcp = launch.tap.as_deref().map(|tap| dhcp::Server::bind(tap, &resolv_conf)).transpose()?;
     let ipv6 = launch.tap.as_deref().zip(router).map(|(tap, router)| ipv6::Service::start(tap, router)).transpose()?;
     let daemons = Daemons::start(&launch.virtiofs)?;
     let wishes = Wishes::of(Path::new(paths::MEMORY));

@@ -15,7 +15,7 @@ use std::process::{Command, ExitCode};
 use command_line::CommandLine;
 use crun_qemu::crun::update;
 use crun_qemu::error::{Context, Error, Result};
-use crun_qemu::request::options;
+use crun_qemu::request::{engine, options};
 use crun_qemu::{config_json, paths, prepare};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -24,8 +24,6 @@ use serde_json::Value;
 
 /// Where crun is looked for; engines call runtimes with an empty environment.
 const CRUN: &[&str] = &["/usr/bin/crun", "/usr/local/bin/crun", "/bin/crun"];
-/// Annotations by which engines say that a container only holds the namespaces of a pod.
-const SANDBOX: &[&str] = &["io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType"];
 
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -81,7 +79,9 @@ fn create(words: &[OsString], line: &CommandLine) -> Result<()> {
     let text = fs::read_to_string(&original).context(original.display())?;
     let mut config: Value = serde_json::from_str(&text).context(original.display())?;
     let root = bundle.join(config["root"]["path"].as_str().unwrap_or_default());
-    if SANDBOX.iter().any(|key| config["annotations"][key] == "sandbox") || pause::is_pause(&config, &root) {
+    // What are no annotations is refused with the rest of the configuration.
+    let annotations: engine::Annotations = serde_json::from_value(config["annotations"].clone()).unwrap_or_default();
+    if engine::is_sandbox(&annotations) || pause::is_pause(&config, &root) {
         return hand_over(words.iter());
     }
     if line.config.is_some() {

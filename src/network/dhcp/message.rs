@@ -9,12 +9,14 @@ use crate::network::addresses::NETMASK;
 /// What the client is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// Router, resolver and server.
+    /// Router and server, and resolver if any.
     pub gateway: Ipv4Addr,
     /// The client's address.
     pub guest: Ipv4Addr,
     /// Bytes of the largest packet.
     pub mtu: u32,
+    /// Whether the gateway answers questions about names.
+    pub resolves: bool,
     /// Domains in which names are looked up.
     pub search: Vec<String>,
 }
@@ -143,7 +145,9 @@ fn build(request: &[u8], options: &[u8], lease: &Lease, answer: u8, informs: boo
         }
         put(option::NETMASK, &NETMASK.octets());
         put(option::ROUTER, &lease.gateway.octets());
-        put(option::RESOLVER, &lease.gateway.octets());
+        if lease.resolves {
+            put(option::RESOLVER, &lease.gateway.octets());
+        }
         put(option::MTU, &u16::try_from(lease.mtu).unwrap_or(u16::MAX).to_be_bytes());
         if let Some(first) = lease.search.first() {
             put(option::DOMAIN, first.trim_end_matches('.').as_bytes());

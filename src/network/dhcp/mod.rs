@@ -16,7 +16,7 @@ use nix::{setsockopt_impl, sockopt_impl};
 
 pub use message::{Lease, Reply, reply};
 
-use super::{Addresses, addresses};
+use super::{Addresses, addresses, names};
 use crate::error::{Context, Result};
 
 /// Port of DHCP servers.
@@ -46,13 +46,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens on the tap, whose addresses it reads. Needs NET_BIND_SERVICE; binding to an interface needs nothing from
-    /// Linux 5.7 on.
+    /// Listens on the tap, whose addresses it reads; `resolv_conf` is the container's. Needs NET_BIND_SERVICE; binding to
+    /// an interface needs nothing from Linux 5.7 on.
     ///
     /// # Errors
     /// When the tap is not there or has no address, or the port cannot be bound.
-    /// `search` are the domains in which the guest is to look up names.
-    pub fn bind(tap: &str, search: Vec<String>) -> Result<Self> {
+    pub fn bind(tap: &str, resolv_conf: &str) -> Result<Self> {
         let Addresses { gateway, guest, mtu } = addresses(tap)?;
         let what = || format!("DHCP server on {tap}");
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
@@ -61,7 +60,9 @@ impl Server {
         setsockopt(&socket, sockopt::Broadcast, &true).context(what())?;
         setsockopt(&socket, NoChecksum, &true).context(what())?;
         bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, SERVER))).context(what())?;
-        Ok(Self { socket, lease: Lease { gateway, guest, mtu, search } })
+        // Without an address of IPv4 there is nobody whom the gateway could ask: the guest had better know.
+        let (resolves, search) = (!names::resolvers(resolv_conf).is_empty(), names::search(resolv_conf));
+        Ok(Self { socket, lease: Lease { gateway, guest, mtu, resolves, search } })
     }
 
     /// Answers the requests that have come, a bounded number of them; never blocks.

@@ -1,8 +1,13 @@
 use super::*;
 use crate::network::tests::Xorshift;
 
-const LEASE: Lease =
-    Lease { gateway: Ipv4Addr::new(10, 0, 99, 1), guest: Ipv4Addr::new(10, 0, 99, 2), mtu: 1500, search: Vec::new() };
+const LEASE: Lease = Lease {
+    gateway: Ipv4Addr::new(10, 0, 99, 1),
+    guest: Ipv4Addr::new(10, 0, 99, 2),
+    mtu: 1500,
+    resolves: true,
+    search: Vec::new(),
+};
 const XID: [u8; 4] = [0xde, 0xad, 0xbe, 0xef];
 const MAC: [u8; 6] = [0x52, 0x54, 0, 1, 2, 3];
 
@@ -40,6 +45,7 @@ fn expected(client: [u8; 4], yours: [u8; 4], options: &[u8]) -> Vec<u8> {
 
 const NONE: [u8; 4] = [0; 4];
 const GUEST: [u8; 4] = [10, 0, 99, 2];
+const GUEST_ROUTER: [u8; 4] = [10, 0, 99, 1];
 const SERVER: [u8; 6] = [54, 4, 10, 0, 99, 1];
 const TIME: [u8; 6] = [51, 4, 0, 1, 0x51, 0x80];
 const SETTINGS: [u8; 22] = [1, 4, 255, 255, 255, 252, 3, 4, 10, 0, 99, 1, 6, 4, 10, 0, 99, 1, 26, 2, 0x05, 0xdc];
@@ -78,6 +84,16 @@ fn replies_byte_for_byte() {
     ];
     for (name, request, packet, to) in table {
         assert_eq!(reply(&request, &LEASE), Some(Reply { packet, to }), "{name}");
+    }
+}
+
+#[test]
+fn no_resolver_where_there_is_none() {
+    let discover = request(NONE, &[53, 1, 1]);
+    for (resolves, want) in [(true, Some(&GUEST_ROUTER[..])), (false, None)] {
+        let packet = reply(&discover, &Lease { resolves, ..LEASE }).unwrap().packet;
+        assert_eq!(find(&packet[at::OPTIONS..], option::RESOLVER), want, "{resolves}");
+        assert_eq!(find(&packet[at::OPTIONS..], option::ROUTER), Some(&GUEST_ROUTER[..]));
     }
 }
 

@@ -14,7 +14,7 @@ pub use service::Service;
 
 use super::nft::{self, Block, Family, Lifetime};
 use super::rules::{self, Ends};
-use super::{Network, sysctl};
+use super::{Loopback, Network, sysctl};
 use crate::error::Result;
 
 /// The tap's link-local address, from which routers speak.
@@ -51,7 +51,9 @@ fn make(network: &Network, lifetime: Lifetime) -> Result<Made> {
     let prefix = Prefix::choose(&network.tap)?;
     let sources = Block::new(prefix.network(), prefix::LENGTH as usize / 8);
     let ends = Ends { gateway: prefix.gateway().into(), guest: prefix.guest().into(), sources };
-    let table = nft::replace(Family::Ip6, &network.table, &rules::chains(network, &ends, None), lifetime)?;
+    // The kernel has no way from or to ::1 but within itself.
+    let table =
+        nft::replace(Family::Ip6, &network.table, &rules::chains(network, &ends, Loopback::Own, None), lifetime)?;
     sysctl::with_ipv6(&network.tap)?;
     link::add_address(&network.tap, LINK_LOCAL, 64)?;
     link::add_address(&network.tap, prefix.gateway(), prefix::LENGTH)?;
