@@ -107,6 +107,15 @@ impl Policy {
         Ok(Self { files: files? })
     }
 
+    /// One line for people: what is allowed, and which files say so.
+    pub fn summary(&self) -> String {
+        let word = |key| if self.decision(key).0 { "allow" } else { "deny" };
+        let keys = Key::ALL.map(|key| format!("{} = {}", key.name(), word(key))).join(", ");
+        let files = self.files.iter().filter(|file| !file.said.is_empty()).map(|file| file.path.display().to_string());
+        let files: Vec<_> = files.collect();
+        if files.is_empty() { format!("{keys} (by default)") } else { format!("{keys} ({})", files.join(", ")) }
+    }
+
     /// Whether it is allowed, and the file and line that say so. A denial of the system's is the last word; else the
     /// user's own file is nearer than the system's.
     fn decision(&self, key: Key) -> (bool, Option<(&File, usize)>) {

@@ -1,9 +1,10 @@
 //! The steps with effects on the host's side: from the bundle to files on disk and edits.
 
 mod blockdevs;
-mod capabilities;
+pub mod capabilities;
 mod disk;
 mod first_boot;
+mod label;
 mod memory;
 mod network;
 mod private_dir;
@@ -17,7 +18,7 @@ use crate::domain::{self, Overrides};
 use crate::edits::{Artifacts, Edits};
 use crate::error::{Context, Error, Result};
 use crate::first_boot::read;
-use crate::host::{self, Host};
+use crate::host::{self, Container, Host, Identity};
 use crate::image;
 use crate::launch::{Launch, Virtiofs};
 use crate::network::Ports;
@@ -53,14 +54,16 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     let config = fs::read_to_string(&path).context(path.display())?;
     let mut request = Request::parse(&config)?;
     network::know_the_hosts(&mut request);
-    let host = Host { pci: pci::find(&request.options)?, ..Host::detect(init)? };
+    let container = container(&request);
+    let host = Host { pci: pci::find(&request.options)?, ..Host::detect(init, &container)? };
+    host.check_pci(&container)?;
     let wishes = Wishes::read(&request.options)?;
     let overrides = overrides(&request.options)?;
     let rootfs = bundle.join(&request.root);
     let root = Root::open(&rootfs)?;
-    let private = PrivateDir::open(bundle.join(PRIVATE_DIR), request.mapped_root)?;
-    let layer = storage::layer(bundle, &rootfs, &request);
-    let layer = layer.map(|path| PrivateDir::open(path, request.mapped_root)).transpose()?;
+    let open = |path| PrivateDir::open(path, request.mapped_root)?.labelled(request.label.as_deref());
+    let private = open(bundle.join(PRIVATE_DIR))?;
+    let layer = storage::layer(bundle, &rootfs, &request).map(open).transpose()?;
     let storage = layer.as_ref().unwrap_or(&private);
 
     let (record, file) = disk::choose(&root, storage, request.options.format)?;
@@ -73,7 +76,7 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
         bios_bootable: look && image::bios_bootable(&record.image, &file, &image)?,
     };
     let plan = plan(id, &request, &host, facts, &Sources::look(&request))?;
-    let virtiofsd = plan.passed.has_virtiofs().then(host::virtiofsd).transpose()?.map(PathBuf::from);
+    let virtiofsd = plan.passed.has_virtiofs().then(|| host::VIRTIOFSD.find()).transpose()?.map(PathBuf::from);
     blockdevs::check(&plan.passed, &request, storage.is_fresh())?;
 
     let overlay = disk::keep(&root, storage, (record.clone(), &file), plan.disk, facts)?;
@@ -94,10 +97,16 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
         nvram,
         keeper,
         virtiofsd,
-        capabilities: capabilities::cached(&host, plan.accelerator),
+        capabilities: capabilities::for_container(&host, plan.accelerator, &private, container.labelled),
     };
     layer.into_iter().chain([private]).for_each(PrivateDir::keep);
     Ok(Edits::new(&plan, &artifacts))
+}
+
+/// What bears on what the container can have of the host.
+fn container(request: &Request) -> Container {
+    let identity = Identity { mapped_root: request.mapped_root, keeps_groups: request.keeps_groups };
+    Container { identity, labelled: request.label.is_some(), emulated: request.options.emulated }
 }
 
 /// The supervisor where `make install` puts it.
