@@ -15,6 +15,7 @@ mod exec;
 mod firmware;
 mod first_boot;
 mod harness;
+mod host;
 mod hostile;
 mod images;
 mod ipv6;
