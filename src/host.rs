@@ -1,7 +1,15 @@
 //! Facts about the host, read once.
 
+mod access;
+mod ask;
+mod cache;
+mod kvm;
+mod requirement;
+mod selinux;
+mod system;
+
 use std::fs::{self, OpenOptions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::sys::resource::{Resource, getrlimit};
@@ -9,6 +17,15 @@ use serde::Deserialize;
 
 use crate::error::{Context, Error, Result, words};
 use crate::pci;
+use requirement::is_executable;
+
+pub use access::{Identity, by_group_alone};
+pub use ask::{Answer, ask};
+pub use cache::directory as cache_directory;
+pub use kvm::{BROKEN as KVM_BROKEN, runs_code};
+pub use requirement::{BIOS, DRIVER, QEMU, Requirement, SSH, VIRTIOFSD};
+pub use selinux::Selinux;
+pub use system::{LOADER_CACHE, architecture, loader_cache, merged_usr};
 
 /// What a plan depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,9 +35,9 @@ pub struct Host {
     /// QEMU's executable for this machine's kind of CPU.
     pub emulator: String,
     /// Whether `/dev/kvm` can be used, else why not.
-    pub kvm: std::result::Result<(), String>,
+    pub kvm: Usable,
     /// Whether taps can be made, else why not.
-    pub tun: std::result::Result<(), String>,
+    pub tun: Usable,
     /// Whether the kernel can move a tap's packets.
     pub vhost_net: bool,
     /// UEFI firmware that is installed.
@@ -44,112 +61,116 @@ pub struct Uefi {
     pub vars: String,
 }
 
-/// Something without which no VM runs.
-pub struct Requirement {
-    /// What it is.
-    pub what: &'static str,
-    /// Where distributions put it.
-    candidates: &'static [&'static str],
-    test: fn(&Path) -> bool,
-    /// The package that has it.
-    package: &'static str,
-}
-
-const QEMU: Requirement = Requirement {
-    what: "QEMU",
-    candidates: &["/usr/bin/qemu-system-x86_64", "/usr/libexec/qemu-kvm"],
-    test: is_executable,
-    package: "qemu-system-x86 (Debian) or qemu-kvm (Fedora)",
-};
-const DRIVER: Requirement = Requirement {
-    what: "libvirt's QEMU driver",
-    candidates: &[
-        "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so",
-        "/usr/lib64/libvirt/connection-driver/libvirt_driver_qemu.so",
-        "/usr/lib/libvirt/connection-driver/libvirt_driver_qemu.so",
-    ],
-    test: Path::is_file,
-    package: "libvirt-daemon-driver-qemu",
-};
-const SSH: Requirement = Requirement {
-    what: "ssh",
-    candidates: &["/usr/bin/ssh"],
-    test: is_executable,
-    package: "openssh-client (Debian) or openssh-clients (Fedora)",
-};
-
-/// Rust's, then C's, which is as old as the QEMU that brought it.
-const VIRTIOFSD: Requirement = Requirement {
-    what: "virtiofsd",
-    candidates: &[
-        "/usr/libexec/virtiofsd",
-        "/usr/lib/virtiofsd",
-        "/usr/bin/virtiofsd",
-        "/usr/local/libexec/virtiofsd",
-        "/usr/local/bin/virtiofsd",
-        "/usr/lib/qemu/virtiofsd",
-    ],
-    test: is_executable,
-    package: "virtiofsd (Fedora, Debian 13) or qemu-system-common (Debian 12)",
-};
-
-/// What serves the directories and files that a container was given; not needed without any.
-///
-/// # Errors
-/// It is not installed.
-pub fn virtiofsd() -> Result<&'static str> {
-    VIRTIOFSD.find()
-}
-
-/// Everything that a VM needs; ssh is for `podman exec` alone.
-pub const REQUIREMENTS: &[Requirement] = &[QEMU, DRIVER, SSH];
-
-impl Requirement {
-    /// Where it is.
-    ///
-    /// # Errors
-    /// It is not there; the error names the package.
-    pub fn find(&self) -> Result<&'static str> {
-        let found = self.candidates.iter().find(|path| (self.test)(Path::new(path))).copied();
-        found
-            .ok_or_else(|| Error::new(self.what, "not installed").hint(format!("install the package {}", self.package)))
-    }
-}
-
 /// Descriptions of the firmware builds that are installed, as QEMU's interoperability documents define them.
 const FIRMWARE_DESCRIPTIONS: &str = "/usr/share/qemu/firmware";
 
+/// What of a container bears on what it can have of the host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Container {
+    /// Who its processes are.
+    pub identity: Identity,
+    /// SELinux confines it.
+    pub labelled: bool,
+    /// It does without KVM: `--emulated`.
+    pub emulated: bool,
+}
+
 impl Host {
-    /// Looks at the host; `init` is the supervisor's executable.
+    /// Looks at the host for `container`; `init` is the supervisor's executable.
     ///
     /// # Errors
     /// Something is missing without which no VM runs, with the package that has it.
-    pub fn detect(init: &Path) -> Result<Self> {
+    pub fn detect(init: &Path, container: &Container) -> Result<Self> {
+        architecture(std::env::consts::ARCH)?;
         if !is_executable(init) {
             return Err(Error::new(init.display().to_string(), "not an executable").hint("run make install again"));
         }
         let emulator = QEMU.find()?;
         DRIVER.find()?;
+        loader_cache(Path::new(LOADER_CACHE))?;
+        let devices = Devices::look(container);
         Ok(Self {
             init: init.to_path_buf(),
             emulator: emulator.to_string(),
-            kvm: usable("/dev/kvm"),
-            tun: usable("/dev/net/tun"),
-            vhost_net: usable("/dev/vhost-net").is_ok(),
-            uefi: uefi(Path::new(FIRMWARE_DESCRIPTIONS)),
+            kvm: devices.kvm.and_then(|()| if container.emulated { Ok(()) } else { runs_code(init) }),
+            tun: devices.tun,
+            vhost_net: devices.vhost_net.is_ok(),
+            uefi: installed_uefi(),
             cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
             memlock: getrlimit(Resource::RLIMIT_MEMLOCK).context("locked memory")?.1,
             memory_above: None,
             pci: Vec::new(),
         })
     }
+
+    /// Refuses PCI devices that the processes in the container could not open.
+    ///
+    /// # Errors
+    /// Their nodes in `/dev/vfio` are open to the engine and not to the container.
+    pub fn check_pci(&self, container: &Container) -> Result<()> {
+        for device in &self.pci {
+            for node in [pci::control(), device.group.node()] {
+                let may =
+                    selinux_allows(container).and_then(|()| permitted(&node, container.identity.permits([&node])[0]));
+                may.map_err(|why| Error::new(node.display().to_string(), why))?;
+            }
+        }
+        Ok(())
+    }
 }
 
-fn is_executable(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+/// The devices that QEMU opens: whether it can, else why not.
+pub struct Devices {
+    /// `/dev/kvm`.
+    pub kvm: Usable,
+    /// `/dev/net/tun`.
+    pub tun: Usable,
+    /// `/dev/vhost-net`.
+    pub vhost_net: Usable,
 }
 
-fn usable(device: &str) -> std::result::Result<(), String> {
+/// Whether something can be used, else why not.
+pub type Usable = std::result::Result<(), String>;
+
+impl Devices {
+    /// Looks at them for `container`.
+    pub fn look(container: &Container) -> Self {
+        let paths = ["/dev/kvm", "/dev/net/tun", "/dev/vhost-net"].map(Path::new);
+        let allowed = container.identity.permits(paths);
+        // The engine's own word first: it says more of a device that nobody can use.
+        let usable = |n: usize| usable(paths[n]).and_then(|()| permitted(paths[n], allowed[n]));
+        let labelled = |usable: Usable| usable.and_then(|()| selinux_allows(container));
+        Self { kvm: usable(0), tun: labelled(usable(1)), vhost_net: labelled(usable(2)) }
+    }
+}
+
+/// Why the container's processes may not open what the engine's user may.
+fn others_only(device: &Path) -> String {
+    let by_group = fs::metadata(device).is_ok_and(|m| m.mode() & 0o060 == 0o060);
+    // Root is in no group for the sake of a device.
+    if by_group && !access::is_real_root() {
+        "open to a group that the container does not keep: --group-add keep-groups".into()
+    } else {
+        "closed to the container's user".into()
+    }
+}
+
+fn permitted(device: &Path, permitted: bool) -> Usable {
+    if permitted { Ok(()) } else { Err(others_only(device)) }
+}
+
+/// SELinux has a word of its own for `/dev/kvm`, and one for all other devices.
+fn selinux_allows(container: &Container) -> Usable {
+    if !container.labelled {
+        return Ok(());
+    }
+    match Selinux::look(Path::new(selinux::ROOT)) {
+        Selinux::Enforcing { devices: false } => Err(format!("SELinux keeps it from containers: {}", selinux::DEVICES)),
+        _ => Ok(()),
+    }
+}
+
+fn usable(device: &Path) -> Usable {
     OpenOptions::new().read(true).write(true).open(device).map(drop).map_err(|e| words(&e))
 }
 
@@ -175,6 +196,11 @@ fn uefi(descriptions: &Path) -> Option<Uefi> {
     let mut files: Vec<_> = fs::read_dir(descriptions).ok()?.flatten().map(|entry| entry.path()).collect();
     files.sort();
     files.iter().find_map(|file| described_uefi(&fs::read_to_string(file).ok()?))
+}
+
+/// The UEFI firmware that VMs get; the package is ovmf (Debian) or edk2-ovmf (Fedora).
+pub fn installed_uefi() -> Option<Uefi> {
+    uefi(Path::new(FIRMWARE_DESCRIPTIONS))
 }
 
 fn described_uefi(json: &str) -> Option<Uefi> {
@@ -220,12 +246,5 @@ mod tests {
             fs::write(dir.path().join(name), text).unwrap();
         }
         assert_eq!(uefi(dir.path()), Some(Uefi { code: "/usr/c.fd".into(), vars: "/usr/v.fd".into() }));
-    }
-
-    #[test]
-    fn what_is_missing_names_its_package() {
-        let qemu = Requirement { candidates: &["/nowhere/qemu"], package: "qemu-system-x86 (Debian)", ..QEMU };
-        let error = qemu.find().unwrap_err();
-        assert_eq!(error.to_string(), "qemu: QEMU: not installed (install the package qemu-system-x86 (Debian))");
     }
 }

@@ -102,6 +102,15 @@ impl Policy {
         Ok(Self { files: files? })
     }
 
+    /// One line for people: what is allowed, and which files say so.
+    pub fn summary(&self) -> String {
+        let word = |key| if self.decide(key, key == Key::Vfio).is_ok() { "allow" } else { "deny" };
+        let keys = Key::ALL.map(|key| format!("{} = {}", key.name(), word(key))).join(", ");
+        let files = self.files.iter().filter(|file| !file.said.is_empty()).map(|file| file.path.display().to_string());
+        let files: Vec<_> = files.collect();
+        if files.is_empty() { format!("{keys} (by default)") } else { format!("{keys} ({})", files.join(", ")) }
+    }
+
     /// What the files say of it: the file, the line, and whether it is allowed. A denial of the system's is the last
     /// word; else the user's own file is nearer than the system's.
     fn said(&self, key: Key) -> Option<(&File, usize, bool)> {

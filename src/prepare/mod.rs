@@ -1,9 +1,10 @@
 //! The steps with effects on the host's side: from the bundle to files on disk and edits.
 
 mod blockdevs;
-mod capabilities;
+pub mod capabilities;
 mod disk;
 mod first_boot;
+mod label;
 mod memory;
 mod network;
 mod nvram;
@@ -19,7 +20,7 @@ use crate::cgroup;
 use crate::domain::{self, Overrides};
 use crate::edits::{Artifacts, Edits};
 use crate::error::{Context, Error, Result};
-use crate::host::{self, Host};
+use crate::host::{self, Container, Host, Identity};
 use crate::image;
 use crate::launch::{Judged, Launch, Virtiofs};
 use crate::network::Ports;
@@ -54,15 +55,17 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     let config = fs::read_to_string(&path).context(path.display())?;
     let mut request = Request::parse(&config)?;
     network::know_the_hosts(&mut request);
+    let container = container(&request);
     let memory_above = cgroup::memory_above(request.cgroup.as_deref());
-    let host = Host { pci: pci::find(&request.options)?, memory_above, ..Host::detect(init)? };
+    let host = Host { pci: pci::find(&request.options)?, memory_above, ..Host::detect(init, &container)? };
+    host.check_pci(&container)?;
     let rootfs = bundle.join(&request.root);
     let files = UserFiles::new(&request, bundle, &rootfs);
     let (wishes, overrides) = (Wishes::read(&request.options, &files)?, overrides(&request.options, &files)?);
     let root = Root::open(&rootfs)?;
-    let private = PrivateDir::open(bundle.join(PRIVATE_DIR), request.mapped_root)?;
-    let layer = storage::layer(bundle, &rootfs, &request)?;
-    let layer = layer.map(|path| PrivateDir::open(path, request.mapped_root)).transpose()?;
+    let open = |path| PrivateDir::open(path, request.mapped_root)?.labelled(request.label.as_deref());
+    let private = open(bundle.join(PRIVATE_DIR))?;
+    let layer = storage::layer(bundle, &rootfs, &request)?.map(open).transpose()?;
     let storage = layer.as_ref().unwrap_or(&private);
 
     let passing = storage::ends_with_container(bundle, &rootfs, &request);
@@ -77,7 +80,7 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     };
     let mut plan = plan(id, &request, &host, facts, &Sources::look(&request))?;
     user_network::check(&plan)?;
-    let virtiofsd = plan.passed.has_virtiofs().then(host::virtiofsd).transpose()?.map(PathBuf::from);
+    let virtiofsd = plan.passed.has_virtiofs().then(|| host::VIRTIOFSD.find()).transpose()?.map(PathBuf::from);
     let mut judged = blockdevs::check(&plan.passed, &request, storage.is_fresh())?;
 
     let (overlay, own) = chosen.keep(id, &root, storage, plan.disk, facts)?;
@@ -99,10 +102,16 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
         nvram,
         keeper,
         virtiofsd,
-        capabilities: capabilities::cached(&host, plan.accelerator),
+        capabilities: capabilities::for_container(&host, plan.accelerator, &private, container.labelled),
     };
     layer.into_iter().chain([private]).for_each(PrivateDir::keep);
     Ok(Edits::new(&plan, &artifacts))
+}
+
+/// What bears on what the container can have of the host.
+fn container(request: &Request) -> Container {
+    let identity = Identity { mapped_root: request.mapped_root, keeps_groups: request.keeps_groups };
+    Container { identity, labelled: request.label.is_some(), emulated: request.options.emulated }
 }
 
 /// The supervisor where `make install` puts it.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Uid, chown};
 
+use super::label;
 use crate::error::{Context, Error, Result};
 
 /// No file that is read back is larger, bytes: the record of an image is a path and a word.
@@ -18,6 +19,8 @@ const LARGEST: u64 = 64 << 10;
 pub struct PrivateDir {
     path: PathBuf,
     owner: Option<(Uid, Gid)>,
+    /// What SELinux knows the container's files by.
+    label: Option<String>,
     /// Whether to remove everything on drop.
     fresh: bool,
 }
@@ -38,9 +41,16 @@ impl PrivateDir {
         if fresh {
             DirBuilder::new().mode(0o700).create(&path).context(path.display())?;
         }
-        let dir = Self { path, owner, fresh };
+        let dir = Self { path, owner, label: None, fresh };
         dir.give(&dir.path)?;
         Ok(dir)
+    }
+
+    /// The same, with this SELinux label for itself and for all that is made in it from now on.
+    pub fn labelled(mut self, label: Option<&str>) -> Result<Self> {
+        self.label = label.map(str::to_string);
+        self.mark(&self.path)?;
+        Ok(self)
     }
 
     /// Whether it was made just now.
@@ -60,15 +70,22 @@ impl PrivateDir {
 
     /// Makes `path`, which is in this directory, the property of the container's root.
     pub fn give(&self, path: &Path) -> Result<()> {
+        self.mark(path)?;
         match self.owner {
             Some((uid, gid)) => chown(path, Some(uid), Some(gid)).context(path.display()),
             None => Ok(()),
         }
     }
 
+    fn mark(&self, path: &Path) -> Result<()> {
+        self.label.as_deref().map_or(Ok(()), |label| label::set(path, label))
+    }
+
     /// Makes a directory below this one that others may enter.
     pub fn make_dir(&self, name: &str) -> Result<()> {
-        DirBuilder::new().mode(0o755).recursive(true).create(self.join(name)).context(self.join(name).display())
+        let path = self.join(name);
+        DirBuilder::new().mode(0o755).recursive(true).create(&path).context(path.display())?;
+        path.ancestors().take_while(|dir| *dir != self.path).try_for_each(|dir| self.mark(dir))
     }
 
     /// Opens a file of ours as `options` say if it is there: a regular one, for an image may bring anything of this name,
@@ -133,7 +150,8 @@ impl PrivateDir {
         match symlink(target, self.join(name)) {
             Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
             other => other.context(self.join(name).display()),
-        }
+        }?;
+        self.mark(&self.join(name))
     }
 }
 
@@ -163,6 +181,28 @@ mod tests {
         drop(open());
         assert_eq!(fs::read(path.join("f")).unwrap(), b"x");
         assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
+    }
+
+    /// Without SELinux, too, root can write labels.
+    #[test]
+    fn all_that_is_made_carries_the_label() {
+        const LABEL: &str = "system_u:object_r:container_file_t:s0:c1,c2";
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("d");
+        let dir = PrivateDir::open(path.clone(), None).unwrap().labelled(Some(LABEL)).unwrap();
+        dir.make_dir("a/b").unwrap();
+        dir.write("a/f", 0o600, b"x").unwrap();
+        dir.link("a/l", Path::new("f")).unwrap();
+        fs::write(dir.join("given"), "x").unwrap();
+        dir.give(&dir.join("given")).unwrap();
+        for name in ["", "a", "a/b", "a/f", "a/l", "given"] {
+            assert_eq!(label::of(&dir.join(name)).as_deref(), Some(LABEL), "{name}");
+        }
+        assert_eq!(label::of(parent.path()), None);
+        // Without a label nothing is touched.
+        let dir = PrivateDir::open(parent.path().join("e"), None).unwrap().labelled(None).unwrap();
+        dir.write("f", 0o600, b"x").unwrap();
+        assert_eq!(label::of(&dir.join("f")), None);
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Component, Path};
 
 use super::private_dir::PrivateDir;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
+use crate::host::merged_usr;
 use crate::paths;
 use crate::plan::passed::{Disk, DiskSource, Passed, SharedFile};
 
@@ -46,7 +47,7 @@ pub const PASSWD: &str = "root:x:0:0:root:/run:/bin/sh\n\
 pub const GROUP: &str = "root:x:0:\nkvm:x:64054:\nlibvirt-qemu:x:64055:\nqemu:x:107:\n";
 const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\n";
 /// Top-level names that are links into `/usr` on a host whose `/usr` is merged.
-const USR_LINKS: &[&str] = &["bin", "lib", "lib32", "lib64", "libx32", "sbin"];
+pub const USR_LINKS: &[&str] = &["bin", "lib", "lib32", "lib64", "libx32", "sbin"];
 
 /// Users that `podman exec` can name where crun insists on finding a command of that name: root, the container itself
 /// and the default users of the distributions' cloud images.
@@ -108,7 +109,7 @@ fn link_as_the_host_has_it(dir: &PrivateDir, name: &str) -> Result<()> {
     let host = Path::new("/").join(name);
     let Ok(metadata) = fs::symlink_metadata(&host) else { return Ok(()) };
     if !metadata.is_symlink() {
-        return Err(Error::new(host.display().to_string(), "not a link into /usr").hint("a merged /usr is needed"));
+        return merged_usr(Path::new("/"), name);
     }
     dir.link(&format!("{ROOT}/{name}"), &fs::read_link(&host).context(host.display())?)
 }

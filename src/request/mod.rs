@@ -47,6 +47,10 @@ pub struct Request {
     pub cpuset: Option<String>,
     /// The host's user that is root in the container, where it has a user namespace.
     pub mapped_root: Option<(u32, u32)>,
+    /// The container's processes keep the supplementary groups of the engine's user: `--group-add keep-groups`.
+    pub keeps_groups: bool,
+    /// SELinux' label of the container's files.
+    pub label: Option<String>,
     /// Whose network namespace the container has.
     pub network: Network,
     /// Whether it is one of a pod's containers.
@@ -124,6 +128,8 @@ impl Request {
             cpus: cpus.map(|(quota, period)| quota / period),
             cpuset: cpu.and_then(|c| c.cpus().clone()),
             mapped_root: mapped_root(linux),
+            keeps_groups: annotations.get(KEEPS_GROUPS).is_some_and(|value| value == "1"),
+            label: linux.mount_label().clone().filter(|label| !label.is_empty()),
             network: network::find(&namespaces, &annotations),
             in_pod: network::in_pod(&annotations),
             own_pids: namespaces.iter().any(|n| n.typ() == LinuxNamespaceType::Pid),
@@ -143,6 +149,8 @@ const PRIVILEGED: &str = "io.podman.annotations.privileged";
 
 /// By which podman tells of the stop signal, a number.
 const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
+/// By which crun is told, and podman tells it.
+const KEEPS_GROUPS: &str = "run.oci.keep_original_groups";
 
 fn device(device: &LinuxDevice, rules: &[LinuxDeviceCgroup]) -> Device {
     let (major, minor) = (device.major(), device.minor());
@@ -208,7 +216,9 @@ mod tests {
     fn sizes_and_identity() {
         let request = parse(serde_json::json!({
             "hostname": "h",
+            "annotations": {"run.oci.keep_original_groups": "1"},
             "linux": {
+                "mountLabel": "system_u:object_r:container_file_t:s0:c1,c2",
                 "resources": {"memory": {"limit": 536870912}, "cpu": {"quota": 150000, "period": 100000, "cpus": "0-1"}},
                 "uidMappings": [{"containerID": 0, "hostID": 1000, "size": 1}],
                 "gidMappings": [{"containerID": 0, "hostID": 1001, "size": 1}],
@@ -220,6 +230,8 @@ mod tests {
         assert_eq!(request.cpuset.as_deref(), Some("0-1"));
         assert_eq!(request.mapped_root, Some((1000, 1001)));
         assert_eq!(request.hostname.as_deref(), Some("h"));
+        assert_eq!(request.label.as_deref(), Some("system_u:object_r:container_file_t:s0:c1,c2"));
+        assert!(request.keeps_groups);
         assert_eq!(request.network, Network::Foreign);
     }
 

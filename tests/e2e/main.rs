@@ -18,6 +18,7 @@ mod firmware;
 mod first_boot;
 mod forged_engine;
 mod harness;
+mod host;
 mod hostile;
 mod images;
 mod ipv6;

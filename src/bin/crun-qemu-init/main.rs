@@ -3,9 +3,11 @@
 
 mod balloon;
 mod button;
+mod confine;
 mod console;
 mod embedded;
 mod events;
+mod kvm;
 mod lifecycle;
 mod machine;
 mod privileges;
@@ -36,16 +38,23 @@ fn dispatch(args: &[OsString]) -> i32 {
     let words: Vec<&str> = args.iter().map(|a| a.to_str().unwrap_or_default()).collect();
     match words.as_slice() {
         [] => supervise::run(),
-        ["probe", dir] => status(probe::run(&PathBuf::from(dir), false)),
-        ["probe", dir, "--emulated"] => status(probe::run(&PathBuf::from(dir), true)),
+        ["probe", dir] => probe(dir, false),
+        ["probe", dir, "--emulated"] => probe(dir, true),
+        ["kvm"] => kvm::run(),
         ["status"] => status(status::print(false)),
         ["status", "--json"] => status(status::print(true)),
         ["exec", ..] => exec::run(args[1..].to_vec(), |tap| Ok(network::addresses(tap)?.guest.into())),
         _ => status(Err(Error::new(
             "crun-qemu-init",
-            "usage: crun-qemu-init [probe DIR [--emulated] | exec [--cwd DIR] -- USER [CMD…] | status [--json]]",
+            "usage: crun-qemu-init [probe DIR [--emulated] | kvm | exec [--cwd DIR] -- USER [CMD…] | status [--json]]",
         ))),
     }
+}
+
+/// libvirt and QEMU are not let loose on the host.
+fn probe(dir: &str, emulated: bool) -> i32 {
+    let dir = PathBuf::from(dir);
+    confine::run(|| status(probe::run(&dir, emulated))).unwrap_or_else(|e| status(Err(e)))
 }
 
 fn status(result: crun_qemu::error::Result<()>) -> i32 {

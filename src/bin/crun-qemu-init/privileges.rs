@@ -32,7 +32,12 @@ pub fn confine() -> Result<()> {
 ///
 /// libvirt's own way, `clear_emulator_capabilities`, leaves none, and so no way to a closed image.
 pub fn give_up() -> Result<()> {
-    let kept = (permitted()? & (DAC_OVERRIDE | NET_BIND_SERVICE | NEEDED)) as u32;
+    keep(DAC_OVERRIDE | NET_BIND_SERVICE | NEEDED)
+}
+
+/// Gives up the calling thread's capabilities but for these, as far as it has them.
+pub fn keep(these: u64) -> Result<()> {
+    let kept = (permitted()? & these) as u32;
     let header: [u32; 2] = [VERSION_3, 0];
     // Effective, permitted and inheritable, the low words first.
     let sets: [u32; 6] = [kept, kept, 0, 0, 0, 0];

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::thread;
 
@@ -9,18 +10,19 @@ use crun_qemu::error::{Context, Error, Result};
 use crun_qemu::prepare::skeleton::{GROUP, PASSWD};
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, poll};
-use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::{Mode, SFlag, mknod};
+use nix::unistd::geteuid;
 
-use crate::embedded;
 use crate::reaper::Reaper;
 use crate::signals::Signals;
+use crate::{embedded, privileges};
 
 const KVM: &str = "/dev/kvm";
 /// Between looks at whether libvirt is done, ms: nothing else tells.
 const LOOK: u8 = 20;
 
 /// Fills `DIR/cache/qemu/capabilities` for the default emulator of this architecture. `emulated`: as it is in a
-/// container that has no `/dev/kvm`.
+/// container that has no `/dev/kvm`. The caller is [confined](crate::confine::run).
 ///
 /// # Errors
 /// When QEMU, or libvirt's driver for it, is missing or does not work.
@@ -30,15 +32,41 @@ pub fn run(dir: &Path, emulated: bool) -> Result<()> {
     let signals = Signals::block()?;
     embedded::quiet(&dir);
     embedded::prepare(&dir, None)?;
-    look_like_a_container(&dir, emulated)?;
-    nix::sys::prctl::set_child_subreaper(true).context("subreaper")?;
+    let real_root = is_real_root();
+    look_like_a_container(&dir, emulated, real_root)?;
+    if real_root {
+        qemu_is_nobody(&dir)?;
+    }
     let asking = thread::Builder::new().spawn(move || embedded::learn_capabilities(&embedded::connect(&dir)?));
     let asking = asking.context("thread")?;
     reap_until(&signals, || asking.is_finished())?;
     asking.join().unwrap_or_else(|_| Err(Error::new("libvirt", "the thread that asks it is gone")))
 }
 
-/// QEMU detaches itself when it is asked, and libvirt waits for it to be gone: whoever inherits it else may be slow.
+/// Root in a user namespace is nobody on the host already.
+fn is_real_root() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    geteuid().is_root() && map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+/// QEMU runs as a user that owns nothing, and libvirt has no more capabilities than it takes to start it so.
+fn qemu_is_nobody(dir: &Path) -> Result<()> {
+    let conf = dir.join("etc/qemu.conf");
+    let text = fs::read_to_string(&conf).context(conf.display())?;
+    let others = text.lines().filter(|line| !line.starts_with("user ") && !line.starts_with("group "));
+    let lines: Vec<_> = NOBODY.iter().copied().chain(others).collect();
+    fs::write(&conf, lines.join("\n") + "\n").context(conf.display())?;
+    fs::set_permissions(dir, PermissionsExt::from_mode(0o711)).context(dir.display())?;
+    privileges::keep(TO_START_QEMU)
+}
+
+/// No name: these numbers are nobody's on every Linux.
+const NOBODY: &[&str] = &["user = \"+65534\"", "group = \"+65534\""];
+/// `CAP_CHOWN`, `CAP_DAC_OVERRIDE`, `CAP_FOWNER`, `CAP_KILL`, `CAP_SETGID`, `CAP_SETUID`, `CAP_SETPCAP`, bit numbers from
+/// `linux/capability.h`.
+const TO_START_QEMU: u64 = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8;
+
+/// QEMU detaches itself when it is asked, and libvirt waits for it to be gone: here is the first process, which inherits it.
 fn reap_until(signals: &Signals, over: impl Fn() -> bool) -> Result<()> {
     let mut reaper = Reaper::default();
     while !over() {
@@ -49,23 +77,36 @@ fn reap_until(signals: &Signals, over: impl Fn() -> bool) -> Result<()> {
     Ok(())
 }
 
-/// For this process alone: the users of a container of ours, and no KVM where there is none.
-fn look_like_a_container(dir: &Path, emulated: bool) -> Result<()> {
-    unshare(CloneFlags::CLONE_NEWNS).context("mount namespace")?;
+/// For this process alone: the users of a container of ours, no other processes, and no KVM where there is none.
+fn look_like_a_container(dir: &Path, emulated: bool, real_root: bool) -> Result<()> {
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_SLAVE, NONE).context("/")?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    // In a user namespace it may be forbidden: then the old view stays.
+    let _ = mount(Some("proc"), "/proc", Some("proc"), flags | MsFlags::MS_NODEV, NONE);
     // libvirt keeps something below it whatever its root is, where a user other than root may not.
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("tmpfs"), "/run", Some("tmpfs"), flags, NONE).context("/run")?;
     for (name, content) in [("passwd", PASSWD), ("group", GROUP)] {
         let ours = dir.join(name);
         fs::write(&ours, content).context(ours.display())?;
         cover(Path::new("/etc").join(name).as_path(), &ours)?;
     }
-    if emulated && Path::new(KVM).exists() {
-        // libvirt asks whether the device can be written: a file on a read-only mount cannot, whoever asks.
-        cover(Path::new(KVM), &dir.join("passwd"))?;
+    if !Path::new(KVM).exists() {
+        return Ok(());
     }
-    Ok(())
+    if emulated {
+        // libvirt asks whether the device can be written: a file on a read-only mount cannot, whoever asks.
+        return cover(Path::new(KVM), &dir.join("passwd"));
+    }
+    if real_root { kvm_for_nobody() } else { Ok(()) }
+}
+
+/// A node of its own in place of the host's, whose mode is the host's business.
+fn kvm_for_nobody() -> Result<()> {
+    let ours = Path::new("/run/kvm");
+    let device = fs::metadata(KVM).context(KVM)?.rdev();
+    mknod(ours, SFlag::S_IFCHR, Mode::empty(), device).context(KVM)?;
+    fs::set_permissions(ours, PermissionsExt::from_mode(0o666)).context(KVM)?;
+    mount(Some(ours), KVM, NONE, MsFlags::MS_BIND, NONE).context(KVM)
 }
 
 const NONE: Option<&str> = None;

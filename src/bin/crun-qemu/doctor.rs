@@ -1,74 +1,126 @@
-//! `crun-qemu doctor`: what this host has, what it lacks, and the package that has it.
+//! `crun-qemu doctor`: what this host has, what it lacks, and what to do about it.
+
+mod checks;
+mod network;
 
 use std::path::Path;
-use std::process::Command;
 
-use crun_qemu::error::{Error, Result};
-use crun_qemu::host::{self, Host, REQUIREMENTS};
+use crun_qemu::error::{Context, Error, Result};
+use serde::Serialize;
 
-/// Prints a line for each thing; `crun` and `init` are the executables that would be used.
+pub use network::{OPTION as TRY_NETWORK, in_a_new_namespace as try_network};
+
+/// How it stands with one thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    /// As it should be.
+    Ok,
+    /// VMs run, and lack something.
+    Warn,
+    /// No VM runs.
+    No,
+}
+
+/// One thing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Check {
+    name: &'static str,
+    state: State,
+    text: String,
+    /// What to do.
+    hint: Option<String>,
+}
+
+impl Check {
+    fn new(state: State, name: &'static str, text: impl Into<String>) -> Self {
+        Self { name, state, text: text.into(), hint: None }
+    }
+
+    fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// An error of ours, in its own words.
+    fn failed(state: State, name: &'static str, error: &Error) -> Self {
+        Self::new(state, name, error.to_string().trim_start_matches("qemu: "))
+    }
+}
+
+/// Everything, for programs.
+#[derive(Serialize)]
+struct Report<'a> {
+    /// A VM can run.
+    usable: bool,
+    checks: &'a [Check],
+}
+
+/// Prints a line for each thing, or all as JSON; `crun` and `init` are the executables that would be used.
 ///
 /// # Errors
 /// Something is missing without which no VM runs.
-pub fn run(crun: &str, init: &Path) -> Result<()> {
-    let mut missing = 0;
-    for requirement in REQUIREMENTS {
-        match requirement.find() {
-            Ok(path) => line("ok", requirement.what, path),
-            Err(error) => {
-                missing += 1;
-                line("MISSING", requirement.what, &error.to_string());
-            }
-        }
-    }
-    plugin(crun, init);
-    match Host::detect(init) {
-        Ok(host) => {
-            device("KVM", &host.kvm, "guests are emulated, which is slow");
-            device("tap", &host.tun, "guests get QEMU's user network");
-            match host.uefi {
-                Some(uefi) => line("ok", "UEFI", &uefi.code),
-                None => line("no", "UEFI", "install the package ovmf (Debian) or edk2-ovmf (Fedora)"),
-            }
-            match host::virtiofsd() {
-                Ok(path) => line("ok", "virtiofsd", path),
-                Err(error) => line("no", "virtiofsd", &format!("{error}: no directories, no files")),
-            }
-            let vhost = if host.vhost_net { "/dev/vhost-net" } else { "not usable: QEMU moves the packets itself" };
-            line(if host.vhost_net { "ok" } else { "no" }, "vhost-net", vhost);
-        }
-        Err(error) => {
-            missing += 1;
-            line("MISSING", "host", &error.to_string());
-        }
-    }
-    match missing {
-        0 => Ok(()),
-        n => Err(Error::new("doctor", format!("{n} missing"))),
+pub fn run(json: bool, crun: Option<&Path>, init: &Path) -> Result<()> {
+    let checks = checks::all(crun, init);
+    print!("{}", if json { as_json(&checks)? } else { as_text(&checks) });
+    match missing(&checks).as_slice() {
+        [] => Ok(()),
+        names => Err(Error::new("doctor", format!("no VM runs here, because of {}", names.join(", ")))),
     }
 }
 
-/// crun says of a handler that it does not know nothing at all: it starts an ordinary container.
-fn plugin(crun: &str, init: &Path) {
-    let version = Command::new(crun).arg("--version").output();
-    let text = version.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    let name = text.lines().next().unwrap_or("not installed: install the package crun");
-    line(if text.is_empty() { "MISSING" } else { "ok" }, "crun", name);
-    let core = init.with_file_name("crun-qemu-core.so");
-    match (text.contains("+QEMU"), core.exists()) {
-        (true, true) => line("ok", "plugin", "loaded (+QEMU)"),
-        (true, false) => line("no", "plugin", &format!("loaded (+QEMU), without {}: run make install", core.display())),
-        (false, _) => line("no", "plugin", "not loaded: run make install, or use --runtime crun-qemu"),
-    }
+fn missing(checks: &[Check]) -> Vec<&'static str> {
+    checks.iter().filter(|check| check.state == State::No).map(|check| check.name).collect()
 }
 
-fn device(what: &str, usable: &std::result::Result<(), String>, otherwise: &str) {
-    match usable {
-        Ok(()) => line("ok", what, "usable"),
-        Err(why) => line("no", what, &format!("{why}: {otherwise}")),
-    }
+fn as_json(checks: &[Check]) -> Result<String> {
+    let report = Report { usable: missing(checks).is_empty(), checks };
+    Ok(serde_json::to_string_pretty(&report).context("doctor")? + "\n")
 }
 
-fn line(state: &str, what: &str, text: &str) {
-    println!("{state:8}{what:24}{text}");
+fn as_text(checks: &[Check]) -> String {
+    let state = |state| match state {
+        State::Ok => "ok",
+        State::Warn => "warn",
+        State::No => "no",
+    };
+    let hint = |check: &Check| check.hint.as_ref().map_or(String::new(), |hint| format!(" ({hint})"));
+    let line = |check: &Check| format!("{:6}{:16}{}{}\n", state(check.state), check.name, check.text, hint(check));
+    checks.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn some() -> Vec<Check> {
+        vec![
+            Check::new(State::Ok, "QEMU", "/usr/bin/qemu-system-x86_64"),
+            Check::new(State::Warn, "KVM", "/dev/kvm: Permission denied").hint("--group-add keep-groups"),
+            Check::failed(State::No, "libvirt", &Error::new("libvirt", "not installed").hint("install it")),
+        ]
+    }
+
+    #[test]
+    fn a_line_each() {
+        let want = "ok    QEMU            /usr/bin/qemu-system-x86_64\n\
+                    warn  KVM             /dev/kvm: Permission denied (--group-add keep-groups)\n\
+                    no    libvirt         libvirt: not installed (install it)\n";
+        assert_eq!(as_text(&some()), want);
+    }
+
+    #[test]
+    fn json() {
+        let json = as_json(&some()).unwrap();
+        let want = serde_json::json!({
+            "usable": false,
+            "checks": [
+                {"name": "QEMU", "state": "ok", "text": "/usr/bin/qemu-system-x86_64", "hint": null},
+                {"name": "KVM", "state": "warn", "text": "/dev/kvm: Permission denied", "hint": "--group-add keep-groups"},
+                {"name": "libvirt", "state": "no", "text": "libvirt: not installed (install it)", "hint": null}
+            ]
+        });
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap(), want);
+        // A warning is no reason not to run VMs.
+        assert!(as_json(&some()[..2]).unwrap().contains("\"usable\": true"));
+    }
 }

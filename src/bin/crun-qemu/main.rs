@@ -22,7 +22,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-/// Where crun is looked for; engines call runtimes with an empty environment.
+/// Where crun is looked for, before `$PATH`: engines call runtimes with an empty environment.
 const CRUN: &[&str] = &["/usr/bin/crun", "/usr/local/bin/crun", "/bin/crun"];
 
 fn main() -> ExitCode {
@@ -31,9 +31,7 @@ fn main() -> ExitCode {
     let command = line.command.map(|index| words[index].to_string_lossy().into_owned());
     let done = match command.as_deref() {
         Some("network") if words.len() == 1 => network_hook(),
-        Some("doctor") if words.len() == 1 => {
-            std::env::current_exe().context("/proc/self/exe").and_then(|exe| doctor::run(crun(), &supervisor(&exe)))
-        }
+        Some("doctor") => doctor(&words[1..]),
         Some("options") if words.len() == 1 => {
             print!("{}", options::help());
             Ok(())
@@ -41,7 +39,7 @@ fn main() -> ExitCode {
         None if words == ["--help"] => {
             println!("crun-qemu: an OCI runtime that runs VM disk images; see crun-qemu(1).\n");
             println!("  crun-qemu options    lists the options that follow an image in podman run");
-            println!("  crun-qemu doctor     says what this host has and lacks\n");
+            println!("  crun-qemu doctor     says what this host has and lacks; --json for programs\n");
             println!("Options that follow an image and the empty argument after it:\n{}", options::help());
             println!("All other commands and options are crun's own:\n");
             // crun adds its part to the same stream.
@@ -59,6 +57,18 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn doctor(options: &[OsString]) -> Result<()> {
+    let options: Vec<_> = options.iter().map(|option| option.to_string_lossy()).collect();
+    let json = match options.iter().map(AsRef::as_ref).collect::<Vec<_>>()[..] {
+        [] => false,
+        ["--json"] => true,
+        [doctor::TRY_NETWORK] => return doctor::try_network(),
+        _ => return Err(Error::new("doctor", format!("\"{}\" is unknown", options.join(" "))).hint("doctor [--json]")),
+    };
+    let exe = std::env::current_exe().context("/proc/self/exe")?;
+    doctor::run(json, crun().as_deref().ok(), &supervisor(&exe))
 }
 
 /// Where the engine looks for the reason of a failure: in the log that it named, else on stderr.
@@ -103,7 +113,7 @@ fn words_are_of_create(words: &[OsString]) -> bool {
 
 /// Runs crun to its end, for crun says of a hook that failed only that it did: the reason takes the place of that.
 fn outlive<'a>(words: impl Iterator<Item = &'a OsStr>, line: &CommandLine, bundle: &Path) -> Result<()> {
-    let status = Command::new(crun()).args(words).status().map_err(|e| no_crun(&e))?;
+    let status = Command::new(crun()?).args(words).status().map_err(|e| no_crun(&e))?;
     if status.success() {
         return Ok(());
     }
@@ -176,13 +186,18 @@ fn network_hook() -> Result<()> {
 }
 
 fn hand_over(words: impl Iterator<Item = impl AsRef<OsStr>>) -> Result<()> {
-    Err(no_crun(&Command::new(crun()).args(words).exec()))
+    Err(no_crun(&Command::new(crun()?).args(words).exec()))
 }
 
 fn no_crun(error: &std::io::Error) -> Error {
-    Error::new(crun(), error.to_string()).hint("install the package crun")
+    Error::new("crun", error.to_string()).hint("install the package crun")
 }
 
-fn crun() -> &'static str {
-    CRUN.iter().find(|path| Path::new(path).exists()).copied().unwrap_or("crun")
+fn crun() -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let in_path = std::env::split_paths(&path).filter(|dir| dir.is_absolute()).map(|dir| dir.join("crun"));
+    let found = CRUN.iter().map(PathBuf::from).chain(in_path).find(|path| path.is_file());
+    found.ok_or_else(|| {
+        Error::new("crun", format!("none of {} is there", CRUN.join(", "))).hint("install the package crun")
+    })
 }
