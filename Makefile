@@ -73,7 +73,7 @@ bench:
 SECONDS = 60
 
 fuzz:
-	@util/setup.sh build
+	@util/setup.sh build test
 	@util/fuzz.sh $(SECONDS) $(TESTS)
 
 validate:

@@ -69,7 +69,8 @@ fn nothing_done_wrongly_does_harm() {
     });
     fs::write(bundle.join("config.json"), config.to_string()).unwrap();
     let program = program(dir.path());
-    let output = ok(Command::new(program).arg(&bundle).arg(&root).env("ASAN_OPTIONS", "detect_stack_use_after_return=1"));
+    let output =
+        ok(Command::new(program).arg(&bundle).arg(&root).env("ASAN_OPTIONS", "detect_stack_use_after_return=1"));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "done\n");
     let left: Vec<_> = fs::read_dir(&bundle).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["config.json"], "nothing of ours is left");

@@ -65,9 +65,9 @@ fn libvirt_takes_every_domain() {
         let Some((_, plan)) = targets::vm::plan_of((*knob).into(), config) else { continue };
         let xml = targets::vm::domain_of(&plan);
         targets::relaxng::validate(&xml).unwrap_or_else(|why| panic!("{}: {why}: {xml}", path.display()));
-        let xml = ["kvm", "qemu"].iter().fold(xml, |xml, kind| {
-            xml.replacen(&format!("<domain type=\"{kind}\""), "<domain type=\"test\"", 1)
-        });
+        let xml = ["kvm", "qemu"]
+            .iter()
+            .fold(xml, |xml, kind| xml.replacen(&format!("<domain type=\"{kind}\""), "<domain type=\"test\"", 1));
         let defined = libvirt.define_domain_xml_flags(&xml, VIR_DOMAIN_DEFINE_VALIDATE);
         let defined = defined.unwrap_or_else(|e| panic!("{}: {e}: {xml}", path.display()));
         assert_eq!((defined.name().unwrap(), defined.uuid_string().unwrap()), (plan.name, plan.uuid));

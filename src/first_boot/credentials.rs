@@ -24,6 +24,10 @@ pub fn public_keys(option: &str, bytes: &[u8]) -> Result<Vec<String>> {
             None => Err(e),
         });
         key.map_err(|e| Error::new(option, format!("not a public key in OpenSSH's format: {e}")))?;
+        // A file whose lines end in carriage returns alone would be one key with a long comment.
+        if line.contains(|c: char| c.is_control() && c != '\t') {
+            return Err(Error::new(option, "a control character in a public key").hint("lines end in newlines"));
+        }
         keys.push(line.to_owned());
     }
     if keys.is_empty() {
@@ -102,6 +106,8 @@ mod tests {
             ("", "no public key"),
             ("ssh-ed25519 xyz", "not a public key"),
             ("#!/bin/sh\necho", "not a public key"),
+            (&format!("{KEY} a\r{KEY} b\r"), "a control character in a public key"),
+            (&format!("{KEY} a\0b\n"), "a control character in a public key"),
         ] {
             let e = public_keys("--ssh-key", file.as_bytes()).unwrap_err().to_string();
             assert!(e.contains(why), "{e}");

@@ -131,9 +131,11 @@ spoilt_structs (struct crun_context *context, char *root)
     {
       struct crun_error *err = NULL;
       char *at = brink () - room;
+      int ret;
 
       memset (at, 0, room);
-      answered (handler->modify_oci_configuration (NULL, context, (struct crun_config *) at, &err), err);
+      ret = handler->modify_oci_configuration (NULL, context, (struct crun_config *) at, &err);
+      answered (ret, err);
       memset (at, 'x', room);
     }
 }
@@ -160,15 +162,19 @@ odd_contexts (char *bundle, char *root)
       struct parsed update = { 0 };
       struct crun_container container = { .container_uid = 5 };
       struct crun_error *err = NULL;
+      int ret;
 
       /* An image's VM is not made where there is none: the good bundle is asked for by its id alone. */
-      answered (handler->modify_oci_configuration (NULL, &context, &p.config, &err), err);
+      ret = handler->modify_oci_configuration (NULL, &context, &p.config, &err);
+      answered (ret, err);
       if (i % 7)
         continue;
       err = NULL;
-      answered (handler->modify_oci_configuration (NULL, &context, &update.config, &err), err);
+      ret = handler->modify_oci_configuration (NULL, &context, &update.config, &err);
+      answered (ret, err);
       err = NULL;
-      answered (handler->configure_container (NULL, CRUN_PHASE_BEFORE_MOUNTS, &context, &container, NULL, &err), err);
+      ret = handler->configure_container (NULL, CRUN_PHASE_BEFORE_MOUNTS, &context, &container, NULL, &err);
+      answered (ret, err);
     }
   free (nested);
 }

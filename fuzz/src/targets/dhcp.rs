@@ -11,7 +11,9 @@ pub fn run(data: &[u8]) {
     let (gateway, guest) = (Ipv4Addr::new(10, 0, 99, 1), Ipv4Addr::new(10, 0, 99, 2));
     let search = ["example.org".into(), format!("{}.b.", "a".repeat(63)), "c.".into()];
     let search = search[..knob & 3].to_vec();
-    let Some(Reply { packet: answer, to }) = reply(packet, &Lease { gateway, guest, mtu: 1500, search }) else { return };
+    let Some(Reply { packet: answer, to }) = reply(packet, &Lease { gateway, guest, mtu: 1500, search }) else {
+        return;
+    };
     assert!(to == guest || to == Ipv4Addr::BROADCAST);
     assert!((300..=1472).contains(&answer.len()), "{} bytes", answer.len());
     assert_eq!(answer[..4], [2, 1, 6, 0]);

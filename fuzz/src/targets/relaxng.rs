@@ -9,8 +9,13 @@ const QUIET: c_int = 1 << 5 | 1 << 6 | 1 << 11;
 
 #[link(name = "xml2")]
 unsafe extern "C" {
-    fn xmlReadMemory(text: *const c_char, len: c_int, url: *const c_char, encoding: *const c_char, options: c_int)
-    -> *mut c_void;
+    fn xmlReadMemory(
+        text: *const c_char,
+        len: c_int,
+        url: *const c_char,
+        encoding: *const c_char,
+        options: c_int,
+    ) -> *mut c_void;
     fn xmlFreeDoc(doc: *mut c_void);
     fn xmlRelaxNGNewParserCtxt(url: *const c_char) -> *mut c_void;
     fn xmlRelaxNGParse(parser: *mut c_void) -> *mut c_void;

@@ -20,8 +20,9 @@ pub fn run(data: &[u8]) {
     let [theirs, ours] = parts(&message);
     assert!(ours.0.starts_with(b"Content-Type: text/cloud-config;"));
     assert_eq!(decoded(ours.1), OWN.as_bytes());
-    if theirs.0.starts_with(b"Content-Type: text/plain; charset=\"utf-8\"\nMIME-Version: 1.0\nContent-Transfer-Encoding: base64")
-        && !data.starts_with(b"Content-")
+    if theirs.0.starts_with(
+        b"Content-Type: text/plain; charset=\"utf-8\"\nMIME-Version: 1.0\nContent-Transfer-Encoding: base64",
+    ) && !data.starts_with(b"Content-")
     {
         let unpacked = decoded(theirs.1);
         assert!(unpacked == data || data.starts_with(&[0x1f, 0x8b]));

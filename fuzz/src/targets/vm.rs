@@ -1,7 +1,5 @@
 //! From a configuration to a VM, with a host and an image that are made up.
 
-use std::path::Path;
-
 use crun_qemu::domain;
 use crun_qemu::edits::{Artifacts, Edits};
 use crun_qemu::first_boot::setup::Setup;
@@ -10,7 +8,7 @@ use crun_qemu::host::{Host, Uefi};
 use crun_qemu::image::Format;
 use crun_qemu::plan::{ImageFacts, Plan, plan};
 use crun_qemu::request::Request;
-use crun_qemu::sources::{BlockDevice, Source, Sources};
+use crun_qemu::sources::{BlockDevice, Source, Sources, is_bind};
 
 use super::told;
 
@@ -54,7 +52,7 @@ fn block(minor: i64) -> BlockDevice {
 }
 
 fn source(mount: &oci_spec::runtime::Mount) -> Source {
-    let path = mount.source().as_deref().unwrap_or(Path::new(""));
+    let Some(path) = mount.source().as_deref().filter(|_| is_bind(mount)) else { return Source::Directory };
     match path.as_os_str().len() % 8 {
         0..=2 => Source::Directory,
         3 | 4 => Source::File,
