@@ -2,6 +2,7 @@
 # make install    as root: installs below PREFIX, and the plugin where crun looks for it
 # make demo       as root: sets everything up and boots a VM
 # make test       as root: sets everything up and runs all tests
+# make fuzz SECONDS=60   gives hostile bytes to each fuzz target for so long (TESTS=name…: to those alone)
 # make validate   formatting, lints, documentation, the generated header
 
 PREFIX ?= /usr/local
@@ -69,6 +70,12 @@ bench:
 	@$(MAKE) --no-print-directory install
 	@util/bench.sh
 
+SECONDS = 60
+
+fuzz:
+	@util/setup.sh build test
+	@util/fuzz.sh $(SECONDS) $(TESTS)
+
 validate:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
@@ -82,4 +89,4 @@ clean:
 	$(CARGO) clean
 	rm -rf build
 
-.PHONY: all build cargo install uninstall demo test bench validate clean
+.PHONY: all build cargo install uninstall demo test bench fuzz validate clean

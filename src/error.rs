@@ -45,7 +45,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 /// Text with control characters escaped, so that a hostile name can neither forge a line nor drive a terminal.
-struct OneLine<'a>(&'a str);
+pub struct OneLine<'a>(pub &'a str);
 
 impl fmt::Display for OneLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -92,6 +92,15 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// What files with these paths and texts say, the system's first. Pure.
+    ///
+    /// # Errors
+    /// A line that is not understood.
+    pub fn parse(files: &[(&Path, &str)]) -> Result<Self> {
+        let files: Result<_> = files.iter().map(|(path, text)| File::parse(path, text)).collect();
+        Ok(Self { files: files? })
+    }
+
     /// Reads the files that are there.
     ///
     /// # Errors
@@ -210,8 +219,7 @@ mod tests {
     use super::*;
 
     fn policy(system: &str, own: &str) -> Policy {
-        let file = |path: &str, text| File::parse(Path::new(path), text).unwrap();
-        Policy { files: vec![file("/s", system), file("/u", own)] }
+        Policy::parse(&[(Path::new("/s"), system), (Path::new("/u"), own)]).unwrap()
     }
 
     #[test]

@@ -140,6 +140,10 @@ mod tests {
             ("<a>&x;</a>", "the entity x is unknown"),
             ("<!DOCTYPE a><a/>", "it has a document type, which libvirt's documents have not"),
             (&"<a>".repeat(65), "nested more than 64 levels deep"),
+            ("<a>\x01</a>", "'\\u{1}' is no text"),
+            ("<a b='&#1;'/>", "'\\u{1}' is no text"),
+            ("<a]/>", "\"a]\" is no name"),
+            ("<a 1='2'/>", "\"1\" is no name"),
         ] {
             assert_eq!(read(text), Err(want.into()), "{text}");
         }

@@ -11,6 +11,25 @@ use super::xml::Xml;
 /// No document of libvirt's is nested as deeply.
 const DEEPEST: usize = 64;
 
+/// The reader takes any bytes for a name; libvirt's, which is to read it next, takes none of these.
+fn name(text: &str) -> Result<String, String> {
+    let first = |c: char| c.is_alphabetic() || c == '_';
+    let plain = |c: char| first(c) || c.is_numeric() || "-.:".contains(c);
+    match text.starts_with(first) && text.chars().all(plain) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("{text:?} is no name")),
+    }
+}
+
+/// Likewise of characters that XML has not, not even as references.
+fn characters(text: String) -> Result<String, String> {
+    let no = |c: char| matches!(c, '\0'..' ' | '\u{fffe}' | '\u{ffff}') && !matches!(c, '\t' | '\n' | '\r');
+    match text.find(no) {
+        Some(at) => Err(format!("{:?} is no text", &text[at..].chars().next().unwrap_or_default())),
+        None => Ok(text),
+    }
+}
+
 /// An element and everything in it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Element {
@@ -51,7 +70,7 @@ impl Element {
                 Event::Comment(_) | Event::Decl(_) | Event::PI(_) => continue,
             };
             match (text, closed, open.last_mut()) {
-                (Some(text), _, Some(parent)) => parent.text.push_str(&text),
+                (Some(text), _, Some(parent)) => parent.text.push_str(&characters(text)?),
                 (Some(text), _, None) if !text.trim().is_empty() => return Err("there is text outside of it".into()),
                 (_, Some(child), Some(parent)) => parent.children.push(child),
                 (_, Some(_), None) if root.is_some() => return Err("it has more than one root element".into()),
@@ -66,12 +85,12 @@ impl Element {
     }
 
     fn start(start: &BytesStart) -> Result<Self, String> {
-        let mut element = Self { name: start.name().as_ref().to_string(), ..Self::default() };
+        let mut element = Self { name: name(start.name().as_ref())?, ..Self::default() };
         for attribute in start.attributes() {
             let attribute = attribute.map_err(|e| format!("<{}>: {e}", element.name))?;
             let value = attribute.normalized_value(XmlVersion::Implicit1_0);
             let value = value.map_err(|e| format!("<{}>: {e}", element.name))?.into_owned();
-            element.attributes.push((attribute.key.as_ref().to_string(), value));
+            element.attributes.push((name(attribute.key.as_ref())?, characters(value)?));
         }
         Ok(element)
     }

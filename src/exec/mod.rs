@@ -2,9 +2,9 @@
 
 pub mod alive;
 mod command;
-mod environment;
+pub mod environment;
 mod master;
-mod mux;
+pub mod mux;
 mod reach;
 mod session;
 mod watch;

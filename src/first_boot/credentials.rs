@@ -25,6 +25,10 @@ pub fn public_keys(option: &str, bytes: &[u8]) -> Result<Vec<String>> {
         });
         // The parser's own words can quote what is in the file.
         key.map_err(|_| Error::new(option, "not a public key in OpenSSH's format"))?;
+        // A file whose lines end in carriage returns alone would be one key with a long comment.
+        if line.contains(|c: char| c.is_control() && c != '\t') {
+            return Err(Error::new(option, "a control character in a public key").hint("lines end in newlines"));
+        }
         keys.push(line.to_owned());
     }
     if keys.is_empty() {
@@ -103,6 +107,8 @@ mod tests {
             ("", "no public key"),
             ("ssh-ed25519 xyz", "not a public key"),
             ("#!/bin/sh\necho", "not a public key"),
+            (&format!("{KEY} a\r{KEY} b\r"), "a control character in a public key"),
+            (&format!("{KEY} a\0b\n"), "a control character in a public key"),
         ] {
             let e = public_keys("--ssh-key", file.as_bytes()).unwrap_err().to_string();
             assert!(e.contains(why), "{e}");

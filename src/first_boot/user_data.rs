@@ -1,6 +1,7 @@
 //! The user's user-data and ours beside it, as one MIME message.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use base64ct::{Base64, Encoding};
 use miniz_oxide::inflate::decompress_to_vec_with_limit;
@@ -75,6 +76,10 @@ fn recognized<'a>(name: &str, data: &'a [u8]) -> Result<Kind<'a>> {
         return Ok(Kind::Empty);
     }
     if let Some(message) = message(data) {
+        if std::str::from_utf8(message).is_err() {
+            let why = "a MIME message that is not UTF-8, of which cloud-init reads nothing";
+            return Err(Error::new(format!("--cloud-init {name}"), why).hint("Content-Transfer-Encoding: base64"));
+        }
         return Ok(Kind::Message(message));
     }
     if KINDS.iter().any(|kind| data.starts_with(kind.as_bytes())) {
@@ -168,10 +173,18 @@ fn part(kind: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     out.into_bytes()
 }
 
-/// One that the user's message does not use.
+/// One that the user's message does not use: numbered as the first that is not used. It is found in one pass over a
+/// message that may use very many.
 fn boundary(theirs: &[u8]) -> String {
-    let used = |b: &String| theirs.windows(b.len()).any(|w| w == b.as_bytes());
-    (0..).map(|i: u32| format!("==crun-qemu-{i}==")).find(|b| !used(b)).unwrap_or_default()
+    const START: &[u8] = b"==crun-qemu-";
+    let number = |i: usize| {
+        let rest = theirs[i..].strip_prefix(START)?;
+        let digits = rest.iter().take(8).take_while(|byte| byte.is_ascii_digit()).count();
+        std::str::from_utf8(&rest[..digits]).ok()?.parse::<u32>().ok()
+    };
+    let used: BTreeSet<u32> = (0..theirs.len()).filter_map(number).collect();
+    let free = (0..).zip(&used).find(|(i, used)| i != *used).map_or(used.len() as u32, |(i, _)| i);
+    format!("==crun-qemu-{free}==")
 }
 
 /// RFC 1952, one member.
@@ -257,10 +270,22 @@ mod tests {
     }
 
     #[test]
+    fn a_boundary_is_found_whatever_is_used() {
+        for (theirs, want) in [("", 0), ("==crun-qemu-1==", 0), ("==crun-qemu-0==\n==crun-qemu-00002==", 1)] {
+            assert_eq!(boundary(theirs.as_bytes()), format!("==crun-qemu-{want}=="), "{theirs}");
+        }
+        // A look at all of it for each of them would take hours.
+        let many: String = (0..400_000).map(|i| format!("==crun-qemu-{i}==")).collect();
+        assert_eq!(boundary(many.as_bytes()), "==crun-qemu-400000==");
+    }
+
+    #[test]
     fn unknown_kinds_are_refused() {
         for bad in ["users: []\n", "hello", "\u{feff}#cloud-config\n", "a: b\n\ncontent-type: x\n"] {
             assert!(merge(bad.as_bytes(), "").is_err(), "{bad}");
         }
+        let error = merge(b"Content-Type: text/plain\n\n\xff", "").unwrap_err().to_string();
+        assert!(error.contains("a MIME message that is not UTF-8"), "{error}");
         assert!(merge(&[0x1f, 0x8b, 8], "").is_err());
         let bomb = miniz_oxide::deflate::compress_to_vec(&vec![0; LARGEST + 1], 6);
         assert!(merge(&[&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3][..], &bomb].concat(), "").is_err());

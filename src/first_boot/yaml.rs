@@ -1,8 +1,9 @@
 //! The user's meta-data and network-config: small YAML without references.
 
 use serde_json::{Map, Value};
-use yaml_rust2::parser::{Event, EventReceiver, Parser};
-use yaml_rust2::{ScanError, Yaml, YamlLoader};
+use yaml_rust2::parser::{Event, Parser};
+use yaml_rust2::scanner::ScanError;
+use yaml_rust2::{Yaml, YamlLoader};
 
 use crate::error::{Error, Result};
 
@@ -17,9 +18,7 @@ pub fn mapping(name: &str, bytes: &[u8]) -> Result<Map<String, Value>> {
     let bad = |why: &str| Error::new(format!("--cloud-init {name}"), why);
     let not_yaml = |e: ScanError| bad(&format!("not YAML: see line {}", e.marker().line()));
     let text = std::str::from_utf8(bytes).map_err(|_| bad("not UTF-8"))?;
-    let mut check = Check::default();
-    Parser::new_from_str(text).load(&mut check, true).map_err(not_yaml)?;
-    if check.alias || check.deepest > DEPTH {
+    if !is_flat(text).map_err(not_yaml)? {
         return Err(bad("references or too many levels"));
     }
     let documents = YamlLoader::load_from_str(text).map_err(not_yaml)?;
@@ -35,22 +34,19 @@ fn is_name(key: &str) -> bool {
     !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c))
 }
 
-#[derive(Default)]
-struct Check {
-    alias: bool,
-    depth: usize,
-    deepest: usize,
-}
-
-impl EventReceiver for Check {
-    fn on_event(&mut self, event: Event) {
-        match event {
-            Event::Alias(_) => self.alias = true,
-            Event::SequenceStart(..) | Event::MappingStart(..) => self.depth += 1,
-            Event::SequenceEnd | Event::MappingEnd => self.depth -= 1,
+/// Looks at the events one by one: whoever loads a document calls itself for each level of it.
+fn is_flat(text: &str) -> std::result::Result<bool, ScanError> {
+    let mut parser = Parser::new_from_str(text);
+    let mut depth = 0;
+    loop {
+        match parser.next_token()?.0 {
+            Event::Alias(_) => return Ok(false),
+            Event::SequenceStart(..) | Event::MappingStart(..) if depth == DEPTH => return Ok(false),
+            Event::SequenceStart(..) | Event::MappingStart(..) => depth += 1,
+            Event::SequenceEnd | Event::MappingEnd => depth -= 1,
+            Event::StreamEnd => return Ok(true),
             _ => {}
         }
-        self.deepest = self.deepest.max(self.depth);
     }
 }
 
@@ -74,4 +70,20 @@ fn value(yaml: &Yaml) -> Option<Value> {
         }
         Yaml::Alias(_) | Yaml::BadValue => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deep_and_referring_documents_are_refused() {
+        let nested = |levels: usize| format!("a: {}{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(mapping("meta-data", nested(DEPTH - 1).as_bytes()).is_ok());
+        // The last would take more stack than a thread has.
+        for text in ["a: &x 1\nb: *x\n", &nested(DEPTH), &"- ".repeat(200_000), &"? ".repeat(200_000)] {
+            let error = mapping("meta-data", text.as_bytes()).unwrap_err().to_string();
+            assert_eq!(error, "qemu: --cloud-init meta-data: references or too many levels");
+        }
+    }
 }

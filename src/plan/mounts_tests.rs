@@ -92,6 +92,9 @@ fn a_long_path_has_a_tag_of_its_own() {
     let long = format!("/{}", "x".repeat(36));
     assert_eq!(one(&long[..36], Source::Directory, &[]).unwrap().shares[0].tag(), long[..36]);
     assert_eq!(one(&long, Source::Directory, &[]).unwrap().shares[0].tag(), "virtiofs-0");
+    for odd in ["/a\nb", "/a\x01", "/\u{fffe}"] {
+        assert_eq!(one(odd, Source::Directory, &[]).unwrap().shares[0].tag(), "virtiofs-0", "{odd:?}");
+    }
 }
 
 #[test]

@@ -95,9 +95,14 @@ pub enum DiskSource {
 const LONGEST_TAG: usize = 36;
 
 impl Share {
-    /// What the guest calls the file system when it mounts it: its path, where that is not too long.
+    /// What the guest calls the file system when it mounts it: its path, where that is not too long and can be written
+    /// in XML.
     pub fn tag(&self) -> String {
-        if self.target.len() <= LONGEST_TAG { self.target.clone() } else { format!("virtiofs-{}", self.number) }
+        let odd = |c: char| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}');
+        match self.target.len() <= LONGEST_TAG && !self.target.contains(odd) {
+            true => self.target.clone(),
+            false => format!("virtiofs-{}", self.number),
+        }
     }
 
     /// Where the directory is in the container.

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Context, Result};
+use crate::error::{Context, OneLine, Result};
 use crate::launch::Launch;
 use crate::stages::Stages;
 
@@ -171,7 +171,7 @@ impl Status {
         rows.extend(self.container_addresses.iter().map(|address| ("container", address.clone())));
         rows.iter().fold(String::new(), |mut text, (name, value)| {
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "{name:<12} {value}");
+            let _ = writeln!(text, "{name:<12} {}", OneLine(value));
             text
         })
     }
@@ -232,6 +232,8 @@ mod tests {
         status.virtiofsd = Some("1.2".into());
         status.guest_addresses.push("10.0.99.2".into());
         status.container_addresses.push("10.88.0.2".into());
+        // An image names its volumes as it likes.
+        status.shares.push(Share { target: "/\n\x1b[2J".into(), read_only: false });
         let table = "name         ab
 state        paused (disk vda: the host's storage is full)
 uptime       1d 01:01:01
@@ -241,6 +243,7 @@ memory       768 MiB, 256 MiB wanted
 disk         vda qcow2 writable /nowhere/x&y 1.5 KiB allocated
 disk         vdb raw read-only /dev/y
 share        /srv read-only
+share        /\\n\\u{1b}[2J writable
 virtiofsd    1.2
 guest        10.0.99.2
 container    10.88.0.2
@@ -251,7 +254,7 @@ container    10.88.0.2
             r#""stages":{"create":null,"created":null,"supervisor":7,"libvirt":null,"qemu":null,"console":null},"accelerator":"tcg","vcpus":2,"#,
             r#""memory":805306368,"memory_wanted":268435456,"disks":[{"name":"vda","source":"/nowhere/x&y","format":"qcow2","read_only":false,"#,
             r#""allocated":1536},{"name":"vdb","source":"/dev/y","format":"raw","read_only":true,"allocated":null}],"#,
-            r#""shares":[{"target":"/srv","read_only":true}],"virtiofsd":"1.2","#,
+            r#""shares":[{"target":"/srv","read_only":true},{"target":"/\n\u001b[2J","read_only":false}],"virtiofsd":"1.2","#,
             r#""guest_addresses":["10.0.99.2"],"container_addresses":["10.88.0.2"]}"#
         );
         assert_eq!(serde_json::to_string(&status).unwrap(), json);

@@ -2,7 +2,7 @@
 //! by NAT as in IPv4. The guest learns of it by router advertisements and DHCPv6, from a [`Service`].
 
 mod link;
-mod message;
+pub mod message;
 mod prefix;
 mod service;
 

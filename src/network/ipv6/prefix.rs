@@ -21,7 +21,8 @@ pub const LENGTH: u32 = 64;
 pub struct Prefix(u128);
 
 impl Prefix {
-    fn nth(n: u16) -> Self {
+    /// One of those that are ours.
+    pub fn nth(n: u16) -> Self {
         let mut octets = [0; 16];
         octets[..6].copy_from_slice(&SITE);
         octets[6..8].copy_from_slice(&n.to_be_bytes());

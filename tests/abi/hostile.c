@@ -1,0 +1,256 @@
+/* Plays a crun that does everything wrongly: hostile BUNDLE ROOT. ROOT and what is below must be what BUNDLE/config.json
+ * says. The handler is a part of this program, and so is its core, so that the sanitizers see every access of C's and
+ * what Rust does with C's memory. */
+#include <limits.h>
+#include <sys/mman.h>
+
+#define main play
+#include "crun.c"
+#undef main
+
+#include "core.h"
+
+/* How often a struct that crun would hand over is spoilt, in each layout. */
+#define SPOILT 3000
+
+struct crun_handler *run_oci_handler_get_handler (void);
+
+const struct core *
+core (char **msg)
+{
+  static const struct core functions = { .create = crun_qemu_create, .network = crun_qemu_network,
+                                         .run = crun_qemu_run, .exec = crun_qemu_exec };
+  (void) msg;
+  return &functions;
+}
+
+/* The same in every run. */
+static uint64_t
+next (void)
+{
+  static uint64_t state = 0x9e3779b97f4a7c15;
+
+  state ^= state << 13;
+  state ^= state >> 7;
+  state ^= state << 17;
+  return state >> 11;
+}
+
+/* The last bytes before memory that is not there, so that a reader who goes one too far falls off. */
+static char *
+brink (void)
+{
+  static char *end;
+  long page = sysconf (_SC_PAGESIZE);
+
+  if (end == NULL)
+    {
+      char *two = mmap (NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      CHECK (two != MAP_FAILED && mprotect (two + page, page, PROT_NONE) == 0);
+      /* Not a string: nothing ends it. */
+      memset (two, 'x', page);
+      end = two + page;
+    }
+  return end;
+}
+
+/* A word that is a pointer, a length or a flag, and none of them. */
+static uint64_t
+odd_word (struct parsed *p)
+{
+  static char not_utf8[] = "\xff\xfe\xc0";
+  static uint64_t loop[8];
+
+  loop[next () % 8] = (uint64_t) loop;
+  switch (next () % 14)
+    {
+    case 0: return 0;
+    case 1: return 1;
+    case 2: return 8;
+    case 3: return UINT64_MAX;
+    case 4: return INT64_MAX;
+    case 5: return (uint64_t) 1 << 61;
+    case 6: return next () % 100;
+    case 7: return next () << 11;
+    case 8: return (uint64_t) brink () - 1 - next () % 64;
+    case 9: return (uint64_t) brink ();
+    case 10: return (uint64_t) not_utf8;
+    case 11: return (uint64_t) loop;
+    case 12: return (uint64_t) p + next () % sizeof (*p);
+    default: return ((uint64_t *) p)[next () % (sizeof (*p) / 8)];
+    }
+}
+
+/* An answer is yes, or no with one line; either way it is the caller's to free. */
+static void
+answered (int ret, struct crun_error *err)
+{
+  CHECK ((ret < 0) == (err != NULL));
+  if (err == NULL)
+    return;
+  if (strncmp (err->msg, "qemu: ", 6) != 0 || strpbrk (err->msg, "\n\r\033"))
+    fprintf (stderr, "%s\n", err->msg);
+  CHECK (strncmp (err->msg, "qemu: ", 6) == 0 && strpbrk (err->msg, "\n\r\033") == NULL);
+  free (err->msg);
+  free (err);
+}
+
+/* Garbage in any place: never a crash, never a write. */
+static void
+spoilt_structs (struct crun_context *context, char *root)
+{
+  for (int i = 0; i < 2 * SPOILT; i++)
+    {
+      struct parsed p, before;
+      struct crun_error *err = NULL;
+      int ret;
+
+      parse (&p, root, i % 2);
+      for (uint64_t changes = 1 + next () % 4; changes > 0; changes--)
+        ((uint64_t *) &p)[next () % (sizeof (p) / 8)] = odd_word (&p);
+      before = p;
+      ret = handler->modify_oci_configuration (NULL, context, &p.config, &err);
+      answered (ret, err);
+      CHECK (memcmp (&p, &before, sizeof (p)) == 0);
+    }
+  /* All of it garbage, and at the end of all memory. */
+  for (int i = 0; i < SPOILT; i++)
+    {
+      uint64_t words[sizeof (struct parsed) / 8], before[sizeof (words) / 8];
+      struct crun_error *err = NULL;
+      int ret;
+
+      for (size_t w = 0; w < sizeof (words) / 8; w++)
+        words[w] = odd_word ((struct parsed *) words);
+      memcpy (before, words, sizeof (words));
+      ret = handler->modify_oci_configuration (NULL, context, (struct crun_config *) words, &err);
+      answered (ret, err);
+      CHECK (memcmp (words, before, sizeof (words)) == 0);
+    }
+  for (size_t room = 0; room <= sizeof (struct crun_config); room += 8)
+    {
+      struct crun_error *err = NULL;
+      char *at = brink () - room;
+      int ret;
+
+      memset (at, 0, room);
+      ret = handler->modify_oci_configuration (NULL, context, (struct crun_config *) at, &err);
+      answered (ret, err);
+      memset (at, 'x', room);
+    }
+}
+
+/* Strings of every kind in the context. */
+static void
+odd_contexts (char *bundle, char *root)
+{
+  static char huge[1 << 20];
+  char *nested = malloc (strlen (bundle) + 64);
+  struct parsed p;
+
+  CHECK (nested);
+  sprintf (nested, "%s/../%s/./", bundle, strrchr (bundle, '/') + 1);
+  memset (huge, 'a', sizeof (huge) - 1);
+  huge[0] = '/';
+  const char *strings[] = { "", "/", "relative", "\xff\xfe", "/a\nb\033[2J", huge, nested, bundle, "/dev/null", "/proc/self/mem" };
+  size_t n = sizeof (strings) / sizeof (*strings);
+  parse (&p, root, 0);
+  for (size_t i = 0; i < n * n * n; i++)
+    {
+      struct crun_context context = { .state_root = strings[i % n], .id = strings[i / n % n],
+                                      .bundle = strings[i / n / n] };
+      struct parsed update = { 0 };
+      struct crun_container container = { .container_uid = 5 };
+      struct crun_error *err = NULL;
+      int ret;
+
+      /* An image's VM is not made where there is none: the good bundle is asked for by its id alone. */
+      ret = handler->modify_oci_configuration (NULL, &context, &p.config, &err);
+      answered (ret, err);
+      if (i % 7)
+        continue;
+      err = NULL;
+      ret = handler->modify_oci_configuration (NULL, &context, &update.config, &err);
+      answered (ret, err);
+      err = NULL;
+      ret = handler->configure_container (NULL, CRUN_PHASE_BEFORE_MOUNTS, &context, &container, NULL, &err);
+      answered (ret, err);
+    }
+  free (nested);
+}
+
+/* In no order, twice, without what goes before, and with nobody to tell. */
+static void
+out_of_order (struct crun_context *context, char *root)
+{
+  static const int phases[] = { INT_MIN, -1, 0, 2, 3, 4, 5, INT_MAX };
+  struct parsed p;
+
+  parse (&p, root, 1);
+  CHECK (handler->unload (&p, NULL) == 0);
+  for (int again = 0; again < 3; again++)
+    {
+      void *cookie = &p;
+      struct crun_error *err = NULL;
+
+      for (size_t i = 0; i < sizeof (phases) / sizeof (*phases); i++)
+        CHECK (handler->configure_container (&p, phases[i], NULL, NULL, NULL, NULL) == 0);
+      CHECK (handler->modify_oci_configuration (&p, context, &p.config, NULL) < 0);
+      CHECK (handler->modify_oci_configuration (&p, NULL, &p.config, NULL) < 0);
+      CHECK (handler->modify_oci_configuration (&p, NULL, NULL, NULL) == 0);
+      CHECK (handler->load (NULL, NULL) == 0 && handler->load (&cookie, &err) == 0 && cookie == NULL && err == NULL);
+      CHECK (handler->unload (cookie, &err) == 0 && handler->unload (NULL, NULL) == 0 && err == NULL);
+    }
+}
+
+/* What becomes another process, with words that no process can have: a line and a status, and this process lives. */
+static void
+odd_words (void)
+{
+  static char *many[100001], long_word[1 << 20];
+  char *none[] = { NULL }, *odd[] = { "", "\xff\n", "-c", "\033[2J", NULL }, *one[] = { long_word, NULL };
+  char *const *argvs[] = { NULL, none, odd, one, many };
+
+  memset (long_word, 'a', sizeof (long_word) - 1);
+  for (size_t i = 0; i + 1 < sizeof (many) / sizeof (*many); i++)
+    many[i] = "word";
+  for (size_t i = 0; i < 2 * sizeof (argvs) / sizeof (*argvs); i++)
+    {
+      char got[4096] = { 0 };
+      int fds[2], status;
+      pid_t pid;
+
+      CHECK (pipe (fds) == 0);
+      pid = fork ();
+      CHECK (pid >= 0);
+      if (pid == 0)
+        {
+          dup2 (fds[1], 2);
+          (i % 2 ? handler->run_func : handler->exec_func) (NULL, NULL, NULL, argvs[i / 2]);
+          _exit (99);
+        }
+      close (fds[1]);
+      CHECK (read (fds[0], got, sizeof (got) - 1) > 0 && strncmp (got, "qemu: ", 6) == 0);
+      close (fds[0]);
+      CHECK (waitpid (pid, &status, 0) == pid && WIFEXITED (status));
+      if (WEXITSTATUS (status) != 126 && WEXITSTATUS (status) != 127)
+        fprintf (stderr, "%d: %s\n", WEXITSTATUS (status), got);
+      CHECK (WEXITSTATUS (status) == 126 || WEXITSTATUS (status) == 127);
+    }
+}
+
+int
+main (int argc, char **argv)
+{
+  struct crun_context context = { .id = "abc" };
+
+  CHECK (argc == 3);
+  context.bundle = argv[1];
+  handler = run_oci_handler_get_handler ();
+  out_of_order (&context, argv[2]);
+  odd_contexts (argv[1], argv[2]);
+  spoilt_structs (&context, argv[2]);
+  odd_words ();
+  puts ("done");
+  return 0;
+}

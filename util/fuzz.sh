@@ -1,0 +1,50 @@
+#!/bin/sh
+# Usage: fuzz.sh SECONDS [TARGET...]
+# Gives hostile bytes to each fuzz target (fuzz/src/targets), or to those named, for so long, by libFuzzer. Inputs that
+# reach new code are kept in fuzz/target/corpus and used again; one that fails is left in fuzz/artifacts, and ends it all.
+# JOBS=N runs N targets at a time. Any Rust toolchain will do, without its address sanitizer where it has none.
+set -eu
+. "$(dirname "$0")/common.sh"
+case ${1-} in -h | --help) usage; exit ;; esac
+[ $# -gt 0 ] || die "how many seconds?"
+seconds=$1; shift
+case $seconds in '' | *[!0-9]*) die "$seconds: not a number of seconds" ;; esac
+cd "$(dirname "$0")/../fuzz"
+
+# Sanitizers and the coverage that leads libFuzzer are flags of nightly toolchains; stable ones have them all the same.
+export RUSTC_BOOTSTRAP=1
+host=$(rustc -vV | sed -n 's/^host: //p')
+flags="--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
+flags="$flags -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table"
+flags="$flags -Cllvm-args=-sanitizer-coverage-trace-compares"
+probe=$(mktemp)
+if echo 'fn main() {}' | rustc -Zsanitizer=address -o "$probe" - 2>/dev/null; then flags="$flags -Zsanitizer=address"; fi
+rm -f "$probe"
+# With --target, the flags are not for build scripts.
+RUSTFLAGS=$flags cargo build --release --locked --target "$host" --target-dir target
+fuzz=$PWD/target/$host/release/fuzz
+
+one() {
+    name=$1
+    [ -d "corpus/$name" ] || die "$name: no such target"
+    mkdir -p "target/corpus/$name" target/log artifacts
+    # One allocation, one input and all of it have bounds, which hostile input must not pass.
+    FUZZ_TARGET=$name "$fuzz" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2560 -max_len=16384 -print_final_stats=1 \
+        -artifact_prefix="artifacts/$name-" "target/corpus/$name" "corpus/$name" >"target/log/$name" 2>&1 || {
+        grep -aE 'panicked|ERROR|Test unit written' -A 3 "target/log/$name" >&2 || :
+        die "$name: failed, see fuzz/target/log/$name; again: FUZZ_TARGET=$name $fuzz fuzz/artifacts/$name-…"
+    }
+    runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "target/log/$name")
+    say "$name: $runs inputs, $(find "target/corpus/$name" -type f | wc -l) kept"
+}
+
+if [ $# = 0 ]; then
+    # shellcheck disable=SC2046 # names of directories of ours
+    set -- $(ls corpus)
+fi
+if [ "${JOBS:-1}" -gt 1 ]; then
+    # Each of them finds everything built.
+    printf '%s\n' "$@" | JOBS=1 xargs -P "$JOBS" -n 1 "../util/fuzz.sh" "$seconds"
+else
+    for target; do one "$target"; done
+fi
