@@ -9,6 +9,7 @@ mod network;
 mod private_dir;
 pub mod skeleton;
 mod storage;
+mod workdir;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,7 @@ use first_boot::Wishes;
 pub use memory::{MemoryRecord, ask_of_guest, memory};
 pub use network::{failure as network_failure, network, network_or_note};
 use private_dir::PrivateDir;
+use workdir::Workdir;
 
 /// Name of the private directory in the bundle.
 const PRIVATE_DIR: &str = "crun-qemu";
@@ -78,7 +80,8 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
 
     let overlay = disk::keep(&root, storage, (record.clone(), &file), plan.disk, facts)?;
     let nvram = keep_nvram(&private, &plan.firmware)?;
-    skeleton::make(&private, &wishes.users()?, &request.cwd)?;
+    let workdir = Workdir::find(&request.cwd)?;
+    skeleton::make(&private, &wishes.users()?, &workdir)?;
     skeleton::places(&private, &plan.passed)?;
     let keeper = network::write(&private, &plan, &request)?;
     memory::keep(&private, &plan, &config)?;
@@ -88,6 +91,7 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     write_launch(&private, domain, &plan, &request, stages)?;
     let artifacts = Artifacts {
         root: private.join(skeleton::ROOT),
+        workdir: workdir.mount(&private.join(skeleton::ROOT)),
         init: host.init.clone(),
         image: rootfs.join(record.image.strip_prefix("/").unwrap_or(&record.image)),
         overlay,

@@ -1,9 +1,10 @@
 //! The container's root: nothing of the image's own root, the host's `/usr`, and files of ours.
 
 use std::fs;
-use std::path::{Component, Path};
+use std::path::Path;
 
 use super::private_dir::PrivateDir;
+use super::workdir::Workdir;
 use crate::error::{Context, Error, Result};
 use crate::paths;
 use crate::plan::passed::{Disk, DiskSource, Passed, SharedFile};
@@ -12,7 +13,7 @@ use crate::plan::passed::{Disk, DiskSource, Passed, SharedFile};
 pub const ROOT: &str = "root";
 
 /// Mount points for directories.
-const DIRS: &[&str] = &[
+pub(super) const DIRS: &[&str] = &[
     "dev",
     "etc",
     "proc",
@@ -44,7 +45,7 @@ pub const PASSWD: &str = "root:x:0:0:root:/run:/bin/sh\nlibvirt-qemu:x:64055:640
 pub const GROUP: &str = "root:x:0:\nkvm:x:64054:\nlibvirt-qemu:x:64055:\n";
 const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\n";
 /// Top-level names that are links into `/usr` on a host whose `/usr` is merged.
-const USR_LINKS: &[&str] = &["bin", "lib", "lib32", "lib64", "libx32", "sbin"];
+pub(super) const USR_LINKS: &[&str] = &["bin", "lib", "lib32", "lib64", "libx32", "sbin"];
 
 /// Users that `podman exec` can name where crun insists on finding a command of that name: root, the container itself
 /// and the default users of the distributions' cloud images.
@@ -53,8 +54,8 @@ const EXEC_NAMES: &str = "- root admin alma almalinux alpine amazon arch azureus
     sles suse tiny ubuntu user vagrant void";
 
 /// Makes the root below `dir`; again, where it is there already. `users` can be named in `podman exec` as well;
-/// `cwd` is the configured working directory, in which engines start every exec.
-pub fn make(dir: &PrivateDir, users: &[String], cwd: &Path) -> Result<()> {
+/// `workdir` is where engines start every exec.
+pub fn make(dir: &PrivateDir, users: &[String], workdir: &Workdir) -> Result<()> {
     let inside = |name: &str| format!("{ROOT}/{name}");
     DIRS.iter().try_for_each(|name| dir.make_dir(&inside(name)))?;
     for name in FILES {
@@ -63,7 +64,7 @@ pub fn make(dir: &PrivateDir, users: &[String], cwd: &Path) -> Result<()> {
     for (name, content) in [("etc/passwd", PASSWD), ("etc/group", GROUP), ("etc/nsswitch.conf", NSSWITCH)] {
         dir.write(&inside(name), 0o644, content.as_bytes())?;
     }
-    if let Some(name) = own_place(cwd) {
+    if let Some(name) = workdir.made() {
         dir.make_dir(&inside(name))?;
     }
     for name in USR_LINKS {
@@ -90,16 +91,10 @@ pub fn places(dir: &PrivateDir, passed: &Passed) -> Result<()> {
     files.chain(disks).try_for_each(|path| dir.write(&inside(path), 0o644, b"").map(drop))
 }
 
-/// The path below the root, unless it is taken by something of ours or leaves the root.
-fn own_place(cwd: &Path) -> Option<&str> {
-    let below = cwd.strip_prefix("/").ok()?;
-    let mut names = below.components().map(|part| match part {
-        Component::Normal(name) => name.to_str(),
-        _ => None,
-    });
-    let first = names.next()??;
-    let taken = DIRS.iter().chain(USR_LINKS).any(|dir| dir.split('/').next() == Some(first));
-    (!taken && names.all(|name| name.is_some())).then(|| below.to_str())?
+/// Whether the path below the root is one of our files, or goes through one.
+pub(super) fn is_below_a_file(path: &str) -> bool {
+    let files = FILES.iter().copied().chain(["etc/passwd", "etc/group", "etc/nsswitch.conf"]);
+    files.into_iter().any(|file| Path::new(path).starts_with(file))
 }
 
 fn link_as_the_host_has_it(dir: &PrivateDir, name: &str) -> Result<()> {
@@ -109,24 +104,4 @@ fn link_as_the_host_has_it(dir: &PrivateDir, name: &str) -> Result<()> {
         return Err(Error::new(host.display().to_string(), "not a link into /usr").hint("a merged /usr is needed"));
     }
     dir.link(&format!("{ROOT}/{name}"), &fs::read_link(&host).context(host.display())?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn working_directories_that_are_made() {
-        for (cwd, want) in [
-            ("/", None),
-            ("/srv/app", Some("srv/app")),
-            ("/usr/src", None),
-            ("/bin", None),
-            ("/crun-qemu/ssh", None),
-            ("/srv/../etc", None),
-            ("srv", None),
-        ] {
-            assert_eq!(own_place(Path::new(cwd)), want, "{cwd}");
-        }
-    }
 }

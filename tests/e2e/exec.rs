@@ -3,6 +3,7 @@
 mod killed;
 mod reasons;
 mod rootless;
+mod workdir;
 
 use std::io::Write;
 use std::process::{Output, Stdio};
