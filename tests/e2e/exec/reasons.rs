@@ -2,7 +2,9 @@
 
 use std::process::Output;
 use std::thread;
+use std::time::Duration;
 
+use super::killed::killed_late;
 use super::until;
 use crate::harness::{Form, Podman, Run, Vm, rootfs, text};
 
@@ -71,12 +73,13 @@ fn each_has_its_own() {
     let stranger = vm.exec(&["nobody-here", "true"]);
     fails(&stranger, "qemu: exec nobody-here: the guest refuses the container's key for this user: ");
 
+    killed_late(&vm, "tiny", Duration::from_secs(TIMEOUT.parse().unwrap()));
+
     fails(
         &broken_by(&vm, "killall dropbear"),
         "qemu: exec: the guest has no sshd: it answers and refuses the connection, ",
     );
 
-    // Those wait for one another, too.
     let mut boots = 1;
     for (script, why) in [
         (in_its_place(NEVER_DONE), "qemu: exec tiny: the guest's sshd does not finish the login, after "),
