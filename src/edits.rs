@@ -82,6 +82,8 @@ impl DeviceRule {
 pub struct Artifacts {
     /// The container's root.
     pub root: PathBuf,
+    /// What is mounted for the configured working directory.
+    pub workdir: Option<Mount>,
     /// The supervisor's executable.
     pub init: PathBuf,
     /// The VM image.
@@ -107,15 +109,14 @@ impl Edits {
     /// The edits that turn a container into the plan's VM. Pure.
     pub fn new(plan: &Plan, artifacts: &Artifacts) -> Self {
         let devices = devices(plan);
-        let mut mounts = vec![
-            bind("/usr", Path::new("/usr"), READ_ONLY),
+        let mut mounts = vec![bind("/usr", Path::new("/usr"), READ_ONLY), tmpfs("/run", "16m"), tmpfs("/tmp", "16m")];
+        mounts.extend(artifacts.workdir.clone().map(MountEdit::Add));
+        mounts.extend([
             // In place of the host's /usr/local: what crun looks up for `podman exec`.
             bind("/usr/local", &artifacts.root.join("crun-qemu/local"), READ_ONLY_DATA),
             bind("/etc/ld.so.cache", Path::new("/etc/ld.so.cache"), READ_ONLY_DATA),
-            tmpfs("/run", "16m"),
             tmpfs(paths::LOGS, "4m"),
-            tmpfs("/tmp", "16m"),
-        ];
+        ]);
         mounts.extend(plan.passed.kept.iter().copied().map(MountEdit::Keep));
         mounts.extend(devices.iter().map(|(path, _)| bind(&path.display().to_string(), path, DEVICE)));
         mounts.extend([

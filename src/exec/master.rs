@@ -12,7 +12,6 @@ use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -20,17 +19,19 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
 
+use super::login::Refusal;
 use super::mux::{Client, Opened, Session};
-use super::reach;
+use super::{reach, timed};
 use crate::error::{Context, Error, Result};
+use crate::paths;
+use crate::status::Mark;
 
-const SSH: &str = "/usr/bin/ssh";
 /// The mark of a guest that has let somebody in, with its sshd's version in it.
 const ENTERED: &str = "entered";
 /// Masters of one user: with ten sessions on each this is far beyond what a guest is asked for.
 const ROW: usize = 64;
-/// One attempt of ssh's to connect and to greet.
-const CONNECT: Duration = Duration::from_secs(30);
+/// A master answers at once, whatever the guest does; one that does not may be writing to a terminal that nobody reads.
+const ANSWER: Duration = Duration::from_secs(10);
 /// A guest that has just begun to answer may not have its users yet, or keep them out until it has booted
 /// (pam_nologin).
 const SETTLING: Duration = Duration::from_secs(30);
@@ -48,15 +49,10 @@ pub struct Guest {
     pub key: PathBuf,
     /// Directory of sockets and known hosts, private, on a tmpfs.
     pub dir: PathBuf,
-    /// Until when to wait for sshd.
+    /// When the wait for it began.
+    pub since: Instant,
+    /// When the wait ends, whatever the guest does: by then the session is open.
     pub deadline: Instant,
-}
-
-/// Why a master could not be made.
-enum Refusal {
-    /// ssh's own words.
-    Ssh(String),
-    Other(Error),
 }
 
 impl Guest {
@@ -70,19 +66,46 @@ impl Guest {
             let socket = self.socket(i);
             // Twice: a master that has lost the guest is there until it notices, which the first attempt makes it do.
             for _ in 0..2 {
-                let client = match Client::connect(&socket) {
+                let client = match self.connect(&socket) {
                     Ok(client) => client,
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
                     Err(_) => self.make(i)?,
                 };
                 let Some(turn) = self.turn(&socket.with_extension(format!("{i}.turn.lock")))? else { break };
                 match client.open(command, term, stdio, self.deadline) {
                     Ok(Opened::Session(session)) => return Ok(session.holding(turn)),
                     Ok(Opened::Refused) => break,
+                    Err(_) if timed::left(self.deadline).is_zero() => {
+                        let why = format!("the guest opens no session, {}", self.so_far());
+                        return Err(Error::new("exec", why).hint("its sshd or its kernel hangs"));
+                    }
                     Err(_) => {}
                 }
             }
         }
         Err(Error::new("exec", "the guest's sshd takes no more sessions"))
+    }
+
+    /// Connects to a master of ours.
+    pub(super) fn connect(&self, socket: &Path) -> io::Result<Client> {
+        Client::connect(socket, self.deadline.min(Instant::now() + ANSWER))
+    }
+
+    /// How long the wait has been, and how long the guest has had to boot.
+    pub fn so_far(&self) -> String {
+        let waited = self.since.elapsed().as_secs();
+        match Mark::uptime(Path::new(paths::STATUS)) {
+            Some(uptime) => format!("after {waited} s, {uptime} s after the VM's start"),
+            None => format!("after {waited} s"),
+        }
+    }
+
+    /// What there is to be seen of the guest while it lets nobody in.
+    pub fn seen(&self) -> String {
+        match reach::look(self.address) {
+            Ok(_) => "the guest's sshd greets and has let nobody in yet".into(),
+            Err(seen) => format!("the guest {seen}"),
+        }
     }
 
     /// Whether this guest has let somebody in since it booted: then a refusal is one.
@@ -119,14 +142,16 @@ impl Guest {
     fn make(&self, i: usize) -> Result<Client> {
         let socket = self.socket(i);
         let lock = socket.with_extension(format!("{i}.lock"));
-        let locked = Flock::lock(lock_file(&lock)?, FlockArg::LockExclusive);
-        let _locked = locked.map_err(|(_, e)| e).context(lock.display())?;
-        if let Ok(client) = Client::connect(&socket) {
+        let Some(_locked) = timed::lock(lock_file(&lock)?, self.deadline)? else {
+            // Another exec of this user waits as well and is not through.
+            return Err(self.reason(self.unfinished()));
+        };
+        if let Ok(client) = self.connect(&socket) {
             return Ok(client);
         }
         let (mut settling, mut version) = (None, None);
         if !self.was_entered() {
-            version = Some(reach::wait(self.address, self.deadline)?.version);
+            version = Some(self.greeting()?.version);
             settling = Some(Instant::now() + SETTLING);
         }
         loop {
@@ -138,7 +163,10 @@ impl Guest {
                 Err(Refusal::Other(e)) => return Err(e),
                 Err(Refusal::Ssh(why)) => why,
             };
-            let waited = reach::wait(self.address, self.deadline)?.waited;
+            if timed::left(self.deadline).is_zero() {
+                return Err(self.reason(self.refused(&why)));
+            }
+            let waited = self.greeting()?.waited;
             let now = Instant::now();
             if waited {
                 settling = Some(now + SETTLING);
@@ -149,44 +177,15 @@ impl Guest {
         }
     }
 
-    /// ssh goes to the background when it is let in, with its socket there; its words go to a file, as it must not
-    /// keep the exec's stderr.
-    fn start(&self, socket: &Path, log: &Path, extra: bool) -> std::result::Result<Client, Refusal> {
-        let _ = fs::remove_file(socket);
-        let _ = fs::remove_file(log);
-        let persist = if extra { "ControlPersist=60" } else { "ControlPersist=yes" };
-        let mut ssh = Command::new(SSH);
-        ssh.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").current_dir("/");
-        ssh.args(["-F", "none", "-M", "-N", "-n", "-f", "-T", "-E"]).arg(log);
-        ssh.arg("-S").arg(socket).arg("-i").arg(&self.key).args(["-l", &self.user]);
-        ssh.args(["-p", &self.address.port().to_string()]);
-        let known = format!("UserKnownHostsFile={}", self.dir.join("known_hosts").display());
-        let left = self.deadline.saturating_duration_since(Instant::now()).min(CONNECT).as_secs().max(1);
-        let connect = format!("ConnectTimeout={left}");
-        for option in OPTIONS.into_iter().chain([persist, &known, &connect]) {
-            ssh.args(["-o", option]);
-        }
-        ssh.arg("--").arg(self.address.ip().to_string());
-        let status = ssh.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
-        let status = status.context(SSH).map_err(Refusal::Other)?;
-        let connected = if status.success() { Client::connect(socket) } else { Err(io::ErrorKind::NotFound.into()) };
-        connected.map_err(|_| {
-            let words = fs::read_to_string(log).unwrap_or_default();
-            Refusal::Ssh(words.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("ssh failed").to_owned())
-        })
+    fn greeting(&self) -> Result<reach::Greeting> {
+        reach::wait(self.address, self.deadline).map_err(|seen| seen.error(&self.so_far()))
     }
 
-    /// The guest answers and does not let us in. What ssh says is the reason; it is not translated.
-    fn refused(&self, why: &str) -> Error {
-        let what = format!("exec {}", self.user);
-        if why.contains("Permission denied") {
-            Error::new(what, format!("the guest refuses the container's key for this user: {why}"))
-                .hint("is there such a user?")
-        } else if why.contains("Host key verification failed") {
-            Error::new(what, "the guest's host key is another than before")
-                .hint(format!("podman exec CONTAINER - rm {}", self.dir.join("known_hosts").display()))
-        } else {
-            Error::new(what, why)
+    /// After the deadline: what keeps the guest from greeting, `otherwise` if it does greet.
+    pub(super) fn reason(&self, otherwise: Error) -> Error {
+        match reach::look(self.address) {
+            Ok(_) => otherwise,
+            Err(seen) => seen.error(&self.so_far()),
         }
     }
 }
@@ -202,33 +201,11 @@ pub fn forget(dir: &Path) {
     }
 }
 
-/// Nothing of the user's or the host's configuration, nothing forwarded, nothing asked.
-const OPTIONS: [&str; 22] = [
-    "BatchMode=yes",
-    "CanonicalizeHostname=no",
-    "CheckHostIP=no",
-    "ClearAllForwardings=yes",
-    "ControlMaster=yes",
-    "EscapeChar=none",
-    "ForwardAgent=no",
-    "ForwardX11=no",
-    "GlobalKnownHostsFile=/dev/null",
-    "HashKnownHosts=no",
-    "HostKeyAlias=guest",
-    "IdentitiesOnly=yes",
-    "IdentityAgent=none",
-    "LogLevel=ERROR",
-    "PermitLocalCommand=no",
-    "PreferredAuthentications=publickey",
-    "ServerAliveCountMax=3",
-    "ServerAliveInterval=10",
-    "StrictHostKeyChecking=accept-new",
-    "TCPKeepAlive=yes",
-    "UpdateHostKeys=no",
-    "VisualHostKey=no",
-];
-
 fn lock_file(path: &Path) -> Result<File> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
     file.context(path.display())
 }
+
+#[cfg(test)]
+#[path = "master_tests.rs"]
+mod tests;

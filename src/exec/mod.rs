@@ -3,10 +3,13 @@
 pub mod alive;
 mod command;
 pub mod environment;
+mod login;
 mod master;
 pub mod mux;
+mod notice;
 mod reach;
 mod session;
+mod timed;
 mod watch;
 
 use std::ffi::{OsStr, OsString};
@@ -17,7 +20,6 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::SigSet;
@@ -25,6 +27,8 @@ use nix::unistd::Uid;
 
 pub use command::Job;
 pub use master::{Guest, forget};
+
+use notice::Notice;
 
 use crate::error::{Context, Error, Result};
 use crate::launch::Launch;
@@ -86,6 +90,7 @@ fn enter(args: Vec<OsString>, guest: impl Fn(&str) -> Result<IpAddr>) -> Result<
         user,
         key: paths::SSH_KEY.into(),
         dir: paths::SSH_DIR.into(),
+        since: Instant::now(),
         deadline: Instant::now() + timeout,
     };
     let job = Job {
@@ -111,7 +116,9 @@ pub fn in_guest(guest: &Guest, job: &Job, term: Option<Vec<u8>>) -> Result<i32> 
     let quiet = if guest.was_entered() { QUIET.1 } else { QUIET.0 };
     let notice = session::deaf_to_window_changes(|| {
         std::thread::spawn(|| end_with_the_vm(Path::new(paths::ALIVE)));
-        Notice::after(quiet, format!("qemu: waiting for the guest's sshd at {}", guest.address))
+        let first = format!("qemu: waiting for the guest's sshd at {}", guest.address);
+        let guest = guest.clone();
+        Notice::after(quiet, first, move || format!("qemu: still waiting, {}: {}", guest.so_far(), guest.seen()))
     })?;
     let status = session::run(guest, job, term, watch, || drop(notice));
     std::mem::forget(LAST_WORD.lock());
@@ -177,23 +184,6 @@ fn token() -> Result<String> {
     let mut bytes = [0; 12];
     getrandom::fill(&mut bytes).context("exec")?;
     Ok(bytes.iter().fold("crunqemu".into(), |token, b| format!("{token}{b:02x}")))
-}
-
-/// A line on stderr, unless it is dropped before.
-struct Notice {
-    _drop: Sender<()>,
-}
-
-impl Notice {
-    fn after(time: Duration, line: String) -> Self {
-        let (sender, receiver) = channel();
-        std::thread::spawn(move || {
-            if receiver.recv_timeout(time) == Err(RecvTimeoutError::Timeout) {
-                eprintln!("{line}");
-            }
-        });
-        Self { _drop: sender }
-    }
 }
 
 #[cfg(test)]

@@ -11,8 +11,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::Flock;
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::sys::socket::{self, AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, sendmsg, socket};
 use nix::unistd::Pid;
+
+use super::timed::left;
 
 const VERSION: u32 = 4;
 const HELLO: u32 = 1;
@@ -69,9 +71,10 @@ impl Client {
     /// Connects to the master that listens at `path`.
     ///
     /// # Errors
-    /// When there is none, or it does not speak the protocol.
-    pub fn connect(path: &Path) -> io::Result<Self> {
-        let mut stream = UnixStream::connect(path)?;
+    /// When there is none, it does not speak the protocol, or says nothing until `deadline`.
+    pub fn connect(path: &Path, deadline: Instant) -> io::Result<Self> {
+        let mut stream = connect(path)?;
+        until(&stream, deadline)?;
         Packet::new(HELLO).u32(VERSION).send(&mut stream)?;
         let (kind, mut body) = receive(&mut stream)?;
         if kind != HELLO || body.u32()? != VERSION {
@@ -97,6 +100,7 @@ impl Client {
         stdio: [BorrowedFd<'_>; 3],
         deadline: Instant,
     ) -> io::Result<Opened> {
+        until(&self.stream, deadline)?;
         Packet::new(NEW_SESSION)
             .u32(1)
             .bytes(b"")
@@ -113,10 +117,10 @@ impl Client {
             let rights = [ControlMessage::ScmRights(&fds)];
             sendmsg::<()>(self.stream.as_raw_fd(), &[IoSlice::new(&[0])], &rights, MsgFlags::MSG_NOSIGNAL, None)?;
         }
-        let left = deadline.saturating_duration_since(Instant::now());
-        self.stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+        until(&self.stream, deadline)?;
         let (kind, _) = receive(&mut self.stream)?;
         self.stream.set_read_timeout(None)?;
+        self.stream.set_write_timeout(None)?;
         match kind {
             SESSION_OPENED => {
                 Ok(Opened::Session(Session { stream: self.stream, master: self.master, status: None, _holds: None }))
@@ -150,6 +154,23 @@ impl AsFd for Session {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }
+}
+
+/// A master with no room for one more in its queue is as one that says nothing: no wait for that.
+fn connect(path: &Path) -> io::Result<UnixStream> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
+/// Nothing waits for the master longer than that. It is ours and answers in one piece.
+fn until(stream: &UnixStream, deadline: Instant) -> io::Result<()> {
+    let time = Some(left(deadline).max(Duration::from_millis(1)));
+    stream.set_read_timeout(time)?;
+    stream.set_write_timeout(time)
 }
 
 /// A message under construction: a length, then 32-bit numbers and strings with their lengths, big-endian.

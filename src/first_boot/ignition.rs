@@ -43,7 +43,7 @@ pub fn config(identity: &Identity, user_name: &str, setup: &Setup, user: Option<
     }
     let source = format!("data:;base64,{}", Base64::encode_string(setup.file().as_bytes()));
     files.push(json!({ "path": SETUP, "mode": 0o600, "overwrite": true, "contents": { "source": source } }));
-    let unit = json!({ "name": "crun-qemu-setup.service", "enabled": true, "contents": UNIT });
+    let unit = json!({ "name": UNIT_NAME, "enabled": true, "contents": UNIT });
     list(object(&mut config, "systemd")?, "units")?.push(unit);
     Ok(Value::Object(config).to_string())
 }
@@ -51,6 +51,8 @@ pub fn config(identity: &Identity, user_name: &str, setup: &Setup, user: Option<
 /// Where the guest has the script that makes mounts and links: no line of a unit may be that long. It is there for
 /// guests whose kernel does not show them fw_cfg; Ignition writes on the first boot alone.
 const SETUP: &str = "/etc/crun-qemu-setup";
+/// Its unit, which systemd's own mounts come before.
+const UNIT_NAME: &str = "crun-qemu-setup.service";
 /// Runs it on every boot, before anything of the user's starts, as what fstab lists is mounted.
 const UNIT: &str = "[Unit]\nDescription=What the container was given\nDefaultDependencies=no\nConflicts=umount.target\n\
     After=systemd-remount-fs.service local-fs-pre.target\nBefore=local-fs.target umount.target\n\
@@ -154,6 +156,7 @@ mod tests {
     #[test]
     fn a_unit_for_what_the_container_was_given() {
         assert!(UNIT.contains(&format!("ExecStart=/bin/sh {SETUP}\n")));
+        assert!(super::super::setup::OPTIONS.ends_with(UNIT_NAME));
         let setup = Setup::new(&Default::default(), &[("10.0.0.1".into(), "a b".into())]);
         let config = config(&Identity::default(), "core", &setup, None).unwrap();
         let config: Value = serde_json::from_str(&config).unwrap();

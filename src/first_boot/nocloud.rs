@@ -68,7 +68,7 @@ fn meta_data(identity: &Identity, user: Option<&[u8]>) -> Result<Map<String, Val
     Ok(meta)
 }
 
-/// Our part of the user-data: a command for every boot, before anything is mounted, and one for the first, at its end.
+/// Our part of the user-data: a command for every boot, before anything is mounted, and some for the first, at its end.
 fn cloud_config(identity: &Identity, setup: &Setup, runcmd: Option<Vec<String>>) -> String {
     let mut config = Map::new();
     // Root gets the keys too, without the forced command that only says who else to log in as.
@@ -77,11 +77,10 @@ fn cloud_config(identity: &Identity, setup: &Setup, runcmd: Option<Vec<String>>)
         config.insert("password".into(), hash.clone().into());
         config.insert("chpasswd".into(), json!({ "expire": false }));
     }
-    for (key, command) in [("bootcmd", setup.command()), ("runcmd", runcmd)] {
-        if let Some(command) = command {
-            config.insert(key.into(), json!([command]));
-        }
-    }
+    config.insert("bootcmd".into(), json!([setup.command()]));
+    // All that the first boot has made is on the disk before the guest is left to itself: it is made only once.
+    let sync = vec!["sync".to_string()];
+    config.insert("runcmd".into(), runcmd.into_iter().chain([sync]).collect());
     format!("#cloud-config\n{}\n", Value::Object(config))
 }
 
@@ -135,7 +134,7 @@ mod tests {
                 "#cloud-config\n",
                 r#"{"bootcmd":["#,
                 "SETUP",
-                r#"],"chpasswd":{"expire":false},"disable_root":false,"password":"$6$salt$hash"}"#,
+                r#"],"chpasswd":{"expire":false},"disable_root":false,"password":"$6$salt$hash","runcmd":[["sync"]]}"#,
                 "\n"
             )
         );

@@ -1,4 +1,5 @@
-//! What a guest has to do with the things that the container was given: mounts and links, anew on every boot.
+//! What a guest has to do with the things that the container was given: mounts and links, anew on every boot. And what
+//! a power cut has spoiled of what `podman exec` needs, it mends first.
 //!
 //! One script for `/bin/sh` does all of it. Whatever is the user's reaches it as an argument.
 
@@ -78,14 +79,11 @@ impl Setup {
         Self { steps }
     }
 
-    /// The command for every boot; `None` where there is nothing to do.
-    pub fn command(&self) -> Option<Vec<String>> {
-        if self.steps.is_empty() {
-            return None;
-        }
+    /// The command for every boot.
+    pub fn command(&self) -> Vec<String> {
         let mut command: Vec<String> = ["/bin/sh", "-c", SCRIPT, "crun-qemu"].map(String::from).into();
         command.extend(self.steps.iter().flat_map(|(path, step)| step.words(path)));
-        Some(command)
+        command
     }
 
     /// The same as a file for the shell. The copy that a guest kept from its first boot makes way for the one that QEMU
@@ -103,7 +101,7 @@ impl Setup {
     /// Lines as in fstab, for guests that take no command: what can be said so.
     pub fn fstab(&self) -> String {
         let files = self.steps.iter().any(|(_, step)| matches!(step, Step::File { .. }));
-        let first = files.then(|| format!("{} {FILES} virtiofs nofail 0 0\n", SharedFile::TAG));
+        let first = files.then(|| format!("{} {FILES} virtiofs {OPTIONS} 0 0\n", SharedFile::TAG));
         first.into_iter().chain(self.steps.iter().filter_map(|(path, step)| step.fstab(path))).collect()
     }
 
@@ -112,6 +110,10 @@ impl Setup {
         self.steps.iter().filter_map(|(path, step)| step.tmpfiles(path)).collect()
     }
 }
+
+/// In fstab. Waited for by what waits for file systems, and yet no reason not to boot; and done before an Ignition
+/// guest's script looks whether it is, so that neither does again what the other is about to do.
+pub(super) const OPTIONS: &str = "nofail,x-systemd.before=local-fs.target,x-systemd.before=crun-qemu-setup.service";
 
 impl Step {
     /// The step's words for the script; each kind has four.
@@ -128,8 +130,6 @@ impl Step {
     }
 
     fn fstab(&self, path: &str) -> Option<String> {
-        // Waited for by what waits for file systems, and yet no reason not to boot.
-        const OPTIONS: &str = "nofail,x-systemd.before=local-fs.target";
         let path = octal(path);
         Some(match self {
             Self::Share { tag, options } => {
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn outer_paths_first_and_a_word_for_each_argument() {
-        let command = setup().command().unwrap();
+        let command = setup().command();
         assert_eq!(command[..2], ["/bin/sh", "-c"]);
         let steps: Vec<String> = command[4..].chunks(4).map(|step| step.join("|")).collect();
         let want = [
@@ -227,7 +227,7 @@ mod tests {
             "secret|4|ro|/run/secrets/s",
         ];
         assert_eq!(steps, want);
-        assert_eq!(Setup::default().command(), None);
+        assert_eq!(Setup::default().command()[4..], [""; 0]);
         let words = format!("{} printf '%s|' \"$@\"", setup().file().replace(SCRIPT, ""));
         let printed = std::process::Command::new("sh").args(["-c", &words]).output().unwrap().stdout;
         assert_eq!(
@@ -249,12 +249,12 @@ mod tests {
 
     #[test]
     fn for_guests_without_a_command() {
-        let want = "crun-qemu-files /run/crun-qemu/files virtiofs nofail 0 0\n\
-                    /a /a virtiofs nofail,x-systemd.before=local-fs.target,rw 0 0\n\
-                    /a/b\\040c /a/b\\040c virtiofs nofail,x-systemd.before=local-fs.target,ro,nodev 0 0\n\
-                    crun-qemu /a/b\\040c/t tmpfs nofail,x-systemd.before=local-fs.target,size=1m,ro 0 0\n\
-                    /run/crun-qemu/files/3 /etc/x\\043 none bind,nofail,x-systemd.before=local-fs.target,ro,noexec,nosuid 0 0\n";
-        assert_eq!(setup().fstab(), want);
+        let want = "crun-qemu-files /run/crun-qemu/files virtiofs OPTIONS 0 0\n\
+                    /a /a virtiofs OPTIONS,rw 0 0\n\
+                    /a/b\\040c /a/b\\040c virtiofs OPTIONS,ro,nodev 0 0\n\
+                    crun-qemu /a/b\\040c/t tmpfs OPTIONS,size=1m,ro 0 0\n\
+                    /run/crun-qemu/files/3 /etc/x\\043 none bind,OPTIONS,ro,noexec,nosuid 0 0\n";
+        assert_eq!(setup().fstab(), want.replace("OPTIONS", OPTIONS));
         assert_eq!(setup().tmpfiles(), "L+ \"/dev/100%%\\\"\" - - - - /dev/disk/by-id/virtio-crun-qemu-0\n");
     }
 }

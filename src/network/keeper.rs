@@ -127,7 +127,11 @@ fn listen(dir: &Path, name: &str) -> Result<UnixListener> {
     Ok(listener)
 }
 
-fn open_process(pid: Pid) -> Result<OwnedFd> {
+/// A descriptor of the process, which is readable when it has ended.
+///
+/// # Errors
+/// When there is no such process.
+pub fn open_process(pid: Pid) -> Result<OwnedFd> {
     // SAFETY: a system call with two numbers.
     let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) }).context("pidfd")?;
     // SAFETY: the kernel has just made it for us.

@@ -12,6 +12,7 @@ mod private_dir;
 pub mod skeleton;
 mod storage;
 mod user_network;
+mod workdir;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -39,6 +40,7 @@ use first_boot::Wishes;
 pub use memory::{MemoryRecord, ask_of_guest, memory};
 pub use network::{failure as network_failure, network, network_or_note};
 use private_dir::PrivateDir;
+use workdir::Workdir;
 
 /// Name of the private directory in the bundle.
 const PRIVATE_DIR: &str = "crun-qemu";
@@ -86,7 +88,8 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     let (overlay, own) = chosen.keep(id, &root, storage, plan.disk, facts)?;
     judged.extend(own);
     let nvram = nvram::keep(&private, &mut plan.firmware)?;
-    skeleton::make(&private, &wishes.users, &request.cwd)?;
+    let workdir = Workdir::find(&request.cwd)?;
+    skeleton::make(&private, &wishes.users, &workdir)?;
     skeleton::places(&private, &plan.passed)?;
     let keeper = network::write(&private, &plan, &request)?;
     memory::keep(&private, &plan, &config)?;
@@ -96,6 +99,7 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     write_launch(&private, domain, &plan, &request, judged, stages)?;
     let artifacts = Artifacts {
         root: private.join(skeleton::ROOT),
+        workdir: workdir.mount(&private.join(skeleton::ROOT)),
         init: host.init.clone(),
         image: rootfs.join(image.strip_prefix("/").unwrap_or(image)),
         overlay,

@@ -1,7 +1,7 @@
 //! The container's root: nothing of the image's own root, the host's `/usr`, and files of ours.
 
 use std::fs;
-use std::path::{Component, Path};
+use std::path::Path;
 
 use super::private_dir::PrivateDir;
 use crate::error::{Context, Result};
@@ -13,7 +13,7 @@ use crate::plan::passed::{Disk, DiskSource, Passed, SharedFile};
 pub const ROOT: &str = "root";
 
 /// Mount points for directories.
-const DIRS: &[&str] = &[
+pub(super) const DIRS: &[&str] = &[
     "dev",
     "etc",
     "proc",
@@ -56,8 +56,8 @@ const EXEC_NAMES: &str = "- root admin alma almalinux alpine amazon arch azureus
     sles suse tiny ubuntu user vagrant void";
 
 /// Makes the root below `dir`; again, where it is there already. `users` can be named in `podman exec` as well;
-/// `cwd` is the configured working directory, in which engines start every exec.
-pub fn make(dir: &PrivateDir, users: &[String], cwd: &Path) -> Result<()> {
+/// `workdir` is where engines start every exec.
+pub fn make(dir: &PrivateDir, users: &[String], workdir: &Workdir) -> Result<()> {
     let inside = |name: &str| format!("{ROOT}/{name}");
     DIRS.iter().try_for_each(|name| dir.make_dir(&inside(name)))?;
     for name in FILES {
@@ -66,7 +66,7 @@ pub fn make(dir: &PrivateDir, users: &[String], cwd: &Path) -> Result<()> {
     for (name, content) in [("etc/passwd", PASSWD), ("etc/group", GROUP), ("etc/nsswitch.conf", NSSWITCH)] {
         dir.write(&inside(name), 0o644, content.as_bytes())?;
     }
-    if let Some(name) = own_place(cwd) {
+    if let Some(name) = workdir.made() {
         dir.make_dir(&inside(name))?;
     }
     for name in USR_LINKS {
@@ -93,16 +93,10 @@ pub fn places(dir: &PrivateDir, passed: &Passed) -> Result<()> {
     files.chain(disks).try_for_each(|path| dir.write(&inside(path), 0o644, b"").map(drop))
 }
 
-/// The path below the root, unless it is taken by something of ours or leaves the root.
-fn own_place(cwd: &Path) -> Option<&str> {
-    let below = cwd.strip_prefix("/").ok()?;
-    let mut names = below.components().map(|part| match part {
-        Component::Normal(name) => name.to_str(),
-        _ => None,
-    });
-    let first = names.next()??;
-    let taken = DIRS.iter().chain(USR_LINKS).any(|dir| dir.split('/').next() == Some(first));
-    (!taken && names.all(|name| name.is_some())).then(|| below.to_str())?
+/// Whether the path below the root is one of our files, or goes through one.
+pub(super) fn is_below_a_file(path: &str) -> bool {
+    let files = FILES.iter().copied().chain(["etc/passwd", "etc/group", "etc/nsswitch.conf"]);
+    files.into_iter().any(|file| Path::new(path).starts_with(file))
 }
 
 fn link_as_the_host_has_it(dir: &PrivateDir, name: &str) -> Result<()> {
@@ -135,21 +129,6 @@ mod tests {
                 let id = file.lines().find_map(|line| line.strip_prefix(&format!("{name}:x:")));
                 assert!(id.is_some(), "{name}: not in\n{file}");
             }
-        }
-    }
-
-    #[test]
-    fn working_directories_that_are_made() {
-        for (cwd, want) in [
-            ("/", None),
-            ("/srv/app", Some("srv/app")),
-            ("/usr/src", None),
-            ("/bin", None),
-            ("/crun-qemu/ssh", None),
-            ("/srv/../etc", None),
-            ("srv", None),
-        ] {
-            assert_eq!(own_place(Path::new(cwd)), want, "{cwd}");
         }
     }
 }

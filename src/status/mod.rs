@@ -58,6 +58,11 @@ impl Mark {
         std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, path)).context(path.display())
     }
 
+    /// Seconds since the virtual CPUs began to run, if they did.
+    pub fn uptime(path: &Path) -> Option<u64> {
+        Some(now().as_secs().saturating_sub(Self::read(path)?.started))
+    }
+
     /// The mark that was left last, if any was.
     pub fn read(path: &Path) -> Option<Self> {
         serde_json::from_slice(&std::fs::read(path).ok()?).ok()

@@ -3,6 +3,7 @@
 mod killed;
 mod reasons;
 mod rootless;
+mod workdir;
 
 use std::io::Write;
 use std::process::{Output, Stdio};
@@ -214,11 +215,14 @@ fn on_a_cloud_image() {
         options: &[],
     };
     let vm = run.detached();
-    // While it boots: one line says what is waited for.
+    // While it boots: a line says what is waited for, and now and then what is known.
     let output = vm.exec(&["debian", "echo", "in"]);
     assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(0), "in\n"), "{}", text(&output.stderr));
     let said = text(&output.stderr);
-    assert!(said.starts_with("qemu: waiting for the guest's sshd at 10.") && said.lines().count() == 1, "{said}");
+    let (first, more) = said.split_once('\n').unwrap();
+    assert!(first.starts_with("qemu: waiting for the guest's sshd at 10."), "{said}");
+    let known = |line: &str| line.starts_with("qemu: still waiting, after ") && line.contains(" s: the guest");
+    assert!(more.lines().all(known), "{said}");
     let user = "debian";
     arguments(&vm, user, 100 << 10);
     statuses(&vm, user);

@@ -82,6 +82,9 @@ write_files:
   - {path: /etc/theirs, content: "a \"b\" ä\n", permissions: "0640"}
 "#;
 
+const HOST_KEYS: &str =
+    "ssh_host_ed25519_key 600\nssh_host_ed25519_key.pub 644\nssh_host_rsa_key 600\nssh_host_rsa_key.pub 644";
+
 /// The most usual kind of user-data, with every other option; then the same container again.
 #[test]
 fn cloud_init_with_a_configuration_of_the_users() {
@@ -122,9 +125,17 @@ fn cloud_init_with_a_configuration_of_the_users() {
     let first = vm.exec_ok(&["root", "sh", "-c", id]);
     assert!(first.starts_with("theirs-"), "{first}");
 
+    // What a power cut makes of host keys: without one that is mended sshd does not start.
+    vm.exec_ok(&[
+        "root",
+        "sh",
+        "-c",
+        "cd /etc/ssh; for key in ssh_host_*_key; do : > $key; : > $key.pub; done; : > ssh_host_rsa_key",
+    ]);
     assert_eq!(vm.stop(), 0);
     vm.podman.ok(&["start", &vm.name]);
     settled(&vm);
+    finds(&vm, &[("cd /etc/ssh; stat -c '%n %a' ssh_host_*; find . -empty -name 'ssh_host_*'", HOST_KEYS)]);
     finds(&vm, &[(id, &first), ("cat /var/tmp/bootcmd", "boot\nboot"), ("cat /var/tmp/runcmd", "run\nsecond")]);
     ssh(&vm, &private, "debian");
 }

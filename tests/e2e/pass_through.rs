@@ -1,10 +1,14 @@
 //! What podman's flags give a container, the guest has: directories, files, tmpfs, secrets, disks.
 
+mod once;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
+
+use once::mounted_once;
 
 use crate::harness::{Form, LABEL, Podman, Run, Vm, directory, rootfs, run, unique};
 
@@ -140,6 +144,7 @@ fn finds(vm: &Vm, table: &[(&str, &str)]) {
 /// What holds on every boot.
 #[track_caller]
 fn everything_is_there(vm: &Vm, things: &Things) {
+    mounted_once(vm);
     let odd = format!("cd '{}'", ODD.replace('\'', "'\\''"));
     finds(
         vm,
@@ -206,14 +211,18 @@ fn bytes_arrive(vm: &Vm, things: &Things, mebibytes: u32) {
 }
 
 /// First and second boot of the cloud guest.
-fn cloud(podman: Podman, form: Form, mebibytes: u32) {
+fn cloud(podman: Podman, form: Form, mebibytes: u32, early: bool) {
     let things = Things::new(podman);
     let root = rootfs(podman, "cloud");
     let what = ["--rootfs", root.path().to_str().unwrap()];
     let options = things.options();
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
-    let vm = Run { podman, form, podman_options: &options, what: &what, options: &BLOCKDEVS }.detached();
+    let dir = once::early();
+    let seed = ["--cloud-init", dir.path().to_str().unwrap()];
+    let own_options = [&BLOCKDEVS[..], if early { &seed } else { &[] }].concat();
+    let vm = Run { podman, form, podman_options: &options, what: &what, options: &own_options }.detached();
     everything_is_there(&vm, &things);
+    assert!(!early || once::were_early(&vm).contains(ODD));
     bytes_arrive(&vm, &things, mebibytes);
     // Before anything of the user's starts.
     let order = vm.exec_ok(&["root", "systemctl", "show", "-p", "Before", "cloud-init.service"]);
@@ -235,12 +244,12 @@ fn cloud(podman: Podman, form: Form, mebibytes: u32) {
 
 #[test]
 fn on_a_cloud_image() {
-    cloud(Podman::Rootful, Form::Plugin, 200);
+    cloud(Podman::Rootful, Form::Plugin, 200, true);
 }
 
 #[test]
 fn on_a_cloud_image_rootless() {
-    cloud(Podman::Rootless, Form::BuildTree, 20);
+    cloud(Podman::Rootless, Form::BuildTree, 20, false);
 }
 
 /// Guests without cloud-init: what their own kind of set-up can do.
@@ -272,6 +281,7 @@ fn others(guest: &str, user: &str) {
             ("blockdev --getsize64 --getro /srv/image", "8388608\n1"),
         ],
     );
+    mounted_once(&vm);
     if guest == "ignition" {
         finds(&vm, &[("cat /etc/secret; stat -c %u:%a /etc/secret", "s3cret7:400")]);
     }

@@ -1,6 +1,8 @@
 //! An exec that is killed takes its command in the guest with it.
 
 use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
 use super::until;
 use crate::console::Console;
@@ -31,14 +33,28 @@ pub fn killed(vm: &Vm, user: &str) {
             _terminal = None;
             child = Some(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
         }
-        let runs = || sleeps(vm, seconds);
-        until("the command did not begin", runs);
-        let pids = clients(&format!("sleep {seconds}"));
-        assert!(!pids.is_empty());
-        run("kill", &["-9", &pids[0].to_string()]);
-        until("the command lives on", || !runs());
+        ends_with_its_exec(vm, seconds, Duration::ZERO);
         if let Some(child) = &mut child {
             let _ = child.wait();
         }
     }
+}
+
+/// The same when the exec's time for getting in, which is that long, is over.
+pub fn killed_late(vm: &Vm, user: &str, time: Duration) {
+    let mut command = vm.exec_command(&["-i"], &[user, "sleep", "98764"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    ends_with_its_exec(vm, "98764", time);
+    let _ = child.wait();
+}
+
+/// Kills the exec when its command has begun, and that long ago.
+#[track_caller]
+fn ends_with_its_exec(vm: &Vm, seconds: &str, time: Duration) {
+    until("the command did not begin", || sleeps(vm, seconds));
+    sleep(time);
+    let pids = clients(&format!("sleep {seconds}"));
+    assert!(!pids.is_empty());
+    run("kill", &["-9", &pids[0].to_string()]);
+    until("the command lives on", || !sleeps(vm, seconds));
 }

@@ -2,12 +2,20 @@
 
 use std::process::Output;
 use std::thread;
+use std::time::Duration;
 
+use super::killed::killed_late;
 use super::until;
 use crate::harness::{Form, Podman, Run, Vm, rootfs, text};
 
 /// How long execs wait here: an idle guest takes a fraction of a second.
 const TIMEOUT: &str = "20";
+
+/// An sshd that greets, and then says nothing of use for ever.
+const NEVER_DONE: &str =
+    r#"printf 'SSH-2.0-x\r\n'; while printf '\0\0\0\014\006\002\0\0\0\0\0\0\0\0\0\0'; do sleep 1; done"#;
+/// One that greets a byte at a time.
+const NEVER_GREETS: &str = "while printf S; do sleep 1; done";
 
 /// Its message, without the line that says that it waits, and without the system's words for the reason.
 #[track_caller]
@@ -31,6 +39,12 @@ fn broken_by(vm: &Vm, script: &str) -> Output {
         output.is_some()
     });
     output.unwrap()
+}
+
+/// Puts that in the place of the guest's sshd.
+fn in_its_place(script: &str) -> String {
+    let script = script.replace('\'', r"'\''");
+    format!("echo '{script}' > /tmp/sshd; killall dropbear; exec nc -ll -p 22 -e sh /tmp/sshd")
 }
 
 #[test]
@@ -59,12 +73,25 @@ fn each_has_its_own() {
     let stranger = vm.exec(&["nobody-here", "true"]);
     fails(&stranger, "qemu: exec nobody-here: the guest refuses the container's key for this user: ");
 
-    fails(&broken_by(&vm, "killall dropbear"), "qemu: exec: the guest has no sshd: ");
+    killed_late(&vm, "tiny", Duration::from_secs(TIMEOUT.parse().unwrap()));
 
-    vm.podman.ok(&["restart", "-t", "60", &vm.name]);
-    vm.wait_for("TINY READY", 2);
-    until("nobody gets in", || vm.exec(&["tiny", "true"]).status.success());
-    fails(&broken_by(&vm, "ip link set eth0 down"), "qemu: exec: the guest is not reachable: ");
+    fails(
+        &broken_by(&vm, "killall dropbear"),
+        "qemu: exec: the guest has no sshd: it answers and refuses the connection, ",
+    );
+
+    let mut boots = 1;
+    for (script, why) in [
+        (in_its_place(NEVER_DONE), "qemu: exec tiny: the guest's sshd does not finish the login, after "),
+        (in_its_place(NEVER_GREETS), "qemu: exec: the guest has no sshd: it takes the connection and does not greet, "),
+        ("ip link set eth0 down".into(), "qemu: exec: the guest is not reachable: it does not answer on its network ("),
+    ] {
+        vm.podman.ok(&["restart", "-t", "60", &vm.name]);
+        boots += 1;
+        vm.wait_for("TINY READY", boots);
+        until("nobody gets in", || vm.exec(&["tiny", "true"]).status.success());
+        fails(&broken_by(&vm, &script), why);
+    }
     vm.podman.ok(&["kill", &vm.name]);
     vm.wait();
     let output = vm.exec(&["tiny", "true"]);
