@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::private_dir::PrivateDir;
+use super::workdir::Workdir;
 use crate::error::{Context, Result};
 use crate::host::merged_usr;
 use crate::paths;
