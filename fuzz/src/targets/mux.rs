@@ -40,9 +40,9 @@ fn answer(mut stream: &UnixStream, data: &[u8]) {
 }
 
 fn client(master: &Master) {
-    let Ok(client) = Client::connect(&master.dir.path().join("mux")) else { return };
-    let null = File::open("/dev/null").expect("/dev/null");
     let deadline = Instant::now() + Duration::from_secs(10);
+    let Ok(client) = Client::connect(&master.dir.path().join("mux"), deadline) else { return };
+    let null = File::open("/dev/null").expect("/dev/null");
     let opened = client.open(b"true", Some(b"vt100"), [null.as_fd(); 3], deadline);
     let Ok(Opened::Session(mut session)) = opened else { return };
     while session.next() == Event::NoTerminal {}

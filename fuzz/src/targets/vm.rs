@@ -87,6 +87,7 @@ pub fn domain_of(plan: &Plan) -> String {
 pub fn edits_of(plan: &Plan) -> Edits {
     let artifacts = Artifacts {
         root: "/b/crun-qemu/root".into(),
+        workdir: None,
         init: "/usr/local/libexec/crun-qemu/crun-qemu-init".into(),
         image: "/b/rootfs/disk.qcow2".into(),
         overlay: Some("/b/crun-qemu/overlay.qcow2".into()),
