@@ -1,9 +1,10 @@
 /* crun's plugin ABI: the little of it that this plugin touches, in our own words.
  *
- * crun has no installed header for handlers and no version field in their table. What stands here was compared with
- * crun 1.8.1 and 1.21 (64-bit) and with the source of 1.29.1. Every struct is a prefix of crun's, except where it says
- * "complete"; nothing here may be allocated by its sizeof. None of it is believed at run time: src/crun proves it
- * against the container's config.json before the first write.
+ * crun has no installed header for handlers and no version field in their table. What stands here is what the headers of
+ * crun 1.8.1 to 1.27.1 say on 64-bit machines (tests/abi/layouts); 1.28 runs with it. It has changed twice in that time,
+ * and src/crun/layout.rs lists the layouts. Every struct is a prefix of crun's, except where it says "complete"; nothing
+ * here may be allocated by its sizeof. None of it is believed at run time: src/crun proves it against the container's
+ * config.json before the first write.
  */
 #ifndef CRUN_QEMU_CRUN_H
 #define CRUN_QEMU_CRUN_H
@@ -20,7 +21,7 @@ struct crun_error
   char *msg;
 };
 
-/* The command's context. crun has made bundle absolute. */
+/* The command's context. crun has made bundle absolute; in update it is ".". */
 struct crun_context
 {
   const char *state_root;
@@ -46,7 +47,7 @@ struct crun_process
   size_t env_len;
 };
 
-/* Complete in 1.8.1 and 1.21. A new one is made larger and zeroed, for what later versions may append. */
+/* Complete. A new one is made larger and zeroed, for what later versions may append. */
 struct crun_mount
 {
   char *source;
@@ -61,7 +62,7 @@ struct crun_mount
   void *residual;
 };
 
-/* Device cgroup rule, complete, as in 1.8.1: each "was present in the JSON" bit follows its field. */
+/* Device cgroup rule, complete, up to 1.8.4: each "was present in the JSON" bit follows its field. */
 struct crun_device_rule_interleaved
 {
   unsigned char allow;
@@ -75,7 +76,7 @@ struct crun_device_rule_interleaved
   void *residual;
 };
 
-/* Device cgroup rule, complete, as in 1.21: all "present" bits at the end, lowest first: allow, major, minor. */
+/* Device cgroup rule, complete, from 1.8.5 on: all "present" bits at the end, lowest first: allow, major, minor. */
 struct crun_device_rule_trailing
 {
   unsigned char allow;
@@ -87,7 +88,7 @@ struct crun_device_rule_trailing
   unsigned char present;
 };
 
-/* Complete, as in 1.8.1. */
+/* Complete, up to 1.8.4. */
 struct crun_memory_interleaved
 {
   int64_t kernel;
@@ -111,7 +112,7 @@ struct crun_memory_interleaved
   void *residual;
 };
 
-/* Complete, as in 1.21: the "present" bits are in the order of the fields, that of check_before_update is in the second
+/* Complete, from 1.8.5 on: the "present" bits are in the order of the fields, that of check_before_update is in the second
  * byte. */
 struct crun_memory_trailing
 {
@@ -227,7 +228,7 @@ enum crun_phase
   CRUN_PHASE_MOUNTS = 3,
 };
 
-/* The handler's table: crun reads it in place, as long as the plugin is loaded. Members in this order since 1.8;
+/* The handler's table: crun reads it in place, as long as the plugin is loaded. Members in this order since 1.8.1;
  * close_fds came with 1.27.1. Whatever is appended next must read as NULL, hence the padding. unload is called without
  * a look whether it is there. */
 struct crun_handler
