@@ -30,7 +30,7 @@ pub(super) fn name(annotations: &Annotations) -> Option<String> {
 /// Whether an engine of Kubernetes says that the container only holds the namespaces of a pod.
 pub fn is_sandbox(annotations: &Annotations) -> bool {
     let says_so = |key: &&str| annotations.get(*key).is_some_and(|kind| kind == "sandbox");
-    name(annotations).as_deref() != Some(PODMAN) && CONTAINER_TYPE.iter().any(|key| says_so(&key))
+    name(annotations).as_deref() != Some(PODMAN) && CONTAINER_TYPE.iter().any(says_so)
 }
 
 /// Whether it is a container of a pod of Kubernetes'.
