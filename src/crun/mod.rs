@@ -8,6 +8,7 @@ pub mod handover;
 mod memory;
 mod peek;
 mod proof;
+pub mod state;
 pub mod sys;
 #[cfg(test)]
 mod tests;
