@@ -6,6 +6,7 @@
 use std::ffi::{CStr, CString};
 
 use nix::errno::Errno;
+use nix::sys::signal::SigSet;
 use nix::unistd::execve;
 
 use crate::error::{Context, Error, Result};
@@ -20,8 +21,10 @@ pub struct Failure {
     pub status: i32,
 }
 
-/// Becomes the supervisor.
+/// Becomes the supervisor, which listens to signals from the moment on that it is loaded: those that come before have to
+/// wait for it, as the kernel drops what a PID namespace's first process neither handles nor blocks.
 pub fn run() -> Result<Failure> {
+    SigSet::all().thread_block().context("signals")?;
     become_init(&[c"crun-qemu-init"], &own()?)
 }
 

@@ -12,6 +12,7 @@ mod layout;
 mod memory;
 mod peek;
 mod proof;
+pub mod state;
 pub mod sys;
 #[cfg(test)]
 mod tests;

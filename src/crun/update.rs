@@ -5,9 +5,6 @@
 #[cfg(test)]
 mod tests;
 
-use std::env;
-use std::fs;
-use std::io::ErrorKind;
 use std::mem::offset_of;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +13,7 @@ use serde_json::Value;
 use super::layout::{LAYOUTS, Present};
 use super::memory;
 use super::peek::{peek, peek_array};
+use super::state;
 use super::sys::{crun_config, crun_linux, crun_linux_with_net_devices, crun_resources};
 use super::unknown_layout;
 use crate::config_json;
@@ -151,20 +149,10 @@ impl Started {
     }
 }
 
-/// The bundle of the container `id`, from what crun keeps of its containers below `states` (by default its own place).
-/// `None`: there is no such container, which crun says best itself.
+/// The bundle of the container `id`. `None`: there is no such container, which crun says best itself.
 fn bundle(states: Option<&Path>, id: &str) -> Result<Option<PathBuf>> {
-    let states = states.map(Path::to_owned).unwrap_or_else(|| {
-        let user = env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
-        user.map_or_else(|| "/run/crun".into(), |dir| Path::new(&dir).join("crun"))
-    });
-    let path = states.join(id).join("status");
-    let text = match fs::read(&path) {
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-        text => text.context(path.display())?,
-    };
-    let status: Value = serde_json::from_slice(&text).context(path.display())?;
+    let Some(status) = state::read(&state::dir(states, id))? else { return Ok(None) };
     let bundle =
-        status["bundle"].as_str().ok_or_else(|| Error::new(path.display().to_string(), "it names no bundle"))?;
+        status["bundle"].as_str().ok_or_else(|| Error::new(format!("container {id}"), "it names no bundle"))?;
     Ok(Some(bundle.into()))
 }

@@ -29,7 +29,7 @@ fn killed_at_every_stage() {
     let root = rootfs(Podman::Rootful, "tiny");
     let (what, image) = (["--rootfs", root.path().to_str().unwrap()], sum(root.path()));
     let vm = tiny(Podman::Rootful, Form::BuildTree, &what, &[]).detached();
-    vm.exec_ok(&["root", "sh", "-c", "echo precious > /kept; sync"]);
+    vm.exec_ok(&["root", "sh", "-c", "until mountpoint -q /disk; do sleep 1; done; echo precious > /disk/kept; sync"]);
     let ended = "qemu: the VM: QEMU ended unexpectedly (qemu-system-x86 was killed by SIGKILL)";
     let table = [
         (None, Qemu, "1", ended),
@@ -56,10 +56,23 @@ fn killed_at_every_stage() {
         assert!(reason.is_empty() || logs.matches(reason).count() == told + 1, "{victim:?} at {said:?}:\n{logs}");
     }
     vm.podman.ok(&["start", &vm.name]);
-    assert_eq!(vm.exec_ok(&["root", "cat", "/kept"]), "precious");
+    assert_eq!(
+        vm.exec_ok(&["root", "sh", "-c", "until mountpoint -q /disk; do sleep 1; done; cat /disk/kept"]),
+        "precious"
+    );
+    with_full_logs(&vm);
     without_ssh(&vm);
     without_conmon(&vm);
     assert_eq!(sum(root.path()), image);
+}
+
+/// However much is logged, it takes little of the host's memory, and the VM has room for all else.
+fn with_full_logs(vm: &Vm) {
+    let fill = "head -c 67108864 /dev/zero > /run/v/log/full; stat -c %s /run/v/log/full";
+    let size: u64 = vm.exec_ok(&["-", "sh", "-c", fill]).parse().unwrap();
+    assert!(size <= 4 << 20, "{size}");
+    assert_eq!(vm.exec_ok(&["root", "echo", "well"]), "well");
+    assert!(vm.exec_ok(&["-", "crun-qemu-init", "status"]).contains("state        running\n"));
 }
 
 /// An exec whose ssh is killed fails, and the next one works.
@@ -109,7 +122,8 @@ fn out_of_descriptors() {
     let root = rootfs(Podman::Rootful, "tiny");
     let (what, image) = (["--rootfs", root.path().to_str().unwrap()], sum(root.path()));
     for limit in ["nofile=12:12", "nofile=24:24"] {
-        let podman_options = ["--ulimit", limit];
+        // Named one by one, limits take the place of all that are set for the host.
+        let podman_options = ["--ulimit", limit, "--ulimit", "nproc=1024:1024"];
         let run = Run {
             podman: Podman::Rootful,
             form: Form::BuildTree,

@@ -97,15 +97,16 @@ fn the_vm_waits_for_room() {
     // Declared last: podman cannot remove a directory on which something is mounted, but what is in it.
     let vm = Vm { podman: Podman::Rootful, name };
     vm.podman.ok(&["start", &vm.name]);
-    vm.exec_ok(&["root", "sh", "-c", "head -c 8388608 /dev/urandom > /tmp/r; head -c 1048576 /tmp/r > /kept; sync"]);
-    let kept = vm.exec_ok(&["root", "sha256sum", "/kept"]);
+    vm.exec_ok(&["root", "sh", "-c", "until mountpoint -q /disk; do sleep 1; done; head -c 8388608 /dev/urandom > /tmp/r; head -c 1048576 /tmp/r > /disk/kept; sync"]);
+    let kept = vm.exec_ok(&["root", "sha256sum", "/disk/kept"]);
 
     goes_on_with_room(&disks, &vm);
-    assert_eq!(vm.exec_ok(&["root", "sha256sum", "/kept"]), kept);
+    assert_eq!(vm.exec_ok(&["root", "sha256sum", "/disk/kept"]), kept);
     stops_without_room(&bundles, &vm);
 
     vm.podman.ok(&["start", &vm.name]);
-    assert_eq!(vm.exec_ok(&["root", "sha256sum", "/kept"]), kept);
+    let kept_now = "until mountpoint -q /disk; do sleep 1; done; sha256sum /disk/kept";
+    assert_eq!(vm.exec_ok(&["root", "sh", "-c", kept_now]), kept);
     assert_eq!(vm.stop(), 0);
     vm.podman.ok(&["rm", &vm.name]);
     assert_eq!(fs::read_dir(bundles.path("bundle")).unwrap().count(), 0, "left behind");
@@ -144,7 +145,7 @@ fn goes_on_with_room(small: &Small, vm: &Vm) {
 /// `podman stop` while there is no room: no clean end, and it says why.
 fn stops_without_room(small: &Small, vm: &Vm) {
     small.fill(3 * MEBIBYTE);
-    let write = "cat /tmp/r > /more; sync";
+    let write = "cat /tmp/r > /disk/more; sync";
     let mut writing = vm.exec_command(&[], &["root", "sh", "-c", write]).stderr(Stdio::null()).spawn().unwrap();
     eventually("the full disk is told", || vm.logs().contains(&format!("qemu: disk vda: {FULL}: the VM is paused")));
     assert_eq!(vm.stop(), 1);

@@ -2,6 +2,7 @@
 
 mod command_line;
 mod doctor;
+mod kill;
 mod pause;
 
 use std::ffi::{OsStr, OsString};
@@ -47,6 +48,12 @@ fn main() -> ExitCode {
         }
         Some("create" | "run") => create(&words, &line),
         Some("exec") => exec(&words, &line),
+        Some("kill") => {
+            if let Some(id) = line.id {
+                kill::wait_for_listener(line.root.as_deref(), &words[id].to_string_lossy());
+            }
+            hand_over(words.iter())
+        }
         Some("update") => update(&words, &line),
         _ => hand_over(words.iter()),
     };

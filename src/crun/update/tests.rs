@@ -1,5 +1,6 @@
 //! Updates as engines write them and as crun hands them over.
 
+use std::fs;
 use std::ptr;
 
 use serde_json::json;
