@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use crate::bad_roots::{Bad, ROOTS, image};
 use crate::harness::{Form, LABEL, Podman, Run, Vm, directory, run, text, unique};
+use crate::host_view::podman_with;
 
 /// The rule for images, as our hint says it.
 const SOLE: &str = "(the VM image must be the only regular file in / or in /disk/)";
@@ -94,9 +95,7 @@ pub fn podman(run: &Run, name: &str, hidden: Option<&str>) -> Output {
     let mut args = run.args(name);
     args.insert(1, "-d".into());
     let Some(file) = hidden else { return run.podman.output(&args) };
-    let mut command = std::process::Command::new("unshare");
-    command.args(["-m", "sh", "-c", r#"mount --bind /dev/null "$0" && exec podman "$@""#, file]);
-    command.args(args).output().unwrap()
+    podman_with(Path::new("/dev/null"), file).args(args).output().unwrap()
 }
 
 /// Nothing of ours is there of a container that did not start.

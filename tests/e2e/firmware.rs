@@ -2,10 +2,12 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::Output;
 
 use tempfile::TempDir;
 
-use crate::harness::{Form, Podman, Run, directory, guest, rootfs, run, text};
+use crate::harness::{Form, Podman, Run, Vm, directory, guest, rootfs, run, text};
+use crate::host_view::podman_with;
 
 /// What the option, the annotation and the disk lead to.
 struct Case {
@@ -76,7 +78,7 @@ const OTHER: &str = "/usr/share/seabios/bios-256k.bin";
 const DESCRIPTIONS: &str = "/usr/share/qemu/firmware";
 
 /// A host that prefers another build by now.
-struct Upgraded(#[expect(dead_code, reason = "to be removed at the end")] TempDir);
+struct Upgraded(TempDir);
 
 impl Upgraded {
     fn new() -> Self {
@@ -89,14 +91,11 @@ impl Upgraded {
             "targets": [{"architecture": "x86_64", "machines": ["pc-q35-*"]}],
         });
         std::fs::write(dir.path().join("00-first.json"), build.to_string()).unwrap();
-        run("mount", &["--bind", dir.path().to_str().unwrap(), DESCRIPTIONS]);
         Self(dir)
     }
-}
 
-impl Drop for Upgraded {
-    fn drop(&mut self) {
-        run("umount", &[DESCRIPTIONS]);
+    fn start(&self, vm: &Vm) -> Output {
+        podman_with(self.0.path(), DESCRIPTIONS).args(["start", &vm.name]).output().unwrap()
     }
 }
 
@@ -105,11 +104,19 @@ fn uefi_keeps_its_variables_over_stop_and_start() {
     let disk = guest("tiny-uefi");
     let root = rootfs(Podman::Rootful, "tiny-uefi");
     let what = ["--rootfs", root.path().to_str().unwrap()];
-    let vm = Run { podman: Podman::Rootful, form: Form::BuildTree, podman_options: &[], what: &what, options: &[] };
+    // A network namespace that podman makes itself would be seen from the mount namespace of its start alone.
+    let podman_options = ["--network", "none"];
+    let vm = Run {
+        podman: Podman::Rootful,
+        form: Form::BuildTree,
+        podman_options: &podman_options,
+        what: &what,
+        options: &[],
+    };
     let first = vm.detached();
     let console = first.wait_for("TINY READY", 1);
     assert!(console.contains(UEFI), "auto took another firmware for {disk:?}:\n{console}");
-    let file = |vm: &crate::harness::Vm| Path::new(&vm.inspect("{{.StaticDir}}")).join("crun-qemu/nvram.fd");
+    let file = |vm: &Vm| Path::new(&vm.inspect("{{.StaticDir}}")).join("crun-qemu/nvram.fd");
     assert_eq!(first.stop(), 0);
     let second = vm.detached();
     assert_ne!(std::fs::metadata(file(&first)).unwrap().ino(), std::fs::metadata(file(&second)).unwrap().ino());
@@ -125,21 +132,20 @@ fn uefi_keeps_its_variables_over_stop_and_start() {
     std::fs::write(file(&first), &variables).unwrap();
 
     let upgraded = Upgraded::new();
-    let started = first.podman.output(&["start", &first.name]);
+    let started = upgraded.start(&first);
     assert!(started.status.success(), "{}", text(&started.stderr));
     first.wait_for("TINY READY", 2);
     assert_eq!(first.stop(), 0);
     let record = file(&first).with_extension("json");
     let recorded = std::fs::read_to_string(&record).unwrap();
     std::fs::write(&record, recorded.replace("/OVMF_CODE", "/GONE_CODE").replace("/edk2-", "/gone-")).unwrap();
-    let refused = first.podman.output(&["start", &first.name]);
+    let refused = upgraded.start(&first);
     let refused = (refused.status.success(), text(&refused.stderr));
     let line = format!("which this host has no more; {OTHER} is of another size (remove {} to", file(&first).display());
     assert!(
         !refused.0 && refused.1.contains("qemu: UEFI variables: made for /") && refused.1.contains(&line),
         "{refused:?}"
     );
-    drop(upgraded);
     let variables = std::fs::read(file(&first)).unwrap();
     assert!(&variables[UNUSED..UNUSED + 4] == b"mark" && has(&variables, "BootOrder"), "made anew at the second start");
     let gone = file(&first);

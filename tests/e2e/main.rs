@@ -19,6 +19,7 @@ mod first_boot;
 mod forged_engine;
 mod harness;
 mod host;
+mod host_view;
 mod hostile;
 mod images;
 mod ipv6;

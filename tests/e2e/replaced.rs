@@ -4,7 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::harness::{Form, Podman, Run, Vm, directory, guest, run, text, unique};
+use crate::harness::{Form, LABEL, Podman, Run, Vm, directory, guest, run, text, unique};
+use crate::host_view::podman_with;
 use crate::images::{Image, marker, write_marker};
 
 const CHANGED: &str = "qemu: /disk/disk.qcow2: the image has been written to since the container's disk was made on it \
@@ -48,7 +49,7 @@ fn an_image_in_a_layer() {
 /// A crun that puts a link to another file in place of `path` before it makes a container's mounts.
 struct Swap {
     path: PathBuf,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Swap {
@@ -65,14 +66,21 @@ impl Swap {
         );
         fs::write(&ours, script).unwrap();
         fs::set_permissions(&ours, fs::Permissions::from_mode(0o755)).unwrap();
-        run("mount", &["--bind", ours.to_str().unwrap(), "/usr/bin/crun"]);
-        Self { path: path.to_owned(), _dir: dir }
+        Self { path: path.to_owned(), dir }
+    }
+
+    /// `podman run` with that crun: the status and stderr.
+    fn refused(&self, run: &Run) -> (Option<i32>, String) {
+        let vm = Vm { podman: run.podman, name: unique(LABEL) };
+        let mut args = run.args(&vm.name);
+        args.insert(1, "--rm".into());
+        let output = podman_with(&self.dir.path().join("crun"), "/usr/bin/crun").args(args).output().unwrap();
+        (output.status.code(), text(&output.stderr))
     }
 }
 
 impl Drop for Swap {
     fn drop(&mut self) {
-        run("umount", &["/usr/bin/crun"]);
         let _ = fs::remove_file(&self.path);
         fs::rename(self.path.with_extension("img.aside"), &self.path).unwrap();
     }
@@ -97,7 +105,7 @@ fn a_file_between_the_look_and_the_mount() {
     for (path, name, podman_options, options) in cases {
         let swap = Swap::new(path);
         let run = Run { podman: Podman::Rootful, form: Form::BuildTree, podman_options, what: &what, options };
-        let (status, said) = run.refused();
+        let (status, said) = swap.refused(&run);
         let line = format!(
             "qemu: {name}: another file was put in its place while the container was made (start it again when nobody \
              changes the directory)"
