@@ -1,6 +1,8 @@
 //! One of the targets, named by `FUZZ_TARGET`, under libFuzzer.
 #![no_main]
 
+// Parts of it are for the tests that share it.
+#[allow(dead_code, unused_imports)]
 mod targets;
 
 use std::sync::OnceLock;

@@ -21,6 +21,11 @@ const PUBLIC_KEY: &str = "id.pub";
 /// The default user of the images that Ignition configures.
 const IGNITION_USER: &str = "core";
 
+/// Bytes of the longest name of a file.
+const LONGEST_USER: usize = 255;
+/// More users than any guest is entered as.
+const MOST_USERS: usize = 1000;
+
 /// What the user's options name.
 pub struct Wishes {
     cloud_init: Option<CloudInit>,
@@ -45,11 +50,16 @@ impl Wishes {
         })
     }
 
-    /// The users of the guest that the user-data and the Ignition configuration name.
+    /// The users of the guest that the user-data and the Ignition configuration name, as far as they are names of files,
+    /// and not more of them than a host can be asked to make files for.
     pub fn users(&self) -> Result<Vec<String>> {
         let mut users = self.ignition.as_deref().map_or_else(|| Ok(Vec::new()), ignition::users)?;
         let data = self.cloud_init.as_ref().and_then(|files| files.user_data.as_deref());
         users.extend(data.map(user_data::users).unwrap_or_default());
+        users.retain(|name| (1..=LONGEST_USER).contains(&name.len()) && !name.contains(['/', '\0']));
+        users.sort();
+        users.dedup();
+        users.truncate(MOST_USERS);
         Ok(users)
     }
 }
@@ -102,4 +112,25 @@ fn own_key(dir: &PrivateDir) -> Result<String> {
     dir.write(&format!("{}{}", skeleton::ROOT, paths::SSH_KEY), 0o600, pair.private.as_bytes())?;
     dir.write(PUBLIC_KEY, 0o644, pair.public.as_bytes())?;
     Ok(pair.public)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_names_of_files_and_not_too_many() {
+        let users = |config: serde_json::Value| {
+            let ignition = Some(config.to_string().into_bytes());
+            let wishes = Wishes { cloud_init: None, ignition, public_keys: vec![], password_hash: None };
+            wishes.users().unwrap()
+        };
+        let named = |names: Vec<String>| {
+            let names: Vec<_> = names.iter().map(|name| serde_json::json!({"name": name})).collect();
+            users(serde_json::json!({"ignition": {"version": "3.0.0"}, "passwd": {"users": names}}))
+        };
+        let odd = ["b", "", "a/b", "a", "b", "x\0", &"l".repeat(256)];
+        assert_eq!(named(odd.map(String::from).into()), ["a", "b"]);
+        assert_eq!(named((0..100_000).map(|n| format!("user{n}")).collect()).len(), 1000);
+    }
 }

@@ -21,6 +21,7 @@ mod user_data;
 pub mod vm;
 
 use crun_qemu::error::Result;
+pub use qcow2::image_of;
 
 /// Every target, by name.
 pub const ALL: &[(&str, fn(&[u8]))] = &[
