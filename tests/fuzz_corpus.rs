@@ -9,12 +9,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crun_qemu::first_boot::user_data::merge;
+use crun_qemu::image::Format;
 use serde_json::Value;
 use virt::connect::Connect;
 use virt::sys::VIR_DOMAIN_DEFINE_VALIDATE;
 
+/// Another one, such as fuzz/target/corpus, by FUZZ_CORPUS.
 fn corpus() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus")
+    let other = std::env::var_os("FUZZ_CORPUS").map(PathBuf::from);
+    other.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus"))
 }
 
 fn entries(dir: &Path) -> Vec<PathBuf> {
@@ -122,4 +125,26 @@ fn a_mail_reader_finds_both_sides_user_data() {
             assert_eq!(part(0), (Some("text/plain"), data.clone()), "{}", path.display());
         }
     }
+}
+
+/// What is taken for a qcow2 image is the same to QEMU, where it is one to QEMU: above all, it names no other file.
+#[test]
+fn qemu_reads_headers_alike() {
+    let dir = tempfile::tempdir().unwrap();
+    let (image, mut alike) = (dir.path().join("image"), 0);
+    for (path, data) in inputs("qcow2") {
+        let Some((disk, bytes)) = targets::image_of(&data) else { continue };
+        if disk.format != Format::Qcow2 {
+            continue;
+        }
+        fs::write(&image, bytes).unwrap();
+        let info =
+            Command::new("qemu-img").args(["info", "--output=json", "-f", "qcow2"]).arg(&image).output().unwrap();
+        let Ok(info) = serde_json::from_slice::<Value>(&info.stdout) else { continue };
+        assert_eq!(info["virtual-size"], disk.virtual_size, "{}", path.display());
+        let other = ["backing-filename", "full-backing-filename", "encrypted"].map(|key| info.get(key));
+        assert_eq!((other, info["format-specific"]["data"].get("data-file")), ([None; 3], None), "{}", path.display());
+        alike += 1;
+    }
+    assert!(alike > 5, "only {alike}");
 }

@@ -42,9 +42,11 @@ if [ $# = 0 ]; then
     # shellcheck disable=SC2046 # names of directories of ours
     set -- $(ls corpus)
 fi
-if [ "${JOBS:-1}" -gt 1 ]; then
+jobs=${JOBS:-1}
+if [ "$jobs" -gt 1 ]; then
     # Each of them finds everything built.
-    printf '%s\n' "$@" | JOBS=1 xargs -P "$JOBS" -n 1 "../util/fuzz.sh" "$seconds"
+    export JOBS=1
+    printf '%s\n' "$@" | xargs -P "$jobs" -n 1 "../util/fuzz.sh" "$seconds"
 else
     for target; do one "$target"; done
 fi

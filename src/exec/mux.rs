@@ -138,6 +138,7 @@ impl Session {
     }
 
     /// Waits for what happens next. To be called when the descriptor is readable, or to block.
+    #[expect(clippy::should_implement_trait, reason = "no iterator: the last event comes again and again")]
     pub fn next(&mut self) -> Event {
         loop {
             match receive(&mut self.stream) {

@@ -23,11 +23,16 @@ const PUBLIC_KEY: &str = "id.pub";
 /// The default user of the images that Ignition configures.
 const IGNITION_USER: &str = "core";
 
+/// Bytes of the longest name of a file.
+const LONGEST_USER: usize = 255;
+/// More users than any guest is entered as.
+const MOST_USERS: usize = 1000;
+
 /// What the user's options name.
 pub struct Wishes {
     cloud_init: Option<CloudInit>,
     ignition: Option<Vec<u8>>,
-    /// The guest's users whom user-data and Ignition configuration name.
+    /// The guest's users whom these name.
     pub users: Vec<String>,
     public_keys: Vec<String>,
     password_hash: Option<String>,
@@ -45,9 +50,7 @@ impl Wishes {
         let ignition = read("ignition", &options.ignition)?;
         let dir = options.cloud_init.as_deref().map(|path| files.directory("cloud-init", path)).transpose()?;
         let cloud_init = dir.map(|dir| CloudInit::read(&dir)).transpose()?;
-        let mut users = ignition.as_deref().map_or_else(|| Ok(Vec::new()), ignition::users)?;
-        let data = cloud_init.as_ref().and_then(|files| files.user_data.as_deref());
-        users.extend(data.map(user_data::users).unwrap_or_default());
+        let users = users(cloud_init.as_ref(), ignition.as_deref())?;
         Ok(Self {
             cloud_init,
             ignition,
@@ -56,6 +59,19 @@ impl Wishes {
             password_hash: password_hash(options, files)?,
         })
     }
+}
+
+/// The guest's users whom user-data and Ignition configuration name, as far as they are names of files, and not more of
+/// them than a host can be asked to make files for.
+fn users(cloud_init: Option<&CloudInit>, ignition: Option<&[u8]>) -> Result<Vec<String>> {
+    let mut users = ignition.map_or_else(|| Ok(Vec::new()), ignition::users)?;
+    let data = cloud_init.and_then(|files| files.user_data.as_deref());
+    users.extend(data.map(user_data::users).unwrap_or_default());
+    users.retain(|name| (1..=LONGEST_USER).contains(&name.len()) && !name.contains(['/', '\0']));
+    users.sort();
+    users.dedup();
+    users.truncate(MOST_USERS);
+    Ok(users)
 }
 
 /// The password itself goes no further than this.
@@ -106,4 +122,21 @@ fn own_key(dir: &PrivateDir) -> Result<String> {
     dir.write(&format!("{}{}", skeleton::ROOT, paths::SSH_KEY), 0o600, pair.private.as_bytes())?;
     dir.write(PUBLIC_KEY, 0o644, pair.public.as_bytes())?;
     Ok(pair.public)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_names_of_files_and_not_too_many() {
+        let named = |names: Vec<String>| {
+            let names: Vec<_> = names.iter().map(|name| serde_json::json!({"name": name})).collect();
+            let config = serde_json::json!({"ignition": {"version": "3.0.0"}, "passwd": {"users": names}});
+            users(None, Some(config.to_string().as_bytes())).unwrap()
+        };
+        let odd = ["b", "", "a/b", "a", "b", "x\0", &"l".repeat(256)];
+        assert_eq!(named(odd.map(String::from).into()), ["a", "b"]);
+        assert_eq!(named((0..100_000).map(|n| format!("user{n}")).collect()).len(), 1000);
+    }
 }

@@ -21,9 +21,13 @@ mod user_data;
 pub mod vm;
 
 use crun_qemu::error::Result;
+pub use qcow2::image_of;
+
+/// Takes any bytes; panics where something does not hold.
+pub type Target = fn(&[u8]);
 
 /// Every target, by name.
-pub const ALL: &[(&str, fn(&[u8]))] = &[
+pub const ALL: &[(&str, Target)] = &[
     ("boot", boot::run),
     ("dhcp", dhcp::run),
     ("dhcp6", dhcp6::run),
@@ -42,7 +46,7 @@ pub const ALL: &[(&str, fn(&[u8]))] = &[
 ];
 
 /// The target of this name.
-pub fn named(name: &str) -> Option<fn(&[u8])> {
+pub fn named(name: &str) -> Option<Target> {
     ALL.iter().find(|(other, _)| *other == name).map(|(_, run)| *run)
 }
 

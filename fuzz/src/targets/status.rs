@@ -11,8 +11,12 @@ pub fn run(data: &[u8]) {
     let mut parts = data.splitn(3, |byte| *byte == 0);
     let (mark, target, domain) = (parts.next(), parts.next(), parts.next());
     let text = |part: Option<&[u8]>| String::from_utf8_lossy(part.unwrap_or_default()).into_owned();
-    let share =
-        Virtiofs { dir: "/d".into(), socket: "/s".into(), target: text(target), read_only: data.len() % 2 == 0 };
+    let share = Virtiofs {
+        dir: "/d".into(),
+        socket: "/s".into(),
+        target: text(target),
+        read_only: data.len().is_multiple_of(2),
+    };
     let launch = Launch { domain: text(domain), virtiofs: vec![share], ..Launch::default() };
     let status = with_file(mark.unwrap_or_default(), 0, |file| told(Status::new(&launch, &path(file))));
     let Some(status) = status else { return };
