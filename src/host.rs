@@ -8,7 +8,9 @@ use nix::sys::resource::{Resource, getrlimit};
 use serde::Deserialize;
 
 use crate::error::{Context, Error, Result, words};
+use crate::idmap::IdMap;
 use crate::pci;
+use crate::sources::Node;
 
 /// What a plan depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub struct Host {
     pub emulator: String,
     /// Whether `/dev/kvm` can be used, else why not.
     pub kvm: std::result::Result<(), String>,
+    /// Who may open `/dev/kvm`.
+    pub kvm_node: Node,
     /// Whether taps can be made, else why not.
     pub tun: std::result::Result<(), String>,
     /// Whether the kernel can move a tap's packets.
@@ -29,6 +33,10 @@ pub struct Host {
     pub cpus: u32,
     /// Memory that this process may lock, bytes; what it starts inherits that.
     pub memlock: u64,
+    /// The users that this process' user namespace has.
+    pub uids: IdMap,
+    /// The groups that it has.
+    pub gids: IdMap,
     /// The PCI devices that were asked for; see [`pci::find`].
     pub pci: Vec<pci::Device>,
 }
@@ -114,6 +122,7 @@ impl Requirement {
     }
 }
 
+const KVM: &str = "/dev/kvm";
 /// Descriptions of the firmware builds that are installed, as QEMU's interoperability documents define them.
 const FIRMWARE_DESCRIPTIONS: &str = "/usr/share/qemu/firmware";
 
@@ -131,12 +140,15 @@ impl Host {
         Ok(Self {
             init: init.to_path_buf(),
             emulator: emulator.to_string(),
-            kvm: usable("/dev/kvm"),
+            kvm: usable(KVM),
+            kvm_node: fs::metadata(KVM).map_or(Node { mode: 0, gid: 0 }, |metadata| Node::of(&metadata)),
             tun: usable("/dev/net/tun"),
             vhost_net: usable("/dev/vhost-net").is_ok(),
             uefi: uefi(Path::new(FIRMWARE_DESCRIPTIONS)),
             cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
             memlock: getrlimit(Resource::RLIMIT_MEMLOCK).context("locked memory")?.1,
+            uids: id_map("/proc/self/uid_map")?,
+            gids: id_map("/proc/self/gid_map")?,
             pci: Vec::new(),
         })
     }
@@ -144,6 +156,10 @@ impl Host {
 
 fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+}
+
+fn id_map(path: &str) -> Result<IdMap> {
+    fs::read_to_string(path).map(|text| IdMap::parse(&text)).context(path)
 }
 
 fn usable(device: &str) -> std::result::Result<(), String> {

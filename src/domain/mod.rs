@@ -10,8 +10,10 @@ use std::io;
 
 use crate::first_boot::setup;
 use crate::image::Format;
+use crate::launch::OpenFile;
 use crate::network::Ports;
 use crate::paths;
+use crate::plan::passed::DiskSource;
 use crate::plan::{Accelerator, BootDisk, Firmware, Network, Plan, TRANSLATION_CACHE};
 use tree::Element;
 use xml::Xml;
@@ -22,6 +24,23 @@ pub fn xml(plan: &Plan, oem_strings: &[String]) -> String {
     // Writing into a Vec cannot fail.
     let _ = domain(&mut xml, plan, oem_strings);
     xml.finish()
+}
+
+/// The files behind the plan's disks, which the domain knows by descriptors: QEMU has no right to them but that.
+pub fn files(plan: &Plan) -> Vec<OpenFile> {
+    let file = |path: &str, read_only| OpenFile { path: path.into(), read_only };
+    let boot = match plan.disk {
+        BootDisk::Overlay { .. } => vec![file(paths::OVERLAY, false), file(paths::IMAGE, true)],
+        BootDisk::Image(_) => vec![file(paths::IMAGE, false)],
+    };
+    let passed = plan.passed.disks.iter().filter(|disk| matches!(disk.source, DiskSource::File(_)));
+    let passed = passed.map(|disk| file(&disk.path(), disk.read_only));
+    boot.into_iter().chain([file(paths::SEED, true)]).chain(passed).collect()
+}
+
+/// A source that is one of [`files()`].
+fn open_file(xml: &mut Xml, path: &str) -> io::Result<()> {
+    xml.empty("source", &[("file", path), (merge::DESCRIPTOR, path)])
 }
 
 /// A document to be laid over a domain.
@@ -122,7 +141,7 @@ fn devices(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
     boot_disk(xml, plan.disk)?;
     xml.parent("disk", &[("type", "file"), ("device", "disk")], |xml| {
         xml.empty("driver", &[("name", "qemu"), ("type", "raw")])?;
-        xml.empty("source", &[("file", paths::SEED)])?;
+        open_file(xml, paths::SEED)?;
         xml.empty("backingStore", &[])?;
         xml.empty("target", &[("dev", "vdb"), ("bus", "virtio")])?;
         xml.empty("readonly", &[])
@@ -147,12 +166,12 @@ fn boot_disk(xml: &mut Xml, disk: BootDisk) -> io::Result<()> {
     };
     xml.parent("disk", &[("type", "file"), ("device", "disk")], |xml| {
         xml.empty("driver", &[("name", "qemu"), ("type", format.name()), ("discard", "unmap")])?;
-        xml.empty("source", &[("file", file)])?;
+        open_file(xml, file)?;
         match image {
             None => xml.empty("backingStore", &[]),
             Some(format) => xml.parent("backingStore", &[("type", "file")], |xml| {
                 xml.empty("format", &[("type", format.name())])?;
-                xml.empty("source", &[("file", paths::IMAGE)])?;
+                open_file(xml, paths::IMAGE)?;
                 xml.empty("backingStore", &[])
             }),
         }?;

@@ -7,6 +7,7 @@ mod mounts;
 mod network;
 pub mod passed;
 mod size;
+mod user;
 
 use std::net::SocketAddr;
 
@@ -25,6 +26,8 @@ use crate::sources::Sources;
 use passed::Passed;
 
 pub use disk::BootDisk;
+pub use user::User;
+
 pub use size::{DEFAULT_MEMORY, LEAST_MEMORY, TRANSLATION_CACHE};
 
 /// The VM as it will be.
@@ -58,6 +61,10 @@ pub struct Plan {
     pub hostdevs: Vec<pci::Device>,
     /// What of the container's mounts and devices is the guest's.
     pub passed: Passed,
+    /// As whom QEMU runs; `None`: the container's root.
+    pub user: Option<User>,
+    /// QEMU listens on a port below 1024.
+    pub low_port: bool,
     /// What the user should know, one line each.
     pub warnings: Vec<String>,
 }
@@ -127,6 +134,10 @@ pub fn plan(id: &str, request: &Request, host: &Host, image: ImageFacts, sources
     let firmware = firmware(request.options.firmware, host, image)?;
     let (vcpus, memory) = (size::vcpus(request, host)?, size::memory(request, &firmware)?);
     let passed = mounts::sort(request, sources)?;
+    let network = network::network(request, host, id, digest, &mut warnings);
+    let hostdevs = hostdevs::hostdevs(request, host, memory)?;
+    let needs = user::Needs { pci: !hostdevs.is_empty(), accelerator, passed: &passed, network: &network };
+    let (user, low_port) = (user::user(request, host, digest, &needs), needs.low_port());
     let overhead = || size::overhead(memory, vcpus, accelerator, &firmware, passed.virtiofs());
     Ok(Plan {
         memory_overhead: request.memory.map_or(0, |_| overhead()),
@@ -139,10 +150,12 @@ pub fn plan(id: &str, request: &Request, host: &Host, image: ImageFacts, sources
         memory,
         firmware,
         disk: disk::disk(request, image)?,
-        network: network::network(request, host, id, digest, &mut warnings),
+        network,
         mac: identity::mac(digest),
-        hostdevs: hostdevs::hostdevs(request, host, memory)?,
+        hostdevs,
         passed,
+        user,
+        low_port,
         warnings,
     })
 }
@@ -164,10 +177,13 @@ fn own_processes(request: &Request) -> Result<()> {
     Err(Error::new("capabilities", format!("the container lacks {missing}")).hint(format!("--cap-add {missing}")))
 }
 
-/// libvirt starts QEMU with a change of user, group and capabilities, even to what they are, and lets it override file
-/// modes when it asks what it can do; DHCP has a port below 1024.
+/// libvirt starts QEMU as another user, in another group and without capabilities, gives it directories and ends it;
+/// DHCP has a port below 1024.
 const CAPABILITIES: &[(Capability, &str)] = &[
+    (Capability::Chown, "chown"),
     (Capability::DacOverride, "dac_override"),
+    (Capability::Fowner, "fowner"),
+    (Capability::Kill, "kill"),
     (Capability::NetBindService, "net_bind_service"),
     (Capability::Setgid, "setgid"),
     (Capability::Setpcap, "setpcap"),

@@ -77,8 +77,8 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     blockdevs::check(&plan.passed, &request, storage.is_fresh())?;
 
     let overlay = disk::keep(&root, storage, (record.clone(), &file), plan.disk, facts)?;
-    let nvram = keep_nvram(&private, &plan.firmware)?;
-    skeleton::make(&private, &wishes.users()?, &request.cwd)?;
+    let nvram = keep_nvram(&private, &plan)?;
+    skeleton::make(&private, &wishes.users()?, &request.cwd, plan.user.as_ref())?;
     skeleton::places(&private, &plan.passed)?;
     let keeper = network::write(&private, &plan, &request)?;
     memory::keep(&private, &plan, &config)?;
@@ -111,12 +111,13 @@ pub fn write_config(bundle: &Path, config: &[u8]) -> Result<PathBuf> {
 }
 
 /// Makes the UEFI variables unless the container has them already.
-fn keep_nvram(dir: &PrivateDir, firmware: &Firmware) -> Result<Option<PathBuf>> {
-    let Firmware::Uefi(uefi) = firmware else { return Ok(None) };
+fn keep_nvram(dir: &PrivateDir, plan: &Plan) -> Result<Option<PathBuf>> {
+    let Firmware::Uefi(uefi) = &plan.firmware else { return Ok(None) };
     let path = dir.join(NVRAM);
     if !path.exists() {
         dir.write(NVRAM, 0o600, &fs::read(&uefi.vars).context(&uefi.vars)?)?;
     }
+    dir.let_in(&path, plan.user.as_ref(), true)?;
     Ok(Some(path))
 }
 
@@ -142,7 +143,23 @@ fn write_launch(dir: &PrivateDir, domain: String, plan: &Plan, request: &Request
     let (warnings, env, cwd) = (plan.warnings.clone(), request.env.clone(), request.cwd.clone());
     let (print, virtiofs, exec_timeout) =
         (request.options.print_libvirt_xml, virtiofs(&plan.passed), request.options.timeout);
-    let launch = Launch { domain, print, warnings, tap, shared, ssh, virtiofs, env, cwd, exec_timeout, stages };
+    let (user, low_port, files) = (plan.user.as_ref().map(|user| user.ids), plan.low_port, domain::files(plan));
+    let launch = Launch {
+        domain,
+        print,
+        warnings,
+        tap,
+        shared,
+        ssh,
+        virtiofs,
+        env,
+        cwd,
+        exec_timeout,
+        user,
+        low_port,
+        files,
+        stages,
+    };
     let name = format!("{}{}", skeleton::ROOT, paths::LAUNCH);
     dir.write(&name, 0o600, &serde_json::to_vec(&launch).context("launch.json")?)?;
     Ok(())

@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread;
 
 use crun_qemu::error::{Context, Result};
+use crun_qemu::launch::Launch;
 use crun_qemu::paths;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use virt::connect::Connect;
@@ -26,7 +27,7 @@ pub struct Machine {
 
 impl Machine {
     /// Starts the domain, in a thread of its own.
-    pub fn start(domain: String) -> Result<Self> {
+    pub fn start(launch: Launch) -> Result<Self> {
         let event = || EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map(Arc::new);
         let (wake, bell) = (event().context("eventfd")?, event().context("eventfd")?);
         let (orders, inbox) = channel();
@@ -36,7 +37,7 @@ impl Machine {
         thread::Builder::new()
             .name("libvirt".into())
             .spawn(move || {
-                if let Err(e) = live(&domain, inbox, woken, &teller) {
+                if let Err(e) = live(&launch, inbox, woken, &teller) {
                     teller.tell(News::StartFailed(e));
                 }
             })
@@ -93,8 +94,8 @@ impl Drop for Teller {
 }
 
 /// Starts the domain and runs libvirt's event loop for ever; returns only if the start fails.
-fn live(domain: &str, orders: Receiver<Order>, wake: Arc<EventFd>, teller: &Teller) -> Result<()> {
-    let (_connection, domain) = start(domain, teller)?;
+fn live(launch: &Launch, orders: Receiver<Order>, wake: Arc<EventFd>, teller: &Teller) -> Result<()> {
+    let (_connection, domain) = start(launch, teller)?;
     let teller_of_orders = teller.clone();
     let fd = wake.as_raw_fd();
     let on_wake = move |_, _, _, _| {
@@ -113,15 +114,17 @@ fn live(domain: &str, orders: Receiver<Order>, wake: Arc<EventFd>, teller: &Tell
     }
 }
 
-fn start(domain: &str, teller: &Teller) -> Result<(Connect, Domain)> {
+fn start(launch: &Launch, teller: &Teller) -> Result<(Connect, Domain)> {
     let connection = embedded::connect(Path::new(paths::LIBVIRT))?;
     teller.tell(News::Connected);
     let teller = teller.clone();
     embedded::watch(&connection, move |news| teller.tell(news))?;
-    // Asking QEMU takes libvirt's own way to clear capabilities, which needs one; starting the domain takes ours.
     embedded::learn_capabilities(&connection)?;
-    privileges::give_up()?;
-    let domain = connection.create_domain_xml(domain, sys::VIR_DOMAIN_NONE).map_err(embedded::error)?;
+    // Descriptors are for a domain that libvirt knows already.
+    let domain = connection.define_domain_xml(&launch.domain).map_err(embedded::error)?;
+    launch.files.iter().try_for_each(|file| embedded::hand_over(&domain, file))?;
+    if launch.low_port { privileges::keep_ports() } else { privileges::bound() }?;
+    domain.create().map_err(embedded::error)?;
     Ok((connection, domain))
 }
 

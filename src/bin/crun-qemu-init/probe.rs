@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Instant;
 
 use crun_qemu::error::{Context, Result};
+use crun_qemu::launch::Launch;
 use crun_qemu::prepare::skeleton::{GROUP, PASSWD};
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -28,7 +29,7 @@ pub fn run(dir: &Path, emulated: bool) -> Result<()> {
     let dir = dir.canonicalize().context(dir.display())?;
     let signals = Signals::block()?;
     embedded::quiet(&dir);
-    embedded::prepare(&dir, None)?;
+    embedded::prepare(&dir, None, &Launch::default())?;
     look_like_a_container(&dir, emulated)?;
     reap(signals)?;
     let connection = embedded::connect(&dir)?;
