@@ -27,6 +27,7 @@ mod persistent;
 mod podman_options;
 mod policy;
 mod ports;
+mod privileges;
 mod refused;
 mod sector;
 mod shared_network;
