@@ -118,6 +118,7 @@ impl Edits {
             tmpfs(paths::LOGS, "4m"),
         ]);
         mounts.extend(plan.passed.kept.iter().copied().map(MountEdit::Keep));
+        mounts.extend(plan.passed.engine_files.iter().map(|(index, path)| moved(*index, path.clone(), READ_ONLY_DATA)));
         mounts.extend(devices.iter().map(|(path, _)| bind(&path.display().to_string(), path, DEVICE)));
         mounts.extend([
             bind(paths::INIT, &artifacts.init, READ_ONLY),
@@ -141,13 +142,12 @@ impl Edits {
     }
 }
 
+fn moved(index: usize, destination: String, options: &[&str]) -> MountEdit {
+    MountEdit::Move { index, destination, options: options.iter().map(ToString::to_string).collect() }
+}
+
 /// What the guest is given comes where nothing of ours is hidden by it, and where nothing in it is ever executed.
 fn moved_mounts(plan: &Plan) -> Vec<MountEdit> {
-    let moved = |index: usize, destination: String, options: &[&str]| MountEdit::Move {
-        index,
-        destination,
-        options: options.iter().map(ToString::to_string).collect(),
-    };
     let passed = &plan.passed;
     let shares = passed.shares.iter().map(|s| moved(s.mount, s.path(), &READ_ONLY_DATA[1..]));
     let data = |read_only: bool| if read_only { READ_ONLY_DATA } else { &READ_ONLY_DATA[1..] };
@@ -156,7 +156,7 @@ fn moved_mounts(plan: &Plan) -> Vec<MountEdit> {
     let disks = passed.disks.iter().filter_map(|disk| match disk.source {
         DiskSource::File(mount) => Some(moved(mount, disk.path(), data(disk.read_only))),
         DiskSource::Mounted(mount, _) => Some(moved(mount, disk.path(), &["nosuid", "noexec"])),
-        DiskSource::Device(_) => None,
+        DiskSource::Device(..) => None,
     });
     shares.chain(files).chain(disks).collect()
 }
@@ -170,7 +170,7 @@ fn block_rule(disk: &Disk) -> Option<DeviceRule> {
 
 fn moved_device(disk: &Disk) -> Option<(usize, String)> {
     match disk.source {
-        DiskSource::Device(index) => Some((index, disk.path())),
+        DiskSource::Device(index, _) => Some((index, disk.path())),
         _ => None,
     }
 }

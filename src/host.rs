@@ -16,7 +16,9 @@ use nix::sys::resource::{Resource, getrlimit};
 use serde::Deserialize;
 
 use crate::error::{Context, Error, Result, words};
+use crate::idmap::IdMap;
 use crate::pci;
+use crate::sources::Node;
 use requirement::is_executable;
 
 pub use access::{Identity, by_group_alone};
@@ -36,6 +38,8 @@ pub struct Host {
     pub emulator: String,
     /// Whether `/dev/kvm` can be used, else why not.
     pub kvm: Usable,
+    /// Who may open `/dev/kvm`.
+    pub kvm_node: Node,
     /// Whether taps can be made, else why not.
     pub tun: Usable,
     /// Whether the kernel can move a tap's packets.
@@ -48,6 +52,10 @@ pub struct Host {
     pub memlock: u64,
     /// The limit of memory of the cgroups above the container's, bytes; see [`crate::cgroup`].
     pub memory_above: Option<u64>,
+    /// The users that this process' user namespace has.
+    pub uids: IdMap,
+    /// The groups that it has.
+    pub gids: IdMap,
     /// The PCI devices that were asked for; see [`pci::find`].
     pub pci: Vec<pci::Device>,
 }
@@ -93,12 +101,15 @@ impl Host {
             init: init.to_path_buf(),
             emulator: emulator.to_string(),
             kvm: devices.kvm.and_then(|()| if container.emulated { Ok(()) } else { runs_code(init) }),
+            kvm_node: fs::metadata("/dev/kvm").map_or(Node { mode: 0, gid: 0 }, |metadata| Node::of(&metadata)),
             tun: devices.tun,
             vhost_net: devices.vhost_net.is_ok(),
             uefi: installed_uefi(),
             cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
             memlock: getrlimit(Resource::RLIMIT_MEMLOCK).context("locked memory")?.1,
             memory_above: None,
+            uids: id_map("/proc/self/uid_map")?,
+            gids: id_map("/proc/self/gid_map")?,
             pci: Vec::new(),
         })
     }
@@ -168,6 +179,10 @@ fn selinux_allows(container: &Container) -> Usable {
         Selinux::Enforcing { devices: false } => Err(format!("SELinux keeps it from containers: {}", selinux::DEVICES)),
         _ => Ok(()),
     }
+}
+
+fn id_map(path: &str) -> Result<IdMap> {
+    fs::read_to_string(path).map(|text| IdMap::parse(&text)).context(path)
 }
 
 fn usable(device: &Path) -> Usable {

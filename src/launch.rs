@@ -46,9 +46,36 @@ pub struct Launch {
     /// The signal that the container's configuration calls its stop signal.
     #[serde(default)]
     pub stop_signal: Option<i32>,
+    /// As whom QEMU runs; `None`: root.
+    #[serde(default)]
+    pub user: Option<Ids>,
+    /// QEMU listens on a port below 1024.
+    #[serde(default)]
+    pub low_port: bool,
+    /// What QEMU is handed open, and has no need to open itself.
+    #[serde(default)]
+    pub files: Vec<OpenFile>,
     /// The start so far.
     #[serde(default)]
     pub stages: Stages,
+}
+
+/// A user and its group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ids {
+    /// The user.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+}
+
+/// A file behind a disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenFile {
+    /// Where it is; the domain calls the descriptor by the same name.
+    pub path: PathBuf,
+    /// QEMU does not write to it.
+    pub read_only: bool,
 }
 
 /// A directory of the container's that the guest mounts.

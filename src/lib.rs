@@ -6,6 +6,8 @@
 pub mod error;
 pub mod paths;
 
+pub mod idmap;
+
 pub mod request;
 
 pub mod host;

@@ -24,8 +24,10 @@ pub const SSH_KEY: &str = "/crun-qemu/ssh/id";
 pub const NVRAM: &str = "/crun-qemu/nvram.fd";
 /// Read-only copy of the host's cache of what its QEMU can do.
 pub const CAPABILITIES: &str = "/crun-qemu/capabilities";
-/// The user's own mounts are moved below this directory.
+/// The user's own mounts are moved below this directory, which QEMU cannot enter.
 pub const MOUNTS: &str = "/crun-qemu/mounts";
+/// Block devices among them are in this one, for QEMU opens them.
+pub const DISKS: &str = "/crun-qemu/disks";
 /// The program that serves virtiofs, wherever the host has it.
 pub const VIRTIOFSD: &str = "/crun-qemu/virtiofsd";
 /// Sockets of virtiofsd, on a tmpfs.

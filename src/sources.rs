@@ -37,6 +37,24 @@ pub struct BlockDevice {
     pub minor: i64,
     /// The host itself takes no writes to it.
     pub read_only: bool,
+    /// Who may open its node.
+    pub node: Node,
+}
+
+/// Who may open a device node, besides its owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Node {
+    /// Its mode.
+    pub mode: u32,
+    /// Its group, for the one who looks.
+    pub gid: u32,
+}
+
+impl Node {
+    /// The one whose metadata this is.
+    pub fn of(metadata: &fs::Metadata) -> Self {
+        Self { mode: metadata.mode(), gid: metadata.gid() }
+    }
 }
 
 /// All that a plan has to know of them, in the order of the request's own lists.
@@ -51,7 +69,7 @@ pub struct Sources {
 impl Sources {
     /// Looks at them.
     pub fn look(request: &Request) -> Self {
-        let device = |d: &crate::request::Device| d.is_block.then(|| block_device(d.major, d.minor)).flatten();
+        let device = |d: &crate::request::Device| d.is_block.then(|| block_device(d.major, d.minor, d.node)).flatten();
         Self {
             mounts: request.mounts.iter().map(source).collect(),
             devices: request.devices.iter().map(device).collect(),
@@ -91,7 +109,7 @@ fn source(mount: &Mount) -> Source {
 
 fn block_source(path: &Path, metadata: &fs::Metadata) -> Source {
     let (major, minor) = (major(metadata.rdev()), minor(metadata.rdev()));
-    let Some(device) = block_device(major as i64, minor as i64) else {
+    let Some(device) = block_device(major as i64, minor as i64, Node::of(metadata)) else {
         return Source::Unusable(format!("there is no block device {major}:{minor}"));
     };
     // As QEMU will; it says here what podman's user can read.
@@ -103,9 +121,9 @@ fn unusable(e: &std::io::Error) -> Source {
     Source::Unusable(error::words(e))
 }
 
-fn block_device(major: i64, minor: i64) -> Option<BlockDevice> {
+fn block_device(major: i64, minor: i64, node: Node) -> Option<BlockDevice> {
     let read_only = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/ro")).ok()?;
-    Some(BlockDevice { major, minor, read_only: read_only.trim() == "1" })
+    Some(BlockDevice { major, minor, read_only: read_only.trim() == "1", node })
 }
 
 #[cfg(test)]

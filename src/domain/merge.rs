@@ -12,9 +12,16 @@ const PLACE: &[&str] = &["dev", "dir", "port"];
 /// Parents of elements of which there are several kinds under one name.
 const OF_KINDS: &[&str] = &["devices", "domain"];
 
+/// The attribute that names a file's descriptor.
+pub(super) const DESCRIPTOR: &str = "fdgroup";
+
 impl Element {
     /// Lays `over` over this element.
     pub fn lay_over(&mut self, over: Self) {
+        // Another file's descriptor is not ours.
+        if over.attribute("file").is_some() {
+            self.attributes.retain(|(name, _)| name != DESCRIPTOR);
+        }
         for (name, value) in over.attributes {
             match self.attributes.iter_mut().find(|(key, _)| *key == name) {
                 Some(attribute) => attribute.1 = value,
@@ -94,6 +101,13 @@ mod tests {
                 &devices("<disk type='file'><target dev='vdx'/></disk>"),
                 r#"<domain><devices><disk type="file"><target dev="vda"/></disk><disk type="file"><target dev="vdx"/></disk></devices></domain>"#,
             ),
+            // A file is known by its descriptor, another one by its name.
+            (
+                "<source file='/a' fdgroup='/a'/>",
+                "<source startupPolicy='x'/>",
+                r#"<source file="/a" fdgroup="/a" startupPolicy="x"/>"#,
+            ),
+            ("<source file='/a' fdgroup='/a'/>", "<source file='/b'/>", r#"<source file="/b"/>"#),
             // Of another type, it is another one; without a type it is the only one there is.
             (
                 &devices("<interface type='ethernet'><model type='virtio'/></interface>"),

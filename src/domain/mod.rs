@@ -2,6 +2,7 @@
 
 mod hostdev;
 mod merge;
+mod network;
 mod passed;
 mod tree;
 mod xml;
@@ -10,9 +11,10 @@ use std::io;
 
 use crate::first_boot::setup;
 use crate::image::Format;
-use crate::network::Ports;
+use crate::launch::OpenFile;
 use crate::paths;
-use crate::plan::{Accelerator, BootDisk, Firmware, Network, Plan, TRANSLATION_CACHE};
+use crate::plan::passed::DiskSource;
+use crate::plan::{Accelerator, BootDisk, Firmware, Plan, TRANSLATION_CACHE};
 pub use passed::name as disk_name;
 use tree::Element;
 use xml::Xml;
@@ -23,6 +25,23 @@ pub fn xml(plan: &Plan, oem_strings: &[String]) -> String {
     // Writing into a Vec cannot fail.
     let _ = domain(&mut xml, plan, oem_strings);
     xml.finish()
+}
+
+/// The files behind the plan's disks, which the domain knows by descriptors: QEMU has no right to them but that.
+pub fn files(plan: &Plan) -> Vec<OpenFile> {
+    let file = |path: &str, read_only| OpenFile { path: path.into(), read_only };
+    let boot = match plan.disk {
+        BootDisk::Overlay { .. } => vec![file(paths::OVERLAY, false), file(paths::IMAGE, true)],
+        BootDisk::Image(_) => vec![file(paths::IMAGE, false)],
+    };
+    let passed = plan.passed.disks.iter().filter(|disk| matches!(disk.source, DiskSource::File(_)));
+    let passed = passed.map(|disk| file(&disk.path(), disk.read_only));
+    boot.into_iter().chain([file(paths::SEED, true)]).chain(passed).collect()
+}
+
+/// A source that is one of [`files()`].
+fn open_file(xml: &mut Xml, path: &str) -> io::Result<()> {
+    xml.empty("source", &[("file", path), (merge::DESCRIPTOR, path)])
 }
 
 /// A document to be laid over a domain.
@@ -104,7 +123,7 @@ fn domain(xml: &mut Xml, plan: &Plan, oem_strings: &[String]) -> io::Result<()> 
         })?;
         xml.parent("devices", &[], |xml| devices(xml, plan))?;
         xml.empty("seclabel", &[("type", "none")])?;
-        user_network(xml, plan)
+        network::user_network(xml, plan)
     })
 }
 
@@ -136,14 +155,14 @@ fn devices(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
     boot_disk(xml, plan.disk)?;
     xml.parent("disk", &[("type", "file"), ("device", "disk")], |xml| {
         xml.empty("driver", &[("name", "qemu"), ("type", "raw")])?;
-        xml.empty("source", &[("file", paths::SEED)])?;
+        open_file(xml, paths::SEED)?;
         xml.empty("backingStore", &[])?;
         xml.empty("target", &[("dev", "vdb"), ("bus", "virtio")])?;
         xml.empty("readonly", &[])
     })?;
     passed::disks(xml, &plan.passed)?;
     passed::file_systems(xml, &plan.passed)?;
-    interface(xml, plan)?;
+    network::interface(xml, plan)?;
     hostdev::hostdevs(xml, plan)?;
     xml.parent("serial", &[("type", "unix")], |xml| {
         xml.empty("source", &[("mode", "connect"), ("path", paths::CONSOLE)])?;
@@ -163,50 +182,16 @@ fn boot_disk(xml: &mut Xml, disk: BootDisk) -> io::Result<()> {
         let mut driver = vec![("name", "qemu"), ("type", format.name()), ("discard", "unmap")];
         driver.extend(ON_ERROR_OF_FILES);
         xml.empty("driver", &driver)?;
-        xml.empty("source", &[("file", file)])?;
+        open_file(xml, file)?;
         match image {
             None => xml.empty("backingStore", &[]),
             Some(format) => xml.parent("backingStore", &[("type", "file")], |xml| {
                 xml.empty("format", &[("type", format.name())])?;
-                xml.empty("source", &[("file", paths::IMAGE)])?;
+                open_file(xml, paths::IMAGE)?;
                 xml.empty("backingStore", &[])
             }),
         }?;
         xml.empty("target", &[("dev", "vda"), ("bus", "virtio")])
-    })
-}
-
-fn interface(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
-    let Network::Tap { name, vhost, ports } = &plan.network else { return Ok(()) };
-    xml.parent("interface", &[("type", "ethernet")], |xml| {
-        xml.empty("mac", &[("address", &plan.mac)])?;
-        xml.empty("target", &[("dev", name), ("managed", "no")])?;
-        xml.empty("model", &[("type", "virtio")])?;
-        let driver = ("name", if *vhost { "vhost" } else { "qemu" });
-        // A tap that is held by somebody else as well is opened for several queues, however many there are.
-        match ports {
-            Ports::All => xml.empty("driver", &[driver]),
-            Ports::Only(_) => xml.empty("driver", &[driver, ("queues", "2")]),
-        }?;
-        // The firmware would try to boot from the network card's ROM.
-        xml.empty("rom", &[("enabled", "no")])
-    })
-}
-
-/// QEMU's user network by QEMU's own options: libvirt's `<interface type='user'>` cannot forward ports.
-fn user_network(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
-    let Network::User { ssh, ports } = &plan.network else { return Ok(()) };
-    // QEMU's default is slirp4netns' too: a caller from there would seem to the guest to be on its own link.
-    let mut backend = format!("user,id=user,net=10.0.99.0/24,hostfwd=tcp:{ssh}-:22");
-    for port in ports {
-        backend.extend(
-            port.protocols().map(|protocol| format!(",hostfwd={}::{n}-:{n}", protocol.name(), n = port.number)),
-        );
-    }
-    // libvirt does not know of this card and fills the bus from its low end. No ROM: see the tap's.
-    let card = format!("virtio-net-pci,netdev=user,mac={},bus=pcie.0,addr=0x10,romfile=", plan.mac);
-    xml.parent("qemu:commandline", &[], |xml| {
-        ["-netdev", &backend, "-device", &card].iter().try_for_each(|value| xml.empty("qemu:arg", &[("value", value)]))
     })
 }
 

@@ -17,9 +17,9 @@ pub(super) fn disks(xml: &mut Xml, passed: &Passed) -> io::Result<()> {
 }
 
 fn one_disk(xml: &mut Xml, name: &str, disk: &Disk) -> io::Result<()> {
-    let (kind, attribute) = match disk.source {
-        DiskSource::File(_) => ("file", "file"),
-        DiskSource::Mounted(..) | DiskSource::Device(_) => ("block", "dev"),
+    let kind = match disk.source {
+        DiskSource::File(_) => "file",
+        DiskSource::Mounted(..) | DiskSource::Device(..) => "block",
     };
     xml.parent("disk", &[("type", kind), ("device", "disk")], |xml| {
         let mut driver = vec![("name", "qemu"), ("type", disk.format.name()), ("discard", "unmap")];
@@ -29,7 +29,10 @@ fn one_disk(xml: &mut Xml, name: &str, disk: &Disk) -> io::Result<()> {
             driver.push(("cache", "none"));
         }
         xml.empty("driver", &driver)?;
-        xml.empty("source", &[(attribute, &disk.path())])?;
+        match disk.source {
+            DiskSource::File(_) => super::open_file(xml, &disk.path())?,
+            _ => xml.empty("source", &[("dev", &disk.path())])?,
+        }
         xml.empty("backingStore", &[])?;
         xml.empty("target", &[("dev", name), ("bus", "virtio")])?;
         if disk.read_only {

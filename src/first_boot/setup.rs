@@ -191,6 +191,7 @@ mod tests {
         };
         let passed = Passed {
             kept: vec![],
+            engine_files: vec![],
             shares: vec![
                 Share { number: 1, mount: 1, target: "/a/b c".into(), read_only: true, flags: vec!["nodev"] },
                 Share { number: 0, mount: 2, target: "/a".into(), read_only: false, flags: vec![] },

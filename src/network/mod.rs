@@ -41,7 +41,8 @@ pub struct Network {
     pub table: String,
     /// The container's own IPv4 resolvers; the guest's questions go to the first. Empty: the guest has no resolver.
     pub resolvers: Vec<Ipv4Addr>,
-    /// Uid of QEMU, in the user namespace of the process that calls [`set_up`]: it alone may open the tap.
+    /// Uid of the supervisor, in the user namespace of the process that calls [`set_up`]: it alone may open the tap, and
+    /// it opens it for QEMU.
     pub owner: u32,
     /// Which ports of the container's addresses are the guest's.
     pub ports: Ports,
@@ -81,7 +82,7 @@ pub struct Held {
 impl Network {
     /// The network with a tap of this name; see the fields for the rest.
     pub fn new(tap: &str, resolvers: Vec<Ipv4Addr>, ports: Ports) -> Self {
-        // The container's root, as whom QEMU runs.
+        // The container's root, which QEMU is not.
         let owner = 0;
         Self { table: format!("crun-qemu-{tap}"), tap: tap.to_owned(), resolvers, owner, ports }
     }

@@ -7,6 +7,7 @@ mod mounts;
 mod network;
 pub mod passed;
 mod size;
+mod user;
 
 use std::net::SocketAddr;
 
@@ -26,6 +27,8 @@ use passed::Passed;
 use size::Memory;
 
 pub use disk::BootDisk;
+pub use user::User;
+
 pub use size::{DEFAULT_MEMORY, LEAST_MEMORY, TRANSLATION_CACHE};
 
 /// The VM as it will be.
@@ -60,6 +63,10 @@ pub struct Plan {
     pub hostdevs: Vec<pci::Device>,
     /// What of the container's mounts and devices is the guest's.
     pub passed: Passed,
+    /// As whom QEMU runs; `None`: the container's root.
+    pub user: Option<User>,
+    /// QEMU listens on a port below 1024.
+    pub low_port: bool,
     /// What the user should know, one line each.
     pub warnings: Vec<String>,
 }
@@ -131,6 +138,10 @@ pub fn plan(id: &str, request: &Request, host: &Host, image: ImageFacts, sources
     let vcpus = size::vcpus(request, host)?;
     let overhead = |memory| size::overhead(memory, vcpus, accelerator, &firmware, passed.virtiofs());
     let Memory { guest: memory, raise } = size::memory(request, host, &firmware, overhead, &mut warnings)?;
+    let network = network::network(request, host, id, digest, &mut warnings);
+    let hostdevs = hostdevs::hostdevs(request, host, memory)?;
+    let needs = user::Needs { pci: !hostdevs.is_empty(), accelerator, passed: &passed, network: &network };
+    let (user, low_port) = (user::user(request, host, digest, &needs), needs.low_port());
     Ok(Plan {
         memory_overhead: raise,
         name: id.chars().take(12).collect(),
@@ -142,10 +153,12 @@ pub fn plan(id: &str, request: &Request, host: &Host, image: ImageFacts, sources
         memory,
         firmware,
         disk: disk::disk(request, image)?,
-        network: network::network(request, host, id, digest, &mut warnings),
+        network,
         mac: identity::mac(digest),
-        hostdevs: hostdevs::hostdevs(request, host, memory)?,
+        hostdevs,
         passed,
+        user,
+        low_port,
         warnings,
     })
 }
@@ -167,10 +180,13 @@ fn own_processes(request: &Request, passed: &Passed) -> Result<()> {
     Err(Error::new("capabilities", format!("the container lacks {missing}")).hint(format!("--cap-add {missing}")))
 }
 
-/// libvirt starts QEMU with a change of user, group and capabilities, even to what they are, and lets it override file
-/// modes when it asks what it can do; DHCP has a port below 1024.
+/// libvirt starts QEMU as another user, in another group and without capabilities, gives it directories and ends it;
+/// DHCP has a port below 1024.
 const CAPABILITIES: &[(Capability, &str)] = &[
+    (Capability::Chown, "chown"),
     (Capability::DacOverride, "dac_override"),
+    (Capability::Fowner, "fowner"),
+    (Capability::Kill, "kill"),
     (Capability::NetBindService, "net_bind_service"),
     (Capability::Setgid, "setgid"),
     (Capability::Setpcap, "setpcap"),

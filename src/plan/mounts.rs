@@ -15,7 +15,11 @@ use crate::sources::{BlockDevice, Source, Sources, is_bind};
 /// Mounts that the engine makes in every container and that serve the processes around the VM too. Directories are
 /// meant with everything below them.
 const KERNELS: &[&str] = &["/dev", "/proc", "/sys"];
-const KEPT_FILES: &[&str] = &["/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/run/.containerenv"];
+/// Files that the engine makes for the container: nobody in it has to write them, and engines read them again.
+const ENGINE_FILES: &[&str] = &["/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/run/.containerenv"];
+/// Of the kernel's those that everybody can write to, in a pod the other containers too, and that no process around the
+/// VM needs.
+const SHARED_MEMORY: &[&str] = &["/dev/mqueue", "/dev/shm"];
 /// Mounts that the engine makes for the container's own programs, of which there are none.
 const DROPPED: &[&str] = &["/run", "/run/lock", "/run/secrets", "/var/log/journal", "/dev/termination-log"];
 /// The same, but only where the container's root is read-only: else the user asked for them.
@@ -73,7 +77,12 @@ fn sort_mount(passed: &mut Passed, request: &Request, index: usize, mount: &Moun
             return Err(no_char_device(what));
         }
         _ if is_users(request, mount) => {}
-        _ if KEPT_FILES.contains(&&*target) || (is_below(&target, KERNELS) && is_the_kernels(mount)) => {
+        _ if ENGINE_FILES.contains(&&*target) => {
+            passed.engine_files.push((index, target));
+            return Ok(());
+        }
+        _ if SHARED_MEMORY.contains(&&*target) && is_the_kernels(mount) => return Ok(()),
+        _ if is_below(&target, KERNELS) && is_the_kernels(mount) => {
             passed.kept.push(index);
             return Ok(());
         }
@@ -216,7 +225,7 @@ fn disk_of_device(
     }
     let gone = || Error::new(&what, format!("there is no block device {}:{}", device.major, device.minor));
     let source = source.ok_or_else(gone)?;
-    let disk = DiskSource::Device(index);
+    let disk = DiskSource::Device(index, source);
     disk_of_block(&what, disk, device.path.clone(), !device.writable, source).map(Some)
 }
 
@@ -224,7 +233,7 @@ fn disk_of_block(what: &str, source: DiskSource, target: String, read_only: bool
     check_path(what, &target)?;
     if device.read_only && !read_only {
         let hint = match source {
-            DiskSource::Device(_) => "--device SOURCE:TARGET:r",
+            DiskSource::Device(..) => "--device SOURCE:TARGET:r",
             _ => "-v SOURCE:TARGET:ro",
         };
         return Err(Error::new(what, "the block device is read-only, and writing was asked for").hint(hint));

@@ -2,8 +2,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::plan::passed::Passed;
+use crate::sources::Node;
 
-const DISK: BlockDevice = BlockDevice { major: 7, minor: 3, read_only: false };
+const DISK: BlockDevice = BlockDevice { major: 7, minor: 3, read_only: false, node: Node { mode: 0o660, gid: 6 } };
 
 /// A request of podman's with these mounts.
 fn request(mounts: Value) -> Request {
@@ -32,7 +33,6 @@ fn an_image_cannot_forge_what_is_the_kernels() {
     for (mount, want) in [
         (json!({"destination": "/proc", "type": "proc", "source": "proc"}), true),
         (json!({"destination": "/proc", "type": "bind", "source": "/proc", "options": ["rbind"]}), true),
-        (json!({"destination": "/dev/shm", "type": "bind", "source": "/s/userdata/shm", "options": ["bind"]}), true),
         (json!({"destination": "/dev/fuse", "type": "bind", "source": "/dev/fuse", "options": ["bind"]}), true),
         (json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs"}), true),
         (json!({"destination": "/proc", "type": "bind", "source": "/s/volumes/x", "options": ["rbind"]}), false),
@@ -50,6 +50,20 @@ fn an_image_cannot_forge_what_is_the_kernels() {
             }
         }
     }
+}
+
+#[test]
+fn what_all_can_write_to_is_nobodys() {
+    for mount in [
+        json!({"destination": "/dev/shm", "type": "bind", "source": "/s/userdata/shm", "options": ["bind"]}),
+        json!({"destination": "/dev/shm", "type": "tmpfs", "source": "shm"}),
+        json!({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue"}),
+    ] {
+        let sources = Sources { mounts: vec![Source::Directory], devices: vec![] };
+        assert_eq!(sort(&request(json!([mount])), &sources).unwrap(), Passed::default(), "{mount}");
+    }
+    let users = one("/dev/shm", Source::Directory, &[]);
+    refused(users, "mount /dev/shm: the guest has its own there");
 }
 
 #[test]
@@ -112,7 +126,7 @@ fn names_do_not_depend_on_the_order_of_the_mounts() {
     };
     let want = paths(&[0, 1, 2, 3, 4, 5]);
     assert_eq!(want[0], ("/d0".into(), "/crun-qemu/mounts/share-0".into()));
-    assert_eq!(want[5], ("/b1".into(), "/crun-qemu/mounts/disk-1".into()));
+    assert_eq!(want[5], ("/b1".into(), "/crun-qemu/disks/1".into()));
     assert_eq!(paths(&[5, 3, 1, 4, 2, 0]), want);
 }
 
@@ -134,7 +148,7 @@ fn podmans_own_mounts_are_not_the_guests() {
     let mut request = request(mounts);
     let targets = |request: &Request| {
         let passed = sort(request, &sources).unwrap();
-        assert_eq!(passed.kept, [3]);
+        assert_eq!((passed.kept, passed.engine_files), (vec![], vec![(3, "/etc/hosts".into())]));
         passed.tmpfs
     };
     let var_tmp = Tmpfs {
@@ -150,14 +164,19 @@ fn podmans_own_mounts_are_not_the_guests() {
 
 #[test]
 fn devices() {
-    let device = |path: &str, is_block, writable| Device { path: path.into(), is_block, major: 7, minor: 3, writable };
+    let node = DISK.node;
+    let device =
+        |path: &str, is_block, writable| Device { path: path.into(), is_block, major: 7, minor: 3, writable, node };
     let of = |device: Device, source: Option<BlockDevice>, all: bool| {
         let mut request = request(json!([]));
         (request.devices, request.all_devices) = (vec![device], all);
         sort(&request, &Sources { mounts: vec![], devices: vec![source] })
     };
     let disk = of(device("/in/guest", true, false), Some(DISK), false).unwrap().disks.remove(0);
-    assert_eq!((disk.source, disk.read_only, disk.path()), (DiskSource::Device(0), true, "/dev/crun-qemu/0".into()));
+    assert_eq!(
+        (disk.source, disk.read_only, disk.path()),
+        (DiskSource::Device(0, DISK), true, "/dev/crun-qemu/0".into())
+    );
     assert_eq!(of(device("/dev/sda", true, true), Some(DISK), true).unwrap(), Passed::default(), "--privileged");
     assert_eq!(of(device("/dev/kvm", false, true), None, false).unwrap(), Passed::default());
     refused(

@@ -2,13 +2,15 @@
 
 use crate::image::Format;
 use crate::paths;
-use crate::sources::BlockDevice;
+use crate::sources::{BlockDevice, Node};
 
 /// All of it, each kind in the order of the guest's paths.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Passed {
     /// Mounts that the container keeps for the processes around the VM, as indices.
     pub kept: Vec<usize>,
+    /// Files of the engine's for the container, as indices with their paths, which the container only reads.
+    pub engine_files: Vec<(usize, String)>,
     /// Directories, each a virtiofs of its own.
     pub shares: Vec<Share>,
     /// Single files, all in one virtiofs.
@@ -88,7 +90,17 @@ pub enum DiskSource {
     /// The block device of the mount with this index.
     Mounted(usize, BlockDevice),
     /// The block device with this index among the container's devices, for which the engine made rules already.
-    Device(usize),
+    Device(usize, BlockDevice),
+}
+
+impl DiskSource {
+    /// Who may open it, where it is a device.
+    pub fn node(&self) -> Option<Node> {
+        match self {
+            Self::File(_) => None,
+            Self::Mounted(_, device) | Self::Device(_, device) => Some(device.node),
+        }
+    }
 }
 
 /// virtiofs takes no longer tag, in bytes.
@@ -118,7 +130,7 @@ impl Share {
 
 impl SharedFile {
     /// The directory of all of them in the container.
-    pub const DIR: &'static str = "/crun-qemu/files";
+    pub const DIR: &'static str = "/crun-qemu/mounts/files";
     /// What the guest calls the file system with all of them.
     pub const TAG: &'static str = "crun-qemu-files";
 
@@ -147,8 +159,9 @@ impl Disk {
     /// Where it is in the container.
     pub fn path(&self) -> String {
         match self.source {
-            DiskSource::File(_) | DiskSource::Mounted(..) => format!("{}/disk-{}", paths::MOUNTS, self.number),
-            DiskSource::Device(_) => format!("/dev/crun-qemu/{}", self.number),
+            DiskSource::File(_) => format!("{}/disk-{}", paths::MOUNTS, self.number),
+            DiskSource::Mounted(..) => format!("{}/{}", paths::DISKS, self.number),
+            DiskSource::Device(..) => format!("/dev/crun-qemu/{}", self.number),
         }
     }
 }

@@ -1,7 +1,9 @@
 use super::identity::{digest, tap};
 use super::network::ssh_forward;
 use super::*;
+use crate::idmap::IdMap;
 use crate::request::Network as Whose;
+use crate::sources::Node;
 
 pub(crate) fn request() -> Request {
     Request::parse(
@@ -11,17 +13,22 @@ pub(crate) fn request() -> Request {
     .unwrap()
 }
 
+const HOSTS_IDS: &str = "0 0 4294967295\n";
+
 pub(crate) fn host() -> Host {
     Host {
         init: "/usr/local/libexec/crun-qemu/crun-qemu-init".into(),
         emulator: "/usr/bin/qemu-system-x86_64".into(),
         kvm: Ok(()),
+        kvm_node: Node { mode: 0o660, gid: 104 },
         tun: Ok(()),
         vhost_net: true,
         uefi: Some(Uefi { code: "/usr/share/OVMF/OVMF_CODE.fd".into(), vars: "/usr/share/OVMF/OVMF_VARS.fd".into() }),
         cpus: 4,
         memlock: 8 << 20,
         memory_above: None,
+        uids: IdMap::parse(HOSTS_IDS),
+        gids: IdMap::parse(HOSTS_IDS),
         pci: Vec::new(),
     }
 }
@@ -200,7 +207,10 @@ fn directories_need_a_capability_more() {
 #[test]
 fn processes_need_their_own_namespace_and_some_capabilities() {
     let all = [
+        Capability::Chown,
         Capability::DacOverride,
+        Capability::Fowner,
+        Capability::Kill,
         Capability::NetBindService,
         Capability::Setgid,
         Capability::Setpcap,
@@ -211,7 +221,7 @@ fn processes_need_their_own_namespace_and_some_capabilities() {
         (true, Some(&all[..]), Ok(())),
         (
             true,
-            Some(&all[..3]),
+            Some(&all[..6]),
             Err("qemu: capabilities: the container lacks setpcap,setuid (--cap-add setpcap,setuid)".to_string()),
         ),
         (

@@ -101,8 +101,10 @@ pub fn write(dir: &PrivateDir, plan: &Plan, wishes: Wishes, hosts: &str) -> Resu
     let setup = Setup::new(&plan.passed, &names::hosts(hosts, &plan.hostname));
     let files = nocloud::files(&identity, &setup, wishes.cloud_init.as_ref())?;
     let ignition = ignition::config(&identity, IGNITION_USER, &setup, wishes.ignition.as_deref())?;
-    dir.write(&inside(paths::IGNITION), 0o600, ignition.as_bytes())?;
-    dir.write(&inside(paths::SETUP), 0o600, setup.file().as_bytes())?;
+    for (path, content) in [(paths::IGNITION, ignition), (paths::SETUP, setup.file())] {
+        let file = dir.write(&inside(path), 0o600, content.as_bytes())?;
+        dir.let_in(&file, plan.user.as_ref(), false)?;
+    }
     let disk = dir.join(&inside(paths::SEED));
     match fs::remove_file(&disk) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).context(disk.display()),

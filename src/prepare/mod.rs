@@ -88,8 +88,9 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     let (overlay, own) = chosen.keep(id, &root, storage, plan.disk, facts)?;
     judged.extend(own);
     let nvram = nvram::keep(&private, &mut plan.firmware)?;
+    nvram.iter().try_for_each(|path| private.let_in(path, plan.user.as_ref(), true))?;
     let workdir = Workdir::find(&request.cwd)?;
-    skeleton::make(&private, &wishes.users, &workdir)?;
+    skeleton::make(&private, &wishes.users, &workdir, plan.user.as_ref())?;
     skeleton::places(&private, &plan.passed)?;
     let keeper = network::write(&private, &plan, &request)?;
     memory::keep(&private, &plan, &config)?;
@@ -158,6 +159,7 @@ fn write_launch(
     let (print, virtiofs, exec_timeout) =
         (request.options.print_libvirt_xml, virtiofs(&plan.passed), request.options.timeout);
     let stop_signal = request.stop_signal;
+    let (user, low_port, files) = (plan.user.as_ref().map(|user| user.ids), plan.low_port, domain::files(plan));
     let launch = Launch {
         domain,
         print,
@@ -171,6 +173,9 @@ fn write_launch(
         exec_timeout,
         stop_signal,
         judged,
+        user,
+        low_port,
+        files,
         stages,
     };
     let name = format!("{}{}", skeleton::ROOT, paths::LAUNCH);

@@ -1,8 +1,8 @@
 //! What the step that sets up the network is told, and the step itself.
 
-use std::fs;
-use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
@@ -49,10 +49,22 @@ pub fn write(dir: &PrivateDir, plan: &Plan, request: &Request) -> Result<Option<
     Ok(Some(dir.join(KEEPER)))
 }
 
+/// More than an engine writes into such a file, bytes.
+const LARGEST: u64 = 1 << 20;
+
 /// What the engine wrote for the container, in `/etc/hosts` or `/etc/resolv.conf`; nothing where it wrote none.
 pub fn engines_file(request: &Request, destination: &str) -> String {
     let mount = request.mounts.iter().find(|m| m.destination() == Path::new(destination));
-    mount.and_then(|m| fs::read_to_string(m.source().as_ref()?).ok()).unwrap_or_default()
+    mount.and_then(|m| read_text(m.source().as_ref()?)).unwrap_or_default()
+}
+
+/// A regular file that is not too large, if it is one: the mount may be the user's, of anything.
+fn read_text(path: &Path) -> Option<String> {
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path).ok()?;
+    let metadata = file.metadata().ok()?;
+    let mut text = String::new();
+    (metadata.is_file() && metadata.len() <= LARGEST).then(|| file.take(LARGEST).read_to_string(&mut text).ok())??;
+    Some(text)
 }
 
 /// Sets up the guest's network; the caller is in the container's network namespace with CAP_NET_ADMIN over it. `first`
@@ -85,4 +97,22 @@ pub fn network_or_note(bundle: &Path, first: Pid) -> Result<()> {
 /// What the hook noted.
 pub fn failure(bundle: &Path) -> Option<String> {
     fs::read_to_string(bundle.join(PRIVATE_DIR).join(FAILURE)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_engines_files_no_more_is_read_than_an_engine_writes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::write(path("hosts"), "127.0.0.1 localhost\n").unwrap();
+        fs::File::create(path("huge")).unwrap().set_len(LARGEST + 1).unwrap();
+        nix::unistd::mkfifo(&path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(read_text(&path("hosts")).as_deref(), Some("127.0.0.1 localhost\n"));
+        for path in [path("huge"), path("fifo"), "/dev/zero".into(), path("nothing")] {
+            assert_eq!(read_text(&path), None, "{}", path.display());
+        }
+    }
 }

@@ -1,14 +1,15 @@
 //! `<bundle>/crun-qemu`: what is ours on the host's side, for one container.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Uid, chown};
 
 use super::label;
 use crate::error::{Context, Error, Result};
+use crate::plan::User;
 
 /// No file that is read back is larger, bytes: the record of an image is a path and a word.
 const LARGEST: u64 = 64 << 10;
@@ -86,6 +87,23 @@ impl PrivateDir {
         let path = self.join(name);
         DirBuilder::new().mode(0o755).recursive(true).create(&path).context(path.display())?;
         path.ancestors().take_while(|dir| *dir != self.path).try_for_each(|dir| self.mark(dir))
+    }
+
+    /// Makes a directory below this one that only the container's root may enter.
+    pub fn make_closed_dir(&self, name: &str) -> Result<()> {
+        self.make_dir(name)?;
+        let path = self.join(name);
+        fs::set_permissions(&path, Permissions::from_mode(0o700)).context(path.display())?;
+        self.give(&path)
+    }
+
+    /// Lets `user`, as whom QEMU runs, read the file `path`, which is in this directory, or `write` it too.
+    pub fn let_in(&self, path: &Path, user: Option<&User>, write: bool) -> Result<()> {
+        let Some(user) = user else { return Ok(()) };
+        let gid = Gid::from_raw(user.outside_gid);
+        chown(path, None, Some(gid)).context(path.display())?;
+        let mode = if write { 0o660 } else { 0o640 };
+        fs::set_permissions(path, Permissions::from_mode(mode)).context(path.display())
     }
 
     /// Opens a file of ours as `options` say if it is there: a regular one, for an image may bring anything of this name,

@@ -8,6 +8,7 @@ use super::workdir::Workdir;
 use crate::error::{Context, Result};
 use crate::host::merged_usr;
 use crate::paths;
+use crate::plan::User;
 use crate::plan::passed::{Disk, DiskSource, Passed, SharedFile};
 
 /// Name of the root in the private directory.
@@ -24,10 +25,12 @@ pub(super) const DIRS: &[&str] = &[
     "usr",
     "var/tmp",
     "crun-qemu/capabilities",
+    "crun-qemu/disks",
     "crun-qemu/keeper",
     "crun-qemu/local/bin",
-    "crun-qemu/ssh",
 ];
+/// What is in them is not for QEMU: the guest's key, and what the guest has by virtiofs.
+pub(super) const CLOSED_DIRS: &[&str] = &["crun-qemu/ssh", "crun-qemu/mounts"];
 /// Mount points for files.
 const FILES: &[&str] = &[
     "etc/hostname",
@@ -58,13 +61,15 @@ const EXEC_NAMES: &str = "- root admin alma almalinux alpine amazon arch azureus
 
 /// Makes the root below `dir`; again, where it is there already. `users` can be named in `podman exec` as well;
 /// `workdir` is where engines start every exec.
-pub fn make(dir: &PrivateDir, users: &[String], workdir: &Workdir) -> Result<()> {
+pub fn make(dir: &PrivateDir, users: &[String], workdir: &Workdir, qemu: Option<&User>) -> Result<()> {
     let inside = |name: &str| format!("{ROOT}/{name}");
     DIRS.iter().try_for_each(|name| dir.make_dir(&inside(name)))?;
+    CLOSED_DIRS.iter().try_for_each(|name| dir.make_closed_dir(&inside(name)))?;
     for name in FILES {
         dir.write(&inside(name), 0o644, b"")?;
     }
-    for (name, content) in [("etc/passwd", PASSWD), ("etc/group", GROUP), ("etc/nsswitch.conf", NSSWITCH)] {
+    let (passwd, group) = users_and_groups(qemu);
+    for (name, content) in [("etc/passwd", &*passwd), ("etc/group", &group), ("etc/nsswitch.conf", NSSWITCH)] {
         dir.write(&inside(name), 0o644, content.as_bytes())?;
     }
     if let Some(name) = workdir.made() {
@@ -83,14 +88,24 @@ pub fn make(dir: &PrivateDir, users: &[String], workdir: &Workdir) -> Result<()>
         .try_for_each(|name| dir.link(&inside(&format!("crun-qemu/local/bin/{name}")), Path::new(paths::INIT)))
 }
 
+/// `/etc/passwd` and `/etc/group`. libvirt looks up there which groups QEMU's user is in.
+fn users_and_groups(qemu: Option<&User>) -> (String, String) {
+    let (mut passwd, mut group) = (PASSWD.to_owned(), GROUP.to_owned());
+    if let Some(User { ids, groups, .. }) = qemu {
+        passwd.push_str(&format!("vm:x:{}:{}::/:/usr/sbin/nologin\n", ids.uid, ids.gid));
+        group.push_str(&format!("vm:x:{}:\n", ids.gid));
+        groups.iter().for_each(|gid| group.push_str(&format!("device-{gid}:x:{gid}:vm\n")));
+    }
+    (passwd, group)
+}
+
 /// Makes the places to which the container's mounts are moved.
 pub fn places(dir: &PrivateDir, passed: &Passed) -> Result<()> {
     let inside = |path: String| format!("{ROOT}{path}");
     dir.make_dir(&inside(SharedFile::DIR.into()))?;
-    dir.make_dir(&inside(paths::MOUNTS.into()))?;
     passed.shares.iter().try_for_each(|share| dir.make_dir(&inside(share.path())))?;
     let files = passed.files.iter().map(SharedFile::path);
-    let disks = passed.disks.iter().filter(|disk| !matches!(disk.source, DiskSource::Device(_))).map(Disk::path);
+    let disks = passed.disks.iter().filter(|disk| !matches!(disk.source, DiskSource::Device(..))).map(Disk::path);
     files.chain(disks).try_for_each(|path| dir.write(&inside(path), 0o644, b"").map(drop))
 }
 
@@ -112,6 +127,16 @@ fn link_as_the_host_has_it(dir: &PrivateDir, name: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::launch::Ids;
+
+    #[test]
+    fn qemus_user_is_in_the_groups_of_its_devices() {
+        assert_eq!(users_and_groups(None), (PASSWD.to_owned(), GROUP.to_owned()));
+        let user = User { ids: Ids { uid: 7, gid: 8 }, outside_gid: 9, groups: vec![104, 6] };
+        let (passwd, group) = users_and_groups(Some(&user));
+        assert_eq!(passwd, format!("{PASSWD}vm:x:7:8::/:/usr/sbin/nologin\n"));
+        assert_eq!(group, format!("{GROUP}vm:x:8:\ndevice-104:x:104:vm\ndevice-6:x:6:vm\n"));
+    }
 
     /// What libvirt has compiled in, as the test of its configuration's lens says it.
     fn compiled_in(key: &str) -> Option<String> {

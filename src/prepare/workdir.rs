@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use super::skeleton::{self, DIRS, USR_LINKS};
+use super::skeleton::{self, CLOSED_DIRS, DIRS, USR_LINKS};
 use crate::edits::Mount;
 use crate::error::{Error, Result};
 use crate::paths;
@@ -43,7 +43,7 @@ impl Workdir {
         };
         Ok(match names.as_slice() {
             [] | ["dev" | "proc" | "sys", ..] => Self::There,
-            _ if DIRS.contains(&&*path) => Self::There,
+            _ if DIRS.iter().chain(CLOSED_DIRS).any(|dir| *dir == path) => Self::There,
             ["run" | "tmp", _, ..] if OURS.iter().any(|ours| cwd.starts_with(ours)) => return taken(),
             ["run" | "tmp", _, ..] => Self::Mounted(format!("/{path}")),
             ["usr", "local"] | ["usr", "local", "bin"] => Self::There,

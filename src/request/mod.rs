@@ -12,11 +12,13 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{
-    Capability, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxNamespaceType, LinuxResources, Mount,
-    PosixRlimitType, Spec,
+    Capability, LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType, LinuxIdMapping, LinuxNamespaceType, LinuxResources,
+    Mount, PosixRlimitType, Spec,
 };
 
 use crate::error::{Context, Error, Result};
+use crate::idmap::{IdMap, Row};
+use crate::sources::Node;
 pub use network::Network;
 use options::Options;
 
@@ -51,6 +53,8 @@ pub struct Request {
     pub keeps_groups: bool,
     /// SELinux' label of the container's files.
     pub label: Option<String>,
+    /// The users and groups that the container has, where it has a user namespace.
+    pub id_maps: Option<(IdMap, IdMap)>,
     /// Whose network namespace the container has.
     pub network: Network,
     /// Whether it is one of a pod's containers.
@@ -86,6 +90,8 @@ pub struct Device {
     pub minor: i64,
     /// The container may write to it.
     pub writable: bool,
+    /// Who may open it.
+    pub node: Node,
 }
 
 /// Where podman (4 and 5) and Docker put their init, which takes the arguments' first place with `--init`.
@@ -130,6 +136,11 @@ impl Request {
             mapped_root: mapped_root(linux),
             keeps_groups: annotations.get(KEEPS_GROUPS).is_some_and(|value| value == "1"),
             label: linux.mount_label().clone().filter(|label| !label.is_empty()),
+            id_maps: linux
+                .uid_mappings()
+                .as_ref()
+                .zip(linux.gid_mappings().as_ref())
+                .map(|(u, g)| (id_map(u), id_map(g))),
             network: network::find(&namespaces, &annotations),
             in_pod: network::in_pod(&annotations),
             own_pids: namespaces.iter().any(|n| n.typ() == LinuxNamespaceType::Pid),
@@ -159,7 +170,10 @@ fn device(device: &LinuxDevice, rules: &[LinuxDeviceCgroup]) -> Device {
     let rule = rules.iter().rfind(|rule| rule.allow() && rule.typ() == Some(kind) && of_it(rule));
     let writable = rule.is_none_or(|rule| rule.access().as_ref().is_none_or(|access| access.contains('w')));
     let path = device.path().to_string_lossy().into_owned();
-    Device { path, is_block: kind == LinuxDeviceType::B, major, minor, writable }
+    // crun's defaults, where the engine does not say.
+    let mode = device.file_mode().map_or(0o666, |mode| mode & 0o777);
+    let node = Node { mode, gid: device.gid().unwrap_or(0) };
+    Device { path, is_block: kind == LinuxDeviceType::B, major, minor, writable, node }
 }
 
 fn matches_all(rule: &LinuxDeviceCgroup) -> bool {
@@ -188,8 +202,13 @@ pub fn is_engine_init(destination: &str) -> bool {
     ENGINE_INITS.contains(&destination)
 }
 
+fn id_map(mappings: &[LinuxIdMapping]) -> IdMap {
+    let row = |m: &LinuxIdMapping| Row { inside: m.container_id(), outside: m.host_id(), length: m.size() };
+    IdMap(mappings.iter().map(row).collect())
+}
+
 fn mapped_root(linux: &oci_spec::runtime::Linux) -> Option<(u32, u32)> {
-    let host_id = |mappings: &Option<Vec<oci_spec::runtime::LinuxIdMapping>>| {
+    let host_id = |mappings: &Option<Vec<LinuxIdMapping>>| {
         mappings.as_ref()?.iter().find(|m| m.container_id() == 0).map(|m| m.host_id())
     };
     Some((host_id(linux.uid_mappings())?, host_id(linux.gid_mappings())?))

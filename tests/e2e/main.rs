@@ -33,6 +33,7 @@ mod persistent;
 mod podman_options;
 mod policy;
 mod ports;
+mod privileges;
 mod refused;
 mod replaced;
 mod sector;

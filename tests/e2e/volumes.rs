@@ -74,7 +74,7 @@ fn propagation_ownership_and_overlays() {
     assert_eq!(vm.stop(), 0);
 }
 
-/// The container's users are others on the host: QEMU's, and those of what is shared unless the mount maps them.
+/// The container's users are others on the host: its processes', and those of what is shared unless the mount maps them.
 #[test]
 fn another_user_namespace() {
     let context = with_tiny();
@@ -98,7 +98,7 @@ fn another_user_namespace() {
         fs::remove_file(mapped.join("new")).unwrap();
         let qemu = vm.exec_ok(&["-", "sh", "-c", "stat -c %u /proc/$(pidof qemu-system-x86_64)"]);
         let host = fs::metadata(format!("/proc/{}", vm.pid())).unwrap().uid();
-        assert_eq!((qemu.as_str(), host), ("0", 200_000));
+        assert!((32767..65534).contains(&qemu.parse().unwrap()) && host == 200_000, "{qemu} {host}");
         assert_eq!(vm.stop(), 0);
     }
 }

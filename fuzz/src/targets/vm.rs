@@ -5,10 +5,11 @@ use crun_qemu::edits::{Artifacts, Edits};
 use crun_qemu::first_boot::setup::Setup;
 use crun_qemu::first_boot::{Identity, credentials};
 use crun_qemu::host::{Host, Uefi};
+use crun_qemu::idmap::IdMap;
 use crun_qemu::image::Format;
 use crun_qemu::plan::{ImageFacts, Plan, plan};
 use crun_qemu::request::Request;
-use crun_qemu::sources::{BlockDevice, Source, Sources, is_bind};
+use crun_qemu::sources::{BlockDevice, Node, Source, Sources, is_bind};
 
 use super::told;
 
@@ -38,18 +39,21 @@ fn host(knob: usize) -> Host {
         init: "/usr/local/libexec/crun-qemu/crun-qemu-init".into(),
         emulator: "/usr/bin/qemu-system-x86_64".into(),
         kvm: device(knob & 8 != 0),
+        kvm_node: Node { mode: 0o660, gid: if knob & 2 == 0 { 0 } else { 104 } },
         tun: device(knob & 16 == 0),
         vhost_net: knob & 32 != 0,
         uefi: Some(Uefi { code: "/usr/share/OVMF/OVMF_CODE.fd".into(), vars: "/usr/share/OVMF/OVMF_VARS.fd".into() }),
         cpus: 4,
         memlock: 8 << 20,
         memory_above: (knob & 64 != 0).then_some(1 << 30),
+        uids: IdMap::parse("0 0 4294967295"),
+        gids: IdMap::parse(if knob & 1 == 0 { "0 0 4294967295" } else { "0 1000 1" }),
         pci: Vec::new(),
     }
 }
 
 fn block(minor: i64) -> BlockDevice {
-    BlockDevice { major: 7, minor, read_only: minor & 1 == 1 }
+    BlockDevice { major: 7, minor, read_only: minor & 1 == 1, node: Node { mode: 0o660, gid: 6 } }
 }
 
 fn source(mount: &oci_spec::runtime::Mount) -> Source {

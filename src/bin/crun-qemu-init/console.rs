@@ -3,12 +3,16 @@
 use std::io::{self, Read, Write, stdin, stdout};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::time::Duration;
 
 use crun_qemu::error::{Context, Result};
+use crun_qemu::launch::Ids;
 use crun_qemu::paths;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::privileges;
 
 /// Bytes moved at a time.
 const CHUNK: usize = 64 << 10;
@@ -39,9 +43,10 @@ pub struct Console {
 
 impl Console {
     /// Listens for QEMU. To be called before QEMU is started: then not a byte is lost.
-    pub fn listen(tty: bool) -> Result<Self> {
+    pub fn listen(tty: bool, qemu: Option<Ids>) -> Result<Self> {
         let _ = std::fs::remove_file(paths::CONSOLE);
         let listener = UnixListener::bind(paths::CONSOLE).context(paths::CONSOLE)?;
+        privileges::let_in(Path::new(paths::CONSOLE), qemu)?;
         listener.set_nonblocking(true).context(paths::CONSOLE)?;
         Ok(Self {
             listener: Some(listener),

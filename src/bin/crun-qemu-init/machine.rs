@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread;
 
 use crun_qemu::error::{Context, Result};
+use crun_qemu::launch::Launch;
 use crun_qemu::paths;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use virt::connect::Connect;
@@ -26,7 +27,7 @@ pub struct Machine {
 
 impl Machine {
     /// Starts the domain, in a thread of its own.
-    pub fn start(domain: String) -> Result<Self> {
+    pub fn start(launch: Launch) -> Result<Self> {
         let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map(Arc::new);
         let bell = bell.context("eventfd")?;
         let ((orders, inbox), (ends, end_box), (tell, news)) = (channel(), channel(), channel());
@@ -34,7 +35,7 @@ impl Machine {
         thread::Builder::new()
             .name("libvirt".into())
             .spawn(move || {
-                if let Err(e) = live(&domain, [inbox, end_box], &teller) {
+                if let Err(e) = live(&launch, [inbox, end_box], &teller) {
                     teller.tell(News::StartFailed(e));
                 }
             })
@@ -92,8 +93,8 @@ impl Drop for Teller {
 }
 
 /// Starts the domain and runs libvirt's event loop for ever; returns only if the start fails.
-fn live(domain: &str, orders: [Receiver<Order>; 2], teller: &Teller) -> Result<()> {
-    let (_connection, domain) = start(domain, teller)?;
+fn live(launch: &Launch, orders: [Receiver<Order>; 2], teller: &Teller) -> Result<()> {
+    let (_connection, domain) = start(launch, teller)?;
     for (orders, name) in orders.into_iter().zip(["orders", "end"]) {
         let (domain, teller) = (domain.clone(), teller.clone());
         let obey = move || {
@@ -112,15 +113,17 @@ fn live(domain: &str, orders: [Receiver<Order>; 2], teller: &Teller) -> Result<(
     }
 }
 
-fn start(domain: &str, teller: &Teller) -> Result<(Connect, Domain)> {
+fn start(launch: &Launch, teller: &Teller) -> Result<(Connect, Domain)> {
     let connection = embedded::connect(Path::new(paths::LIBVIRT))?;
     teller.tell(News::Connected);
     let teller = teller.clone();
     events::watch(&connection, move |news| teller.tell(news))?;
-    // Asking QEMU takes libvirt's own way to clear capabilities, which needs one; starting the domain takes ours.
     embedded::learn_capabilities(&connection)?;
-    privileges::give_up()?;
-    let domain = connection.create_domain_xml(domain, sys::VIR_DOMAIN_NONE).map_err(embedded::error)?;
+    // Descriptors are for a domain that libvirt knows already.
+    let domain = connection.define_domain_xml(&launch.domain).map_err(embedded::error)?;
+    launch.files.iter().try_for_each(|file| embedded::hand_over(&domain, file))?;
+    if launch.low_port { privileges::keep_ports() } else { privileges::bound() }?;
+    domain.create().map_err(embedded::error)?;
     Ok((connection, domain))
 }
 

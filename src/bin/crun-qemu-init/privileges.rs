@@ -1,14 +1,16 @@
-//! Capabilities: what the supervisor has is the engine's choice, what QEMU has is next to nothing.
+//! Capabilities: what the supervisor has is the engine's choice, what QEMU has is nothing, or next to it.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use crun_qemu::error::{Context, Error, Result};
+use crun_qemu::launch::Ids;
+use nix::errno::Errno;
+use nix::unistd::{Gid, chown};
 
-/// `CAP_DAC_OVERRIDE`, a bit number from `linux/capability.h`. QEMU keeps it if the engine granted it: an image's file
-/// may belong to any user and be closed to others.
-const DAC_OVERRIDE: u64 = 1 << 1;
-/// `CAP_SETGID`, `CAP_SETUID`, `CAP_SETPCAP`. Whatever libvirt starts as root, it starts with a change of user and of
-/// capabilities that needs these, though it changes nothing. QEMU's own seccomp filter denies it their use.
+/// `CAP_SETGID`, `CAP_SETUID`, `CAP_SETPCAP`, bit numbers from `linux/capability.h`. Whatever libvirt starts as root, it
+/// starts with a change of user and of capabilities that needs these, though it may change nothing.
 const NEEDED: u64 = 1 << 6 | 1 << 7 | 1 << 8;
 /// `CAP_NET_BIND_SERVICE`: QEMU's user network listens on the ports that `--port` names.
 const NET_BIND_SERVICE: u64 = 1 << 10;
@@ -28,11 +30,12 @@ pub fn confine() -> Result<()> {
     Ok(())
 }
 
-/// Gives up the calling thread's capabilities but for those that QEMU may keep; what it starts gets no more.
+/// Gives up the calling thread's capabilities but for that to listen on any port and those without which libvirt starts
+/// nothing; what the thread starts gets no more. QEMU's own seccomp filter denies it the use of the latter.
 ///
-/// libvirt's own way, `clear_emulator_capabilities`, leaves none, and so no way to a closed image.
-pub fn give_up() -> Result<()> {
-    keep(DAC_OVERRIDE | NET_BIND_SERVICE | NEEDED)
+/// For a QEMU that listens on a port below 1024: libvirt's own way, `clear_emulator_capabilities`, leaves none.
+pub fn keep_ports() -> Result<()> {
+    keep(NET_BIND_SERVICE | NEEDED)
 }
 
 /// Gives up the calling thread's capabilities but for these, as far as it has them.
@@ -46,6 +49,38 @@ pub fn keep(these: u64) -> Result<()> {
         0 => Ok(()),
         _ => Err(Error::new("capabilities", std::io::Error::last_os_error().to_string())),
     }
+}
+
+/// Has whatever the calling thread starts never have a capability again, but for those that it starts with.
+///
+/// # Errors
+/// When the thread may not.
+pub fn bound() -> Result<()> {
+    for capability in 0..u64::BITS {
+        // SAFETY: numbers; the thread's own capabilities stay.
+        match Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) }) {
+            // The kernel does not know so many.
+            Err(Errno::EINVAL) => break,
+            result => result.context("capabilities")?,
+        };
+    }
+    Ok(())
+}
+
+/// Lets QEMU, which runs as `user`, connect to the socket `path`.
+pub fn let_in(path: &Path, user: Option<Ids>) -> Result<()> {
+    open_to(path, user, 0o660)
+}
+
+/// Lets QEMU, which runs as `user`, find what it knows of in the directory `path`.
+pub fn let_through(path: &Path, user: Option<Ids>) -> Result<()> {
+    open_to(path, user, 0o710)
+}
+
+fn open_to(path: &Path, user: Option<Ids>, mode: u32) -> Result<()> {
+    let Some(Ids { gid, .. }) = user else { return Ok(()) };
+    chown(path, None, Some(Gid::from_raw(gid))).context(path.display())?;
+    fs::set_permissions(path, Permissions::from_mode(mode)).context(path.display())
 }
 
 /// The calling thread's permitted capabilities, a bit each.

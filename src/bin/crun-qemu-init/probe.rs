@@ -7,6 +7,7 @@ use std::path::Path;
 use std::thread;
 
 use crun_qemu::error::{Context, Error, Result};
+use crun_qemu::launch::Launch;
 use crun_qemu::prepare::skeleton::{GROUP, PASSWD};
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, poll};
@@ -31,7 +32,7 @@ pub fn run(dir: &Path, emulated: bool) -> Result<()> {
     let dir = dir.canonicalize().context(dir.display())?;
     let signals = Signals::block()?;
     embedded::quiet(&dir);
-    embedded::prepare(&dir, None)?;
+    embedded::prepare(&dir, None, &Launch::default())?;
     let real_root = is_real_root();
     look_like_a_container(&dir, emulated, real_root)?;
     if real_root {

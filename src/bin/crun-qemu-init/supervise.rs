@@ -55,9 +55,9 @@ fn supervise() -> Result<Exit> {
         return Ok(Exit::Clean);
     }
     launch.judged.iter().try_for_each(Judged::check)?;
-    embedded::prepare(root, Some(Path::new(paths::CAPABILITIES)))?;
+    embedded::prepare(root, Some(Path::new(paths::CAPABILITIES)), &launch)?;
     let terminal = Terminal::take_over()?;
-    let console = Console::listen(terminal.is_tty())?;
+    let console = Console::listen(terminal.is_tty(), launch.user)?;
     // Held to the end of this process, and no longer: the network namespace may outlive it.
     let mut held = match launch.tap {
         Some(_) => keeper::relieve(&Path::new(paths::KEEPER_DIR).join(paths::KEEPER))?,
@@ -70,14 +70,14 @@ fn supervise() -> Result<Exit> {
     let resolv_conf = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let dhcp = launch.tap.as_deref().map(|tap| dhcp::Server::bind(tap, &resolv_conf)).transpose()?;
     let ipv6 = launch.tap.as_deref().zip(router).map(|(tap, router)| ipv6::Service::start(tap, router)).transpose()?;
-    let daemons = Daemons::start(&launch.virtiofs)?;
+    let daemons = Daemons::start(&launch.virtiofs, launch.user)?;
     let wishes = Wishes::of(Path::new(paths::MEMORY));
     // A user can have so many watches and no more; the VM runs without.
     let wishes =
         wishes.inspect_err(|e| say(&e.clone().hint("podman update cannot change the memory").to_string())).ok();
     let alive = alive::hold(Path::new(paths::ALIVE))?;
     let (reaper, life) = (Reaper::of(daemons.pids()), Lifecycle::new());
-    let exit = Machine::start(launch.domain).and_then(|machine| {
+    let exit = Machine::start(launch).and_then(|machine| {
         let (reasons, mark) = (Vec::new(), None);
         Supervisor { signals, console, dhcp, ipv6, daemons, machine, wishes, reaper, life, reasons, stages, mark }.run()
     });

@@ -2,13 +2,13 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crun_qemu::error::{Context, Error, Result};
-use crun_qemu::launch::Virtiofs;
+use crun_qemu::launch::{Ids, Virtiofs};
 use crun_qemu::paths;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
@@ -41,12 +41,13 @@ impl Daemons {
     ///
     /// # Errors
     /// When one cannot be started; those that were end with this process.
-    pub fn start(directories: &[Virtiofs]) -> Result<Self> {
+    pub fn start(directories: &[Virtiofs], qemu: Option<Ids>) -> Result<Self> {
         if directories.is_empty() {
             return Ok(Self::default());
         }
         let dir = Path::new(paths::VIRTIOFS);
         DirBuilder::new().mode(0o700).recursive(true).create(dir).context(dir.display())?;
+        privileges::let_through(dir, qemu)?;
         // Each file that a guest knows of costs it a descriptor.
         let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).context("limit of open files")?;
         setrlimit(Resource::RLIMIT_NOFILE, most, most).context("limit of open files")?;
@@ -54,7 +55,7 @@ impl Daemons {
         let capabilities = modcaps(privileges::permitted()?);
         directories
             .iter()
-            .map(|directory| Daemon::start(directory, kind, &capabilities))
+            .map(|directory| Daemon::start(directory, kind, &capabilities, qemu))
             .collect::<Result<_>>()
             .map(Self)
     }
@@ -92,12 +93,13 @@ impl Daemon {
         said.map(|line| format!(": {}", line.trim())).unwrap_or_default()
     }
 
-    fn start(directory: &Virtiofs, kind: Kind, modcaps: &str) -> Result<Self> {
+    fn start(directory: &Virtiofs, kind: Kind, modcaps: &str, qemu: Option<Ids>) -> Result<Self> {
         let what = || format!("virtiofsd of {}", directory.target);
         let listener = UnixListener::bind(&directory.socket).context(what())?;
+        privileges::let_in(&directory.socket, qemu)?;
         let name = directory.socket.with_extension("log");
         let log = Path::new(paths::LOGS).join(name.file_name().unwrap_or_default());
-        let output = File::create(&log).context(what())?;
+        let output = File::options().write(true).create(true).truncate(true).mode(0o600).open(&log).context(what())?;
         let mut command = Command::new(paths::VIRTIOFSD);
         command.args(arguments(kind, &directory.dir, modcaps)).env_clear().current_dir("/");
         command.stdin(Stdio::from(OwnedFd::from(listener)));
