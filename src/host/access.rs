@@ -35,7 +35,7 @@ impl Identity {
         // SAFETY: the child makes system calls and ends; it allocates nothing and takes no lock.
         match unsafe { fork() } {
             Ok(ForkResult::Child) => {
-                let answers = self.become_them().map(|()| devices.each_ref().map(|path| can_open(path)));
+                let answers = self.become_them().map(|()| devices.each_ref().map(can_open));
                 let bits = answers
                     .map_or(ALL, |answers| (0..).zip(answers).fold(0, |bits, (n, yes)| bits | i32::from(yes) << n));
                 // SAFETY: ends the process at once.

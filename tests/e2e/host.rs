@@ -13,6 +13,7 @@ mod program;
 use crate::harness::{
     Form, LABEL, PATIENCE, Podman, Vm, directory, rootfs, rootless_home, run, source, text, tiny, unique,
 };
+use crate::hostile::{build, with_tiny};
 
 const DOCTOR: &str = env!("CARGO_BIN_EXE_crun-qemu");
 const QEMU: &str = "/usr/bin/qemu-system-x86_64";
@@ -34,12 +35,11 @@ fn kvm_works() -> bool {
     Command::new(source("util/kvm-works.sh")).stdin(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
 }
 
-/// `podman run` of the tiny guest, without `--emulated`.
-fn podman_run(name: &str, options: &[&str], root: &Path, ours: &[&str]) -> Vec<String> {
+/// `podman run` of `what`, without `--emulated`.
+fn podman_run(name: &str, options: &[&str], what: &[&str], ours: &[&str]) -> Vec<String> {
     let mut args: Vec<String> = ["run", "--name", name, "--label", LABEL].map(str::to_string).to_vec();
     args.extend(Form::BuildTree.options());
-    let what = ["--rootfs", root.to_str().unwrap(), ""];
-    let words = options.iter().chain(&what).chain(ours);
+    let words = options.iter().chain(what).chain(&[""]).chain(ours);
     args.extend(words.map(ToString::to_string));
     args
 }
@@ -128,12 +128,12 @@ fn a_kvm_that_runs_no_guest_is_found_out_and_not_used() {
     assert_eq!(line.starts_with("ok "), works, "{line}");
     let root = rootfs(Podman::Rootful, "tiny");
     let vm = Vm { podman: Podman::Rootful, name: unique(LABEL) };
-    let mut args = podman_run(&vm.name, &[], root.path(), &[]);
+    let mut args = podman_run(&vm.name, &[], &["--rootfs", root.path().to_str().unwrap()], &[]);
     args.insert(1, "-d".into());
     vm.podman.ok(&args);
-    let console = vm.wait_for("TINY READY", 1);
-    let warned = console.contains("qemu: /dev/kvm: ");
-    assert_eq!(warned, !works, "{console}");
+    vm.wait_for("TINY READY", 1);
+    let console = vm.logs();
+    assert_eq!(console.contains("qemu: /dev/kvm: "), !works, "{console}");
 }
 
 #[test]
@@ -141,10 +141,12 @@ fn a_kvm_that_is_closed_to_the_containers_user_is_not_used() {
     if !Path::new("/dev/kvm").exists() {
         return;
     }
-    let root = rootfs(Podman::Rootful, "tiny");
+    let context = with_tiny();
+    let image = build(context.path(), "", &[]);
     let name = unique(LABEL);
-    let of_another_user = ["--rm", "--uidmap", "0:100000:65536"];
-    let args = podman_run(&name, &of_another_user, root.path(), &["--print-libvirt-xml"]);
+    let ids = "0:200000:65536";
+    let of_another_user = ["--rm", "--uidmap", ids, "--gidmap", ids];
+    let args = podman_run(&name, &of_another_user, &[&image.0], &["--print-libvirt-xml"]);
     let words = args.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ");
     for (mode, closed) in [("600", true), ("666", false)] {
         let node = "mount -t tmpfs none /mnt; mknod /mnt/kvm c 10 232";
@@ -177,10 +179,12 @@ fn a_kvm_of_a_group_wants_the_group_to_be_kept() {
         (&["--group-add", "keep-groups"], ""),
     ] {
         let options = [&["--rm"], keep].concat();
-        let args = podman_run(&unique(LABEL), &options, root.path(), &["--print-libvirt-xml"]);
+        let what = ["--rootfs", root.path().to_str().unwrap()];
+        let args = podman_run(&unique(LABEL), &options, &what, &["--print-libvirt-xml"]);
         let words = args.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ");
+        // In a new user namespace nobody can take a directory without what is mounted below it.
         let node = format!(
-            "mount -t tmpfs none /mnt; mknod /mnt/kvm c 10 232; chgrp {GROUP} /mnt/kvm; chmod 660 /mnt/kvm; \
+            "findmnt -nro TARGET | grep ^/usr/ | sort -r | xargs -r umount -l; mount -t tmpfs none /mnt; mknod /mnt/kvm c 10 232; chgrp {GROUP} /mnt/kvm; chmod 660 /mnt/kvm; \
              mount --bind /mnt/kvm /dev/kvm; cd {home}; \
              setpriv --reuid {user} --regid {user} --groups {GROUP} env HOME={home} XDG_RUNTIME_DIR={home}/run podman {words}"
         );
@@ -210,7 +214,8 @@ fn a_qemu_that_hangs_holds_up_one_start_and_no_more() {
     let mut made = Vec::new();
     for turn in [1, 2] {
         let name = unique(LABEL);
-        let args = podman_run(&name, &["--rm"], root.path(), &["--emulated", "--print-libvirt-xml"]);
+        let what = ["--rootfs", root.path().to_str().unwrap()];
+        let args = podman_run(&name, &["--rm"], &what, &["--emulated", "--print-libvirt-xml"]);
         let words = args.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ");
         let output = apart(&format!("{hide}; podman {words}"));
         assert!(output.status.success() && said(&output).contains("<domain type=\"qemu\""), "{}", said(&output));
@@ -259,7 +264,8 @@ fn all_that_is_made_for_a_container_carries_its_label() {
     let known = vm.exec_ok(&["-", "ls", "/crun-qemu/capabilities"]);
     assert!(known.ends_with(".xml"), "{known}");
     let bundle = Path::new(&vm.inspect("{{.StaticDir}}")).join("crun-qemu");
-    let all = run("find", &[bundle.to_str().unwrap(), "-printf", "%Z %P\n"]);
+    // What has none is printed without it, and is find's failure.
+    let all = run("sh", &["-c", "find \"$0\" -printf '%Z %P\n' 2>/dev/null || :", bundle.to_str().unwrap()]);
     let names: Vec<_> = all.lines().filter_map(|line| line.strip_prefix(LABEL)).map(str::trim).collect();
     let root =
         ["", "/crun-qemu/launch.json", "/crun-qemu/seed.img", "/crun-qemu/ssh/id", "/etc/passwd", "/lib", "/var/tmp"];
@@ -272,7 +278,9 @@ fn all_that_is_made_for_a_container_carries_its_label() {
     ]) {
         assert!(names.contains(&name.as_str()), "{name}: {all}");
     }
-    // What crun makes besides: mount points, and the record of the container for the engine.
+    // What is made later by others: crun's mount points, the keeper's socket; and what crun alone reads.
     let others: Vec<_> = all.lines().filter(|line| !line.starts_with(LABEL)).collect();
-    assert!(others.iter().all(|line| line.ends_with(" config.json") || line.contains(" root/")), "{others:?}");
+    let expected =
+        |line: &str| line.ends_with("config.json") || line.ends_with("keeper/socket") || line.contains("root/");
+    assert!(others.iter().all(|line| expected(line)), "{others:?}");
 }
