@@ -14,8 +14,7 @@ fn ok(command: &mut Command) -> Output {
     output
 }
 
-/// Cargo's static library of this build; one made otherwise (with a sanitizer in it) by `ABI_ARCHIVE`, and what it wants
-/// beside it by `ABI_LINK`.
+/// Cargo's static library of this build; by `ABI_ARCHIVE` one made otherwise, with a sanitizer in it.
 fn archive() -> PathBuf {
     if let Some(path) = env::var_os("ABI_ARCHIVE") {
         return path.into();
@@ -35,13 +34,12 @@ fn archive() -> PathBuf {
 fn program(dir: &Path) -> PathBuf {
     let at = |name: &str| Path::new(MANIFEST).join(name);
     let (exe, archive) = (dir.join("hostile"), archive());
-    let link = env::var("ABI_LINK").unwrap_or_default();
     let compile = |sanitize: &[&str]| {
         let mut cc = Command::new("cc");
         cc.args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-g", "-O1", "-D_GNU_SOURCE"]).args(sanitize);
         cc.arg(format!("-I{MANIFEST}/include")).arg(format!("-I{MANIFEST}/crun-handler")).arg("-o").arg(&exe);
         cc.args(["tests/abi/hostile.c", "crun-handler/handler.c", "crun-handler/error.c"].map(at)).arg(&archive);
-        cc.args(link.split_whitespace()).args(["-Wl,--gc-sections", "-lm", "-ldl", "-lpthread"]);
+        cc.args(["-Wl,--gc-sections", "-lm", "-ldl", "-lpthread"]);
         cc
     };
     let sanitized = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"];

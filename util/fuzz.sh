@@ -14,12 +14,13 @@ cd "$(dirname "$0")/../fuzz"
 # Sanitizers and the coverage that leads libFuzzer are flags of nightly toolchains; stable ones have them all the same.
 export RUSTC_BOOTSTRAP=1
 host=$(rustc -vV | sed -n 's/^host: //p')
-flags="--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
+flags="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
 flags="$flags -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table"
 flags="$flags -Cllvm-args=-sanitizer-coverage-trace-compares"
 probe=$(mktemp)
 if echo 'fn main() {}' | rustc -Zsanitizer=address -o "$probe" - 2>/dev/null; then flags="$flags -Zsanitizer=address"; fi
 rm -f "$probe"
+flags="$flags -Ccodegen-units=1 --cfg fuzzing"
 # With --target, the flags are not for build scripts.
 RUSTFLAGS=$flags cargo build --release --locked --target "$host" --target-dir target
 fuzz=$PWD/target/$host/release/fuzz
