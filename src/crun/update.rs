@@ -2,7 +2,6 @@
 //! gives back what it is to do without, by its balloon, and never has more than QEMU was started with. The cgroup's limits
 //! stay those of the start, since a guest need not obey.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -132,6 +131,7 @@ fn bundle(states: Option<&Path>, id: &str) -> Result<Option<PathBuf>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::ptr;
 
     use serde_json::json;

@@ -67,7 +67,7 @@ pub fn stop_and_start(vm: &Vm) {
 }
 
 /// The guest mounts its disk a moment after it says that it is ready.
-const MOUNTED: &str = "until grep -q ' /disk ' /proc/mounts; do usleep 100000; done";
+pub const MOUNTED: &str = "until grep -q ' /disk ' /proc/mounts; do usleep 100000; done";
 
 /// Writes to the guest's disk.
 pub fn write_marker(vm: &Vm, marker: &str) {
