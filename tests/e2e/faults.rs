@@ -8,6 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::harness::{Form, Podman, Run, Vm, directory, rootfs, run, text, tiny};
+use crate::images::{marker, write_marker};
 use crate::lifecycle::{Traces, eventually, qemu};
 use crate::sizes::cgroup_file;
 
@@ -29,7 +30,7 @@ fn killed_at_every_stage() {
     let root = rootfs(Podman::Rootful, "tiny");
     let (what, image) = (["--rootfs", root.path().to_str().unwrap()], sum(root.path()));
     let vm = tiny(Podman::Rootful, Form::BuildTree, &what, &[]).detached();
-    vm.exec_ok(&["root", "sh", "-c", "until mountpoint -q /disk; do sleep 1; done; echo precious > /disk/kept; sync"]);
+    write_marker(&vm, "precious");
     let ended = "qemu: the VM: QEMU ended unexpectedly (qemu-system-x86 was killed by SIGKILL)";
     let table = [
         (None, Qemu, "1", ended),
@@ -56,10 +57,7 @@ fn killed_at_every_stage() {
         assert!(reason.is_empty() || logs.matches(reason).count() == told + 1, "{victim:?} at {said:?}:\n{logs}");
     }
     vm.podman.ok(&["start", &vm.name]);
-    assert_eq!(
-        vm.exec_ok(&["root", "sh", "-c", "until mountpoint -q /disk; do sleep 1; done; cat /disk/kept"]),
-        "precious"
-    );
+    assert_eq!(marker(&vm), "precious");
     with_full_logs(&vm);
     without_ssh(&vm);
     without_conmon(&vm);

@@ -8,6 +8,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use tempfile::TempDir;
 
 use crate::harness::{Form, LABEL, Podman, Run, Vm, directory, rootfs, run, text, unique};
+use crate::images::MOUNTED;
 use crate::lifecycle::eventually;
 
 const MEBIBYTE: u64 = 1 << 20;
@@ -97,7 +98,8 @@ fn the_vm_waits_for_room() {
     // Declared last: podman cannot remove a directory on which something is mounted, but what is in it.
     let vm = Vm { podman: Podman::Rootful, name };
     vm.podman.ok(&["start", &vm.name]);
-    vm.exec_ok(&["root", "sh", "-c", "until mountpoint -q /disk; do sleep 1; done; head -c 8388608 /dev/urandom > /tmp/r; head -c 1048576 /tmp/r > /disk/kept; sync"]);
+    let write = "head -c 8388608 /dev/urandom > /tmp/r; head -c 1048576 /tmp/r > /disk/kept; sync";
+    vm.exec_ok(&["root", "sh", "-c", &format!("{MOUNTED}; {write}")]);
     let kept = vm.exec_ok(&["root", "sha256sum", "/disk/kept"]);
 
     goes_on_with_room(&disks, &vm);
@@ -105,8 +107,7 @@ fn the_vm_waits_for_room() {
     stops_without_room(&bundles, &vm);
 
     vm.podman.ok(&["start", &vm.name]);
-    let kept_now = "until mountpoint -q /disk; do sleep 1; done; sha256sum /disk/kept";
-    assert_eq!(vm.exec_ok(&["root", "sh", "-c", kept_now]), kept);
+    assert_eq!(vm.exec_ok(&["root", "sh", "-c", &format!("{MOUNTED}; sha256sum /disk/kept")]), kept);
     assert_eq!(vm.stop(), 0);
     vm.podman.ok(&["rm", &vm.name]);
     assert_eq!(fs::read_dir(bundles.path("bundle")).unwrap().count(), 0, "left behind");
