@@ -18,6 +18,7 @@ mod harness;
 mod hostile;
 mod images;
 mod ipv6;
+mod libvirt_user;
 mod lifecycle;
 mod network;
 mod ordinary;
