@@ -140,7 +140,7 @@ mod tests {
             ("no bundle", read(root, id, ptr::null())),
             ("bundle", read(root, id, wild)),
             ("nothing", Context::read(ptr::null())),
-            ("nowhere", Context::read(8 as *const crun_context)),
+            ("nowhere", Context::read(wild.cast())),
         ] {
             let line = context.unwrap_err().to_string();
             assert!(line.starts_with("qemu: crun: "), "{case}: {line}");
@@ -169,7 +169,7 @@ mod tests {
             for (wrong, known) in [(other, Some(known)), (ptr::null_mut(), Some(known)), (def, None)] {
                 assert_eq!(given(wrong, want, known), (unknown("the container's configuration"), want), "{user}");
             }
-            for at in [ptr::null_mut(), 8 as *mut crun_container] {
+            for at in [0_usize, 8].map(|at| at as *mut crun_container) {
                 // SAFETY: looked at through the kernel only.
                 assert!(unsafe { become_root(at, Some(known)) }.is_err());
             }

@@ -24,6 +24,7 @@ mod hostile;
 mod images;
 mod ipv6;
 mod leaks;
+mod libvirt_user;
 mod lifecycle;
 mod network;
 mod ordinary;
