@@ -51,7 +51,7 @@ impl IdMap {
         self.0.iter().find_map(offset)
     }
 
-    /// An id that is root's neither inside nor outside, and as far as can be nobody else's: one of [`NOBODYS`], else of
+    /// An id that is root's neither inside nor outside, and as far as can be nobody else's: one of `NOBODYS`, else of
     /// the upper half of the most ids in a row, which images use least. Which one `digest` decides, so that two VMs
     /// hardly ever have the same.
     pub fn choose(&self, digest: u128) -> Option<u32> {
