@@ -12,6 +12,7 @@ use crun_qemu::paths;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use virt::connect::Connect;
 use virt::domain::Domain;
+use virt::error::{ErrorNumber, ErrorNumberEnum};
 use virt::sys;
 
 use crate::lifecycle::{News, Order};
@@ -130,11 +131,16 @@ fn start(launch: &Launch, teller: &Teller) -> Result<(Connect, Domain)> {
 fn carry_out(domain: &Domain, order: Order) -> std::result::Result<Option<News>, virt::error::Error> {
     match order {
         Order::PowerButton => return button::press(domain).map(|button| Some(News::Button(button))),
-        Order::Destroy => domain.destroy(),
-        Order::Quit => domain.destroy_flags(sys::VIR_DOMAIN_DESTROY_GRACEFUL),
+        Order::Destroy => or_gone(domain.destroy()),
+        Order::Quit => or_gone(domain.destroy_flags(sys::VIR_DOMAIN_DESTROY_GRACEFUL)),
         Order::Resume => domain.resume().map(drop),
         Order::Wake => domain.pm_wakeup(0).map(drop),
         Order::Memory(bytes) => domain.set_memory(bytes >> 10),
     }?;
     Ok(None)
+}
+
+/// QEMU may be gone before libvirt has it to end: that is told by itself.
+fn or_gone(ended: std::result::Result<(), virt::error::Error>) -> std::result::Result<(), virt::error::Error> {
+    ended.or_else(|e| if e.code() == ErrorNumberEnum::from(ErrorNumber::OperationInvalid) { Ok(()) } else { Err(e) })
 }
