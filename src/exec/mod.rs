@@ -33,6 +33,7 @@ use notice::Notice;
 use crate::error::{Context, Error, Result};
 use crate::launch::Launch;
 use crate::paths;
+use crate::status::Mark;
 
 /// Status of what ssh itself could not do, as ssh has it.
 const FAILED: i32 = 255;
@@ -184,6 +185,12 @@ fn token() -> Result<String> {
     let mut bytes = [0; 12];
     getrandom::fill(&mut bytes).context("exec")?;
     Ok(bytes.iter().fold("crunqemu".into(), |token, b| format!("{token}{b:02x}")))
+}
+
+/// What keeps the whole guest waiting, if that is so.
+fn why_paused() -> String {
+    let reason = Mark::read(Path::new(paths::STATUS)).and_then(|mark| mark.reason);
+    reason.map(|reason| format!(" (the VM is paused: {reason})")).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use super::why_paused;
+
 /// Between lines: a guest takes minutes to boot.
 const BETWEEN: Duration = Duration::from_secs(30);
 
@@ -15,7 +17,7 @@ pub struct Notice {
 impl Notice {
     /// `first` after that time, and what `more` says from then on.
     pub fn after(time: Duration, first: String, more: impl Fn() -> String + Send + 'static) -> Self {
-        Self::every(BETWEEN, time, first, more, |line| eprintln!("{line}"))
+        Self::every(BETWEEN, time, first, more, |line| eprintln!("{line}{}", why_paused()))
     }
 
     fn every(
