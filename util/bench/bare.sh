@@ -17,6 +17,12 @@ bare_template() {
         [ "$arg" != -S ] || continue
         case $last$arg in
         -object*'"id":"masterKey0"'*) unset 'bare_command[-1]'; last=''; continue ;;
+        -add-fdset=*) unset 'bare_command[-1]'; last=''; continue ;;
+        # files that QEMU has by descriptors: the image, the one that is written, and the seed
+        -blockdev*'"filename":"/dev/fdset/'*'"read-only":false'*) arg=$(named overlay.qcow2) ;;
+        -blockdev*'"filename":"/dev/fdset/'*)
+            case ${bare_command[*]} in *"$image"*) arg=$(named seed.img) ;; *) arg=$(named image) ;; esac
+            ;;
         -chardevsocket,id=charmonitor,*) arg="socket,id=charmonitor,path=@dir@/monitor,server=on,wait=off" ;;
         -chardevsocket,id=charserial0,*) arg="stdio,id=charserial0,signal=off" ;;
         -netdev*'"type":"tap"'*)
@@ -32,6 +38,9 @@ bare_template() {
     done
     bare_group=$(cpu_group "$1")
 }
+
+# named FILE: $arg with that file of /crun-qemu in place of the descriptor.
+named() { echo "${arg/\/dev\/fdset\/[0-9]/\/crun-qemu\/$1}"; }
 
 # cpu_group PID: the directory beside its container's CPU cgroup. On a busy host it decides who gets how much, so QEMU by hand
 # has to be in such a one too. Nothing where it cannot be told.
@@ -101,7 +110,7 @@ libvirt_start() {
     printf '%s\n' 'user = "root"' 'group = "root"' 'cgroup_controllers = []' 'stdio_handler = "file"' > "$work/libvirt/etc/qemu.conf"
     sed "s#/crun-qemu/image#$image#; s#/crun-qemu/overlay.qcow2#$bare_dir/overlay.qcow2#
         s#\"/crun-qemu/#\"$work/template/#; s#dev=\"vm-[0-9a-f]*\"#dev=\"tap0\"#; s#<serial type=\"unix\">#<serial type=\"file\">#
-        s#<source mode=\"connect\" path=\"[^\"]*\"/>#<source path=\"$bare_dir/console\"/>#" "$work/template/domain.xml" > "$bare_dir/domain.xml"
+        s# fdgroup=\"[^\"]*\"##; s#<source mode=\"connect\" path=\"[^\"]*\"/>#<source path=\"$bare_dir/console\"/>#" "$work/template/domain.xml" > "$bare_dir/domain.xml"
     stamp "$bare_dir" <>"$bare_dir/console" &
     echo $! >> "$bare_dir/pids"
     begun=${EPOCHREALTIME/[.,]/}
