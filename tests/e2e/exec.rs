@@ -221,7 +221,9 @@ fn on_a_cloud_image() {
     let said = text(&output.stderr);
     let (first, more) = said.split_once('\n').unwrap();
     assert!(first.starts_with("qemu: waiting for the guest's sshd at 10."), "{said}");
-    let known = |line: &str| line.starts_with("qemu: still waiting, after ") && line.contains(" s: the guest");
+    let known = |line: &str| {
+        line.starts_with("qemu: still waiting, after ") && line.contains(" s after the VM's start: the guest")
+    };
     assert!(more.lines().all(known), "{said}");
     let user = "debian";
     arguments(&vm, user, 100 << 10);
