@@ -77,7 +77,7 @@ impl Guest {
                     Ok(Opened::Refused) => break,
                     Err(_) if timed::left(self.deadline).is_zero() => {
                         let why = format!("the guest opens no session, {}", self.so_far());
-                        return Err(Error::new("exec", why).hint("its sshd or its kernel hangs"));
+                        return Err(self.reason(Error::new("exec", why).hint("its sshd or its kernel hangs")));
                     }
                     Err(_) => {}
                 }

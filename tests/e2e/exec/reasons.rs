@@ -41,10 +41,12 @@ fn broken_by(vm: &Vm, script: &str) -> Output {
     output.unwrap()
 }
 
-/// Puts that in the place of the guest's sshd.
+/// Puts that in the place of the guest's sshd, from a session of its own: this one ends with the connection. The port may
+/// still be taken at first.
 fn in_its_place(script: &str) -> String {
     let script = script.replace('\'', r"'\''");
-    format!("echo '{script}' > /tmp/sshd; killall dropbear; exec nc -ll -p 22 -e sh /tmp/sshd")
+    let server = "while :; do nc -ll -p 22 -e sh /tmp/sshd; sleep 1; done";
+    format!("echo '{script}' > /tmp/sshd; setsid sh -c '{server}' > /dev/null 2>&1 < /dev/null & killall dropbear")
 }
 
 #[test]
