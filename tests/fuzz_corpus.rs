@@ -55,6 +55,13 @@ fn every_directory_is_a_targets() {
     }
 }
 
+/// The test driver takes no descriptors for files.
+fn without_descriptors(xml: &str) -> String {
+    let mut parts = xml.split(" fdgroup=\"");
+    let first = parts.next().unwrap_or_default().to_string();
+    parts.fold(first, |xml, part| xml + part.split_once('"').map_or("", |(_, rest)| rest))
+}
+
 /// libvirt's parser beside its schema. Its test driver knows one kind of domain.
 #[test]
 fn libvirt_takes_every_domain() {
@@ -71,6 +78,7 @@ fn libvirt_takes_every_domain() {
         let xml = ["kvm", "qemu"]
             .iter()
             .fold(xml, |xml, kind| xml.replacen(&format!("<domain type=\"{kind}\""), "<domain type=\"test\"", 1));
+        let xml = without_descriptors(&xml);
         let defined = libvirt.define_domain_xml_flags(&xml, VIR_DOMAIN_DEFINE_VALIDATE);
         let defined = defined.unwrap_or_else(|e| panic!("{}: {e}: {xml}", path.display()));
         assert_eq!((defined.name().unwrap(), defined.uuid_string().unwrap()), (plan.name, plan.uuid));

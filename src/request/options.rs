@@ -51,7 +51,7 @@ pub struct Options {
     /// `--vfio-pci-mdev`: mediated devices, as paths below /sys.
     pub vfio_pci_mdev: Vec<PathBuf>,
     /// Names of the options that are in force by an annotation.
-    pub(super) annotations: BTreeSet<&'static str>,
+    pub annotations: BTreeSet<&'static str>,
 }
 
 /// What `--firmware` takes.

@@ -161,6 +161,7 @@ fn what_qemu_can_write(subject: &Subject) {
         "/dev/pts",
         "/proc",
         "/run",
+        "/run/v/log",
         "/tmp",
     ];
     assert_eq!(writable, want);

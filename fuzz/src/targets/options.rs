@@ -45,5 +45,7 @@ fn as_annotations(args: &[String], options: &Options) {
         said.insert(key, value.unwrap_or("true"));
     }
     let again = Options::parse(&[], said.iter().map(|(k, v)| (k.as_str(), *v)));
+    // They mean the same, but for who can have given them.
+    let again = again.map(|again| Options { annotations: options.annotations.clone(), ..again });
     assert_eq!(again.as_ref(), Ok(options));
 }

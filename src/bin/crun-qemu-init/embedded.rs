@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use crun_qemu::error::{Context, Error, Result};
+use crun_qemu::error::{Context, Error, Result, words};
 use crun_qemu::launch::{Ids, Launch, OpenFile};
 use virt::connect::Connect;
 use virt::domain::Domain;
@@ -94,6 +94,15 @@ pub fn hand_over(domain: &Domain, file: &OpenFile) -> Result<()> {
         0 => Ok(()),
         _ => Err(error(virt::error::Error::last_error())),
     }
+}
+
+/// Makes sure that libvirt can copy the descriptors of `files` for QEMU: when it cannot, it does not say why.
+///
+/// # Errors
+/// When this process may not have so many.
+pub fn can_copy(files: &[OpenFile]) -> Result<()> {
+    let copies: std::io::Result<Vec<_>> = files.iter().map(|_| File::open("/dev/null")).collect();
+    copies.map(drop).map_err(|e| Error::new("the VM's disks", words(&e)).hint("raise the container's --ulimit nofile"))
 }
 
 /// libvirt's error as ours.

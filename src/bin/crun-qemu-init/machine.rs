@@ -12,7 +12,6 @@ use crun_qemu::paths;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use virt::connect::Connect;
 use virt::domain::Domain;
-use virt::error::{ErrorNumber, ErrorNumberEnum};
 use virt::sys;
 
 use crate::lifecycle::{News, Order};
@@ -102,6 +101,8 @@ fn live(launch: &Launch, orders: [Receiver<Order>; 2], teller: &Teller) -> Resul
             for order in orders {
                 match carry_out(&domain, order) {
                     Ok(news) => news.into_iter().for_each(|news| teller.tell(news)),
+                    // That QEMU is gone is told by itself.
+                    Err(_) if domain.is_active().is_ok_and(|active| !active) => {}
                     Err(e) => teller.tell(News::OrderFailed(order, embedded::error(e))),
                 }
             }
@@ -123,6 +124,7 @@ fn start(launch: &Launch, teller: &Teller) -> Result<(Connect, Domain)> {
     // Descriptors are for a domain that libvirt knows already.
     let domain = connection.define_domain_xml(&launch.domain).map_err(embedded::error)?;
     launch.files.iter().try_for_each(|file| embedded::hand_over(&domain, file))?;
+    embedded::can_copy(&launch.files)?;
     if launch.low_port { privileges::keep_ports() } else { privileges::bound() }?;
     domain.create().map_err(embedded::error)?;
     Ok((connection, domain))
@@ -131,16 +133,11 @@ fn start(launch: &Launch, teller: &Teller) -> Result<(Connect, Domain)> {
 fn carry_out(domain: &Domain, order: Order) -> std::result::Result<Option<News>, virt::error::Error> {
     match order {
         Order::PowerButton => return button::press(domain).map(|button| Some(News::Button(button))),
-        Order::Destroy => or_gone(domain.destroy()),
-        Order::Quit => or_gone(domain.destroy_flags(sys::VIR_DOMAIN_DESTROY_GRACEFUL)),
+        Order::Destroy => domain.destroy(),
+        Order::Quit => domain.destroy_flags(sys::VIR_DOMAIN_DESTROY_GRACEFUL),
         Order::Resume => domain.resume().map(drop),
         Order::Wake => domain.pm_wakeup(0).map(drop),
         Order::Memory(bytes) => domain.set_memory(bytes >> 10),
     }?;
     Ok(None)
-}
-
-/// QEMU may be gone before libvirt has it to end: that is told by itself.
-fn or_gone(ended: std::result::Result<(), virt::error::Error>) -> std::result::Result<(), virt::error::Error> {
-    ended.or_else(|e| if e.code() == ErrorNumberEnum::from(ErrorNumber::OperationInvalid) { Ok(()) } else { Err(e) })
 }

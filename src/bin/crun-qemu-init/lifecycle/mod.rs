@@ -263,6 +263,10 @@ impl Lifecycle {
                 if let Some(stopping) = &mut self.stopping {
                     stopping.answered(None, now);
                 }
+                // A VM that is paused, or ended meanwhile, takes no button: that has been told.
+                if self.wanted.is_some() || self.pause.is_some() {
+                    return Vec::new();
+                }
             }
             Order::Destroy | Order::Quit | Order::Wake | Order::Memory(_) => return vec![Act::Say(error)],
         }
