@@ -48,7 +48,7 @@ fn on_a_cloud_image() {
     let policy = Policy::allow();
     let (_, said) = run(&our_options).refused();
     // podman has words of its own for that.
-    assert!(said.contains(&format!(": qemu: --password-file {password}: Permission denied (os error 13)")), "{said}");
+    assert!(said.contains(&format!(": qemu: --password-file {password}: Permission denied")), "{said}");
     drop(policy);
     let own = rootless_home().join(".config/crun-qemu/policy");
     let (_, said) = run(&our_options).refused();
