@@ -21,7 +21,7 @@ use crate::pci;
 use crate::sources::Node;
 use requirement::is_executable;
 
-pub use access::{Identity, by_group_alone};
+pub use access::{Identity, by_group_alone, is_real_root};
 pub use ask::{Answer, ask};
 pub use cache::directory as cache_directory;
 pub use kvm::{BROKEN as KVM_BROKEN, runs_code};

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{Uid, User};
 
 use crate::error::{Context, Error, Result};
+use crate::idmap::IdMap;
 
 /// The system's file.
 const SYSTEM: &str = "/etc/crun-qemu/policy";
@@ -206,12 +207,7 @@ pub fn home() -> Option<PathBuf> {
 
 /// Who `user` is outside of the user namespace with this map: lines of first inside, first outside, count.
 fn outside(map: &str, user: u32) -> Option<u32> {
-    map.lines().find_map(|line| {
-        let numbers: Vec<u32> = line.split_whitespace().filter_map(|n| n.parse().ok()).collect();
-        let &[inside, outside, count] = numbers.as_slice() else { return None };
-        let offset = user.checked_sub(inside).filter(|offset| *offset < count)?;
-        outside.checked_add(offset)
-    })
+    IdMap::parse(map).outside(user)
 }
 
 #[cfg(test)]

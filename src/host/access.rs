@@ -96,7 +96,7 @@ fn can_open(path: &CString) -> bool {
 }
 
 /// Whether root here is root of the host's, whom the modes of files do not bind.
-pub(super) fn is_real_root() -> bool {
+pub fn is_real_root() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     map.split_whitespace().eq(["0", "0", "4294967295"])
 }

@@ -11,6 +11,8 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::Uid;
 
+use crate::host::is_real_root;
+
 /// As many links as the kernel itself follows.
 const MOST_LINKS: usize = 40;
 /// Another than the owner may write: group and others.
@@ -44,7 +46,7 @@ struct Step {
 /// Opens the absolute `path` with `flags`. Links are followed where root alone could have made them, and nowhere else:
 /// in directories that, from `/` on, are root's and writable by nobody else.
 pub fn open(path: &Path, flags: OFlag) -> Result<OwnedFd, Refusal> {
-    let mut walk = Walk { way: vec![root()?], rest: names(path), links: 0, root_is_mapped: in_user_namespace() };
+    let mut walk = Walk { way: vec![root()?], rest: names(path), links: 0, root_is_mapped: !is_real_root() };
     while let Some(name) = walk.rest.pop_front() {
         if let Some(file) = walk.step(&name)? {
             return match walk.rest.is_empty() && !flags.contains(OFlag::O_DIRECTORY) {
@@ -134,10 +136,4 @@ fn names(path: &Path) -> VecDeque<OsString> {
         _ => None,
     };
     path.components().filter_map(name).collect()
-}
-
-/// Whether uid 0 is another user's in truth, as it is for rootless engines.
-fn in_user_namespace() -> bool {
-    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    !map.split_whitespace().eq(["0", "0", "4294967295"])
 }

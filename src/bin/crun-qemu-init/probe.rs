@@ -7,6 +7,7 @@ use std::path::Path;
 use std::thread;
 
 use crun_qemu::error::{Context, Error, Result};
+use crun_qemu::host::is_real_root;
 use crun_qemu::launch::Launch;
 use crun_qemu::prepare::skeleton::{GROUP, PASSWD};
 use nix::mount::{MsFlags, mount};
@@ -33,7 +34,8 @@ pub fn run(dir: &Path, emulated: bool) -> Result<()> {
     let signals = Signals::block()?;
     embedded::quiet(&dir);
     embedded::prepare(&dir, None, &Launch::default())?;
-    let real_root = is_real_root();
+    // Root in a user namespace is nobody on the host already.
+    let real_root = geteuid().is_root() && is_real_root();
     look_like_a_container(&dir, emulated, real_root)?;
     if real_root {
         qemu_is_nobody(&dir)?;
@@ -42,12 +44,6 @@ pub fn run(dir: &Path, emulated: bool) -> Result<()> {
     let asking = asking.context("thread")?;
     reap_until(&signals, || asking.is_finished())?;
     asking.join().unwrap_or_else(|_| Err(Error::new("libvirt", "the thread that asks it is gone")))
-}
-
-/// Root in a user namespace is nobody on the host already.
-fn is_real_root() -> bool {
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    geteuid().is_root() && map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
 /// QEMU runs as a user that owns nothing, and libvirt has no more capabilities than it takes to start it so.
