@@ -5,13 +5,16 @@ use crate::network::{
     PAGE, echo, free_port, gets_page, host_server, our_traces, page, plain, published, serve, traces, vm, vm_by, wget,
 };
 
+/// Our warnings: lines on stderr, where the console's output is not.
+pub fn warnings(vm: &Vm) -> Vec<String> {
+    let output = vm.podman.output(&["logs", &vm.name]);
+    text(&output.stderr).lines().filter(|line| line.starts_with("qemu: ")).map(str::to_string).collect()
+}
+
 /// The one line that says what QEMU's user network lacks.
 #[track_caller]
 fn one_warning(vm: &Vm, want: &str) {
-    let output = vm.podman.output(&["logs", &vm.name]);
-    let lines = text(&output.stderr);
-    let lines: Vec<_> = lines.lines().filter(|line| line.starts_with("qemu: ")).collect();
-    assert_eq!(lines, [format!("qemu: network: {want}")]);
+    assert_eq!(warnings(vm), [format!("qemu: network: {want}")]);
 }
 
 /// On the host's network nothing is set up: QEMU's user network, with and without ports.

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::harness::{Form, Podman, Vm, rootfs, text, tiny};
-use crate::shared_network::Pod;
+use crate::shared_network::{Pod, warnings};
 
 const MIB: u64 = 1 << 20;
 const MEMORY: u64 = 256 * MIB;
@@ -182,11 +182,9 @@ fn a_pod_with_a_limit() {
     let options = ["--pod", &pod.1, "--memory", "900m", "--cpus", "1"];
     let vm = tiny(podman, Form::BuildTree, &what, &options).detached();
     vm.wait_for("TINY READY", 1);
-    let logs = vm.logs();
-    let told = logs.lines().filter(|line| line.starts_with("qemu: ")).collect::<Vec<_>>();
     let line = "qemu: --memory: the guest has 365 of 900 MiB (the limit, one above the container's, is not to be raised \
                 by what QEMU needs)";
-    assert_eq!(told, [line]);
+    assert_eq!(warnings(&vm), [line]);
     assert_eq!(memory_limit(&vm), 900 * MIB);
     assert_eq!(vm.exec_ok(&["root", "sh", "-c", BUSY]), "filled");
     assert_eq!(vm.inspect("{{.State.Running}} {{.State.OOMKilled}}"), "true false");
