@@ -2,9 +2,9 @@
  *
  * crun installs no header for handlers, and a handler's table has no version field. The declarations match the headers of
  * crun 1.8.1 to 1.27.1 on 64-bit machines (tests/abi/layouts); 1.28 works with them too. The structs have changed twice in
- * that time; src/crun/layout.rs lists the layouts. Each struct is a prefix of crun's, unless its comment says "complete",
- * so no struct may be allocated by its sizeof. At run time nothing here is assumed to be right: src/crun/verify.rs compares
- * the structs with the container's config.json before the first write.
+ * that time; src/crun/layout.rs lists the layouts. Each struct is a prefix of crun's, unless its comment says "complete".
+ * Only crun_error may be allocated by its sizeof. At run time nothing here is assumed to be right: src/crun/verify.rs
+ * compares the structs with the container's config.json before the first write.
  */
 #ifndef CRUN_QEMU_CRUN_H
 #define CRUN_QEMU_CRUN_H
