@@ -1,9 +1,9 @@
 #!/bin/sh
 # Usage: check-length.sh LINES
-# Fails if a source file of the tree has more lines than that.
+# Fails if a source file has more than LINES lines.
 set -eu
 . "$(dirname "$0")/common.sh"
-case ${1-} in -h | --help) usage; exit ;; '') die "an argument wanted: LINES" ;; esac
+case ${1-} in -h | --help) usage; exit ;; '') die "expected one argument: LINES" ;; esac
 cd "$(dirname "$0")/.."
 long=$(git ls-files -z '*.rs' 'crun-handler/*' 'util/*' Makefile | xargs -0 awk -v max="$1" '
     FNR == max + 1 { print FILENAME }' | tr '\n' ' ')

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Usage: test.sh [NAME...]
-# Runs all tests, or those whose names contain one of NAME, everything being installed (make test sees to that), and
-# ends with a summary: passed, failed, skipped. End-to-end tests run two at a time; TEST_THREADS=N makes it N.
+# Runs all tests, or those whose names contain one of NAME, and prints a summary: passed, failed, skipped. Everything must be
+# installed, as `make test` does. End-to-end tests run two at a time, or TEST_THREADS at a time.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 case ${1-} in -h | --help) usage; exit ;; esac
@@ -9,10 +9,10 @@ here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/.."
 [ "$(id -u)" = 0 ] || die "root is needed: sudo make test"
 
-# One namespace for all tests, on hosts that need it.
+# On hosts that need a namespace, all tests run in one.
 [ -n "${CRUN_QEMU_TEST_INSIDE-}" ] || CRUN_QEMU_TEST_INSIDE=1 exec "$here/host-quirks.sh" "$0" "$@"
 
-# What an earlier run left behind when it was killed.
+# Removes what an earlier run left behind when it was killed.
 sweep() {
     local label=label=crun-qemu-test
     podman ps -aq --filter $label | xargs -r podman rm -f -t 0
@@ -27,8 +27,7 @@ sweep() {
 }
 sweep >/dev/null || say "what an earlier run left behind could not all be removed"
 
-# The tests ask for these by the same scripts; made here, their building does not count as a
-# test's time.
+# The tests call the same scripts. Building the guests and programs here keeps that time out of the tests' own.
 for guest in tiny tiny-uefi bench cloud ignition systemd trixie; do "$here/guest.sh" $guest >/dev/null; done
 "$here/build-crun.sh" 1.21 >/dev/null
 "$here/newest-crun.sh" >/dev/null
@@ -47,7 +46,7 @@ if compgen -G 'tests/*.rs' >/dev/null || compgen -G 'tests/*/main.rs' >/dev/null
     tests --test '*' -- --test-threads="${TEST_THREADS:-2}" "$@"
 fi
 
-# A test that cannot run here says "SKIP: name: why" and returns: to the test harness it has passed.
+# A test that cannot run here prints "SKIP: name: why" and returns; the test harness counts it as passed.
 awk -v cargo_failed=$failed '
     /^ *Running / { target = $0; sub(/^ *Running (unittests )?/, "", target); sub(/ \(.*/, "", target); listing = 0 }
     /^ *Doc-tests / { target = "doc" }
@@ -72,7 +71,7 @@ awk -v cargo_failed=$failed '
     END {
         print ""
         for (i = 1; i <= nskips; i++) print skips[i]
-        if (nbads) print "failed; each again, alone:"
+        if (nbads) print "failed; to run each again, alone:"
         for (i = 1; i <= nbads; i++) print "    " bads[i]
         printf "tests: %d passed, %d failed, %d skipped\n", passed - nskips, failed, ignored + nskips
         if (cargo_failed && !failed) print "cargo test itself failed, see above"
