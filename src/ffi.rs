@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use crate::crun::context::{Context, become_root, known};
 use crate::crun::exec_supervisor;
 use crate::crun::sys::{crun_config, crun_container, crun_context};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, line};
 use crate::{crun, prepare};
 
 /// Prepares a container's VM and edits `def`, crun's parsed configuration, to run it.
@@ -93,7 +93,7 @@ fn boundary(msg: *mut *mut c_char, body: impl FnOnce() -> Result<()>) -> c_int {
         Err(error) => {
             if !msg.is_null() {
                 // SAFETY: `msg` is the caller's variable for this answer.
-                unsafe { *msg = malloced(&error.to_string()) };
+                unsafe { *msg = malloced(&line(error)) };
             }
             -1
         }
@@ -103,12 +103,12 @@ fn boundary(msg: *mut *mut c_char, body: impl FnOnce() -> Result<()>) -> c_int {
 /// Only way out of the exports that are a process's last act: an error or a panic becomes a line on stderr. The
 /// statuses are the shell's and podman's own: 127 for an executable that is not there, else 126.
 fn last_words(body: impl FnOnce() -> Result<exec_supervisor::Failure>) -> c_int {
-    let (line, status) = match guarded(body) {
-        Ok(failure) => (failure.error.to_string(), failure.status),
-        Err(error) => (error.to_string(), 126),
+    let (text, status) = match guarded(body) {
+        Ok(failure) => (line(failure.error), failure.status),
+        Err(error) => (line(error), 126),
     };
     // In one piece, for others write there too. Nobody is left to tell that stderr is closed.
-    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+    let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
     status
 }
 

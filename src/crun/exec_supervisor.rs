@@ -79,6 +79,6 @@ mod tests {
     fn no_supervisor() {
         let failure = run().unwrap();
         assert_eq!(failure.status, 127);
-        assert_eq!(failure.error.to_string(), "qemu: /crun-qemu/crun-qemu-init: No such file or directory");
+        assert_eq!(failure.error.to_string(), "/crun-qemu/crun-qemu-init: No such file or directory");
     }
 }

@@ -265,10 +265,10 @@ fn edits_that_cannot_be_change_nothing() {
         edits
     };
     let cases = [
-        (with(|e| e.mounts.push(MountEdit::Keep(3))), "qemu: edits: mount 3 of 3 cannot be taken (twice)"),
-        (with(|e| e.mounts.push(MountEdit::Keep(2))), "qemu: edits: mount 2 of 3 cannot be taken (twice)"),
-        (with(|e| e.args.push("a\0".into())), "qemu: edits: nul byte found in provided data at position: 1"),
-        (with(|e| e.device_paths.push((2, "/x".into()))), "qemu: edits: there is no device 2"),
+        (with(|e| e.mounts.push(MountEdit::Keep(3))), "edits: mount 3 of 3 cannot be taken (twice)"),
+        (with(|e| e.mounts.push(MountEdit::Keep(2))), "edits: mount 2 of 3 cannot be taken (twice)"),
+        (with(|e| e.args.push("a\0".into())), "edits: nul byte found in provided data at position: 1"),
+        (with(|e| e.device_paths.push((2, "/x".into()))), "edits: there is no device 2"),
     ];
     for (edits, want) in cases {
         let def = build(&LAYOUTS[0], &podman());
@@ -291,7 +291,7 @@ fn config_must_be_there() {
     let run = || unsafe { modify(ptr::null_mut(), dir.path(), "abc", |_, _| panic!("prepared")) };
     let path = dir.path().join("config.json");
     let line = run().unwrap_err().to_string();
-    assert_eq!(line, format!("qemu: {}: No such file or directory (os error 2)", path.display()));
+    assert_eq!(line, format!("{}: No such file or directory", path.display()));
     fs::write(&path, "{").unwrap();
     assert!(run().unwrap_err().to_string().contains("EOF while parsing"));
 }

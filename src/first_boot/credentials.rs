@@ -132,7 +132,7 @@ mod tests {
             assert_eq!(first_line("--password-file", file.as_bytes()).unwrap(), want, "{file:?}");
         }
         let e = first_line("--password-file", b"\xff\n").unwrap_err().to_string();
-        assert_eq!(e, "qemu: --password-file: its first line is not UTF-8");
+        assert_eq!(e, "--password-file: its first line is not UTF-8");
     }
 
     #[test]

@@ -95,7 +95,7 @@ mod tests {
         for name in ["user-data", "meta-data", "vendor-data", "network-config"] {
             for bad in [SHADOW, key, environment, b"secret\n", b"- secret\n", b"\x7fELFsecret", b"\x1f\x8bsecret"] {
                 let e = with(name, bad).check().expect_err(&format!("{name} {bad:?}")).to_string();
-                assert!(e.starts_with(&format!("qemu: --cloud-init {name}: ")) && !e.contains("secret"), "{e}");
+                assert!(e.starts_with(&format!("--cloud-init {name}: ")) && !e.contains("secret"), "{e}");
             }
         }
         let other = with("network-config", b"secret: x\n").check().unwrap_err().to_string();

@@ -18,8 +18,8 @@ pub struct SupervisorConfig {
     /// Print the domain and end.
     #[serde(default)]
     pub print: bool,
-    /// Lines for stderr before the VM starts, each complete.
-    pub warnings: Vec<String>,
+    /// Warnings for stderr before the VM starts.
+    pub warnings: Vec<Error>,
     /// The tap on which the guest asks for its address; `None` with QEMU's own user network.
     pub tap: Option<String>,
     /// The network namespace outlives the VM: what hangs in it is with an fd store at first.
@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(judged.check(), Ok(()));
         fs::write(at("image"), "22").unwrap();
         assert_eq!(judged.check(), Ok(()), "what is in it is another matter");
-        let line = "qemu: /x.img: another file was put in its place while the container was made \
+        let line = "/x.img: another file was put in its place while the container was made \
                     (start it again when nobody changes the directory)";
         let refused = || assert_eq!(judged.check().unwrap_err().to_string(), line);
         fs::rename(at("image"), at("old")).unwrap();
@@ -151,6 +151,6 @@ mod tests {
         std::os::unix::fs::symlink(at("old"), at("image")).unwrap();
         refused();
         fs::remove_file(at("image")).unwrap();
-        assert!(judged.check().unwrap_err().to_string().starts_with("qemu: /x.img: No such file"));
+        assert!(judged.check().unwrap_err().to_string().starts_with("/x.img: No such file"));
     }
 }

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::resource::{Resource, getrlimit};
 use serde::Deserialize;
 
-use crate::error::{Context, Error, Result, words};
+use crate::error::{Context, Error, Result, message};
 use crate::host::idmap::IdMap;
 use crate::host::mount_sources::Node;
 use requirement::is_executable;
@@ -193,7 +193,7 @@ fn id_map(path: &str) -> Result<IdMap> {
 }
 
 fn usable(device: &Path) -> Usable {
-    OpenOptions::new().read(true).write(true).open(device).map(drop).map_err(|e| words(&e))
+    OpenOptions::new().read(true).write(true).open(device).map(drop).map_err(|e| message(&e))
 }
 
 /// The parts of a firmware description that decide.

@@ -118,7 +118,7 @@ fn block_source(path: &Path, metadata: &fs::Metadata) -> Source {
 }
 
 fn unusable(e: &std::io::Error) -> Source {
-    Source::Unusable(error::words(e))
+    Source::Unusable(error::message(e))
 }
 
 fn block_device(major: i64, minor: i64, node: Node) -> Option<BlockDevice> {

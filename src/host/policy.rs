@@ -253,9 +253,9 @@ mod tests {
             ),
         ] {
             let e = policy(system, own).allow_host_path("--x").unwrap_err();
-            assert_eq!(e.to_string(), format!("qemu: --x: {want}"));
+            assert_eq!(e.to_string(), format!("--x: {want}"));
         }
-        let want = "qemu: --x: /u denies handing out PCI devices (line 1 of it would have to be: vfio = allow)";
+        let want = "--x: /u denies handing out PCI devices (line 1 of it would have to be: vfio = allow)";
         assert_eq!(policy("", "vfio = deny").allow_vfio("--x", false).unwrap_err().to_string(), want);
         assert_eq!(policy("", "host-paths = allow").allow_host_path("--x"), Ok(()));
     }
@@ -268,7 +268,7 @@ mod tests {
             ("host_paths = allow", r#"line 1: "host_paths" is unknown (host-paths, vfio)"#),
             ("vfio = deny\nvfio = deny", "line 2: vfio is given twice"),
         ] {
-            assert_eq!(File::parse(Path::new("/s"), text).unwrap_err().to_string(), format!("qemu: /s {want}"));
+            assert_eq!(File::parse(Path::new("/s"), text).unwrap_err().to_string(), format!("/s {want}"));
         }
     }
 

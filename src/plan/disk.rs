@@ -71,7 +71,7 @@ mod tests {
             (Some(5 << 30), overlay(Some(5 << 30))),
             (
                 Some(512),
-                Err("qemu: --disk-size: 512 bytes are less than the image's 1073741824 (a disk can only grow)".into()),
+                Err("--disk-size: 512 bytes are less than the image's 1073741824 (a disk can only grow)".into()),
             ),
         ] {
             assert_eq!(decide(|r, _| r.options.disk_size = size), want);
@@ -90,7 +90,7 @@ mod tests {
         assert_eq!(declared, Ok(BootDisk::Image(Format::Raw)));
         let begins = |got: std::result::Result<BootDisk, String>, want: &str| {
             let message = got.unwrap_err();
-            assert!(message.starts_with(&format!("qemu: --persistent: {want} (")), "{message}");
+            assert!(message.starts_with(&format!("--persistent: {want} (")), "{message}");
         };
         begins(decide(raw), "a guest can write a header of another format to a raw image");
         begins(

@@ -68,7 +68,7 @@ pub struct Plan {
     /// QEMU listens on a port below 1024.
     pub low_port: bool,
     /// What the user should know, one line each.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Error>,
 }
 
 /// What runs the guest's code.
@@ -196,16 +196,15 @@ const CAPABILITIES: &[(Capability, &str)] = &[
 /// virtiofsd shuts itself up in the directory that it serves.
 const VIRTIOFS_CAPABILITIES: &[(Capability, &str)] = &[(Capability::SysChroot, "sys_chroot")];
 
-fn accelerator(request: &Request, host: &Host, warnings: &mut Vec<String>) -> Accelerator {
+fn accelerator(request: &Request, host: &Host, warnings: &mut Vec<Error>) -> Accelerator {
     if request.options.emulated {
         return Accelerator::Tcg;
     }
     match &host.kvm {
         Ok(()) => Accelerator::Kvm,
         Err(why) => {
-            let line = Error::new("/dev/kvm", why)
-                .hint("the CPU is emulated, which is slow; --emulated says that this is meant");
-            warnings.push(line.to_string());
+            let hint = "the CPU is emulated, which is slow; --emulated says that this is meant";
+            warnings.push(Error::new("/dev/kvm", why).hint(hint));
             Accelerator::Tcg
         }
     }

@@ -10,7 +10,7 @@ use crate::network::Ports;
 use crate::request::ports::Port;
 use crate::request::{self, Request};
 
-pub(super) fn network(request: &Request, host: &Host, id: &str, digest: u128, warnings: &mut Vec<String>) -> Network {
+pub(super) fn network(request: &Request, host: &Host, id: &str, digest: u128, warnings: &mut Vec<Error>) -> Network {
     let ports = request.options.ports.clone();
     let why = match (&request.network, &host.tun) {
         (request::NetworkOwner::Foreign, _) => "the container shares one".to_string(),
@@ -27,7 +27,7 @@ pub(super) fn network(request: &Request, host: &Host, id: &str, digest: u128, wa
     };
     let line =
         Error::new("network", why).hint(format!("the guest gets QEMU's user network: it reaches out, {reached}"));
-    warnings.push(line.to_string());
+    warnings.push(line);
     Network::User { ssh: ssh_forward(digest), ports }
 }
 

@@ -210,7 +210,7 @@ mod tests {
         }
     }
 
-    const CHANGED: &str = "qemu: /x.img: the image has been written to since the container's disk was made on it \
+    const CHANGED: &str = "/x.img: the image has been written to since the container's disk was made on it \
                            (make a new container)";
 
     #[test]

@@ -96,7 +96,8 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     memory::keep(&private, &plan, &config)?;
     let oem_strings = first_boot::write(&private, &plan, wishes, &network::engines_file(&request, "/etc/hosts"))?;
     let domain = domain::xml(&plan, &oem_strings);
-    let domain = overrides.map_or(Ok(domain.clone()), |over| over.over(&domain)).context("domain")?;
+    let domain =
+        overrides.map_or(Ok(domain.clone()), |over| over.over(&domain)).map_err(|why| Error::new("domain", why))?;
     write_launch(&private, domain, &plan, &request, judged, stages)?;
     let artifacts = Artifacts {
         root: private.join(skeleton::ROOT),

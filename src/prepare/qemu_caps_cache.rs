@@ -12,7 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::utsname::uname;
 
 use super::private_dir::PrivateDir;
-use crate::error::{Context, Result};
+use crate::error::{self, Context, Result};
 use crate::host::{Answer, DRIVER, Host, ask, cache_directory};
 use crate::plan::Accelerator;
 
@@ -167,7 +167,7 @@ fn probe(
     match answer {
         Answer::Done(0, _) if filled.is_dir() => Ok(filled),
         Answer::Done(0, _) => Err("libvirt has learnt nothing".into()),
-        Answer::Done(_, why) => Err(why.trim_start_matches("qemu: ").to_string()),
+        Answer::Done(_, why) => Err(error::of_line(&why).to_string()),
         Answer::Killed => Err("it was killed".into()),
         Answer::Late => Err(format!("no answer in {} seconds", patience.as_secs())),
         Answer::Unasked => Err(format!("{} cannot be run", host.init.display())),

@@ -119,11 +119,11 @@ mod tests {
             ("source=/s,target=/t,format=raw,cache=none", "\"cache\" is unknown"),
             ("source=/s,target=/t,format=raw,readonly=yes", "readonly \"yes\" is neither on nor off"),
         ] {
-            assert_eq!(parse(text).unwrap_err().to_string(), format!("qemu: --blockdev: {why} ({HINT})"), "{text}");
+            assert_eq!(parse(text).unwrap_err().to_string(), format!("--blockdev: {why} ({HINT})"), "{text}");
         }
         assert_eq!(
             parse("source=/s,target=/t,format=vmdk").unwrap_err().to_string(),
-            "qemu: --blockdev: format \"vmdk\" is neither raw nor qcow2 (qemu-img convert makes one of it)"
+            "--blockdev: format \"vmdk\" is neither raw nor qcow2 (qemu-img convert makes one of it)"
         );
     }
 }

@@ -282,8 +282,8 @@ mod tests {
 
     #[test]
     fn what_is_no_configuration_is_refused() {
-        assert!(Request::parse("{").unwrap_err().to_string().starts_with("qemu: config.json: "));
+        assert!(Request::parse("{").unwrap_err().to_string().starts_with("config.json: "));
         let error = parse(serde_json::json!({"process": null})).unwrap_err();
-        assert_eq!(error.to_string(), "qemu: config.json: it has no process");
+        assert_eq!(error.to_string(), "config.json: it has no process");
     }
 }

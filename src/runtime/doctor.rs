@@ -43,7 +43,7 @@ impl Check {
 
     /// An error of ours, in its own words.
     fn failed(state: State, name: &'static str, error: &Error) -> Self {
-        Self::new(state, name, error.to_string().trim_start_matches("qemu: "))
+        Self::new(state, name, error.to_string().as_str())
     }
 }
 

@@ -6,6 +6,7 @@ mod kill;
 mod pause;
 
 use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::fd::AsRawFd;
@@ -15,7 +16,7 @@ use std::process::{Command, ExitCode};
 
 use command_line::CommandLine;
 use crun_qemu::edits::json;
-use crun_qemu::error::{Context, Error, Result};
+use crun_qemu::error::{self, Context, Error, Result};
 use crun_qemu::handoff::paths;
 use crun_qemu::prepare;
 use crun_qemu::request::{engine, options};
@@ -62,7 +63,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            report(&line, &e.to_string());
+            report(&line, &e);
             ExitCode::FAILURE
         }
     }
@@ -81,7 +82,8 @@ fn doctor(options: &[OsString]) -> Result<()> {
 }
 
 /// Where the engine looks for the reason of a failure: in the log that it named, else on stderr.
-fn report(line: &CommandLine, said: &str) {
+fn report(line: &CommandLine, reason: impl Display) {
+    let said = error::line(reason);
     let text =
         if line.json_log { serde_json::json!({"msg": said, "level": "error"}).to_string() } else { said.to_string() };
     let log = line.log.as_ref().and_then(|path| OpenOptions::new().append(true).create(true).open(path).ok());

@@ -36,12 +36,12 @@ fn memory(limits: &[(&str, u64)]) -> Value {
 /// Updates of a VM that was started with 512 MiB, and 1024 with swap: what crun gets to see of the update, and the
 /// guest of its memory, in MiB.
 fn updates() -> Vec<(Value, Result<Value>, Option<u64>)> {
-    let kept = "qemu: update: a running VM keeps its --memory-swap, --memory-reservation and the like \
+    let kept = "update: a running VM keeps its --memory-swap, --memory-reservation and the like \
                 (make a new container with others)";
     let range = |mib: u64| {
         let bytes = (mib << 20) as i64;
         format!(
-            "qemu: update: --memory: {bytes} bytes: this VM can have 33554432 to 536870912, as it was started with \
+            "update: --memory: {bytes} bytes: this VM can have 33554432 to 536870912, as it was started with \
              that (make a new container for more)"
         )
     };

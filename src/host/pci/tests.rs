@@ -96,7 +96,7 @@ impl Fake {
 }
 
 fn failure(path: &str, rest: &str) -> std::result::Result<Device, String> {
-    Err(format!("qemu: --vfio-pci {path}: {rest}"))
+    Err(format!("--vfio-pci {path}: {rest}"))
 }
 
 fn refused(rest: &str) -> std::result::Result<Device, String> {
@@ -193,16 +193,16 @@ fn mediated_devices_are_pci_ones_with_a_uuid() {
     let fake = Fake::new();
     fake.mdev(UUID, "vfio-ccw");
     let find = |name: &str| fake.find(MEDIATED, &format!("sys/bus/mdev/devices/{name}")).unwrap_err();
-    let path = format!("qemu: --vfio-pci-mdev /sys/bus/mdev/devices/{UUID}");
+    let path = format!("--vfio-pci-mdev /sys/bus/mdev/devices/{UUID}");
     assert_eq!(
         find(UUID),
         format!("{path}: it is a vfio-ccw device, not a PCI one (only PCI devices can be passed on)")
     );
     fake.mdev("mine", "vfio-pci");
-    let want = "qemu: --vfio-pci-mdev /sys/bus/mdev/devices/mine: \"mine\" is not a UUID \
+    let want = "--vfio-pci-mdev /sys/bus/mdev/devices/mine: \"mine\" is not a UUID \
                 (the name of a mediated device is one)";
     assert_eq!(find("mine"), want);
-    let want = "qemu: --vfio-pci-mdev /sys/bus/pci/devices/0000:01:00.0: not a mediated device (one is made by writing a \
+    let want = "--vfio-pci-mdev /sys/bus/pci/devices/0000:01:00.0: not a mediated device (one is made by writing a \
                 UUID into mdev_supported_types/TYPE/create of a PCI device that can do it)";
     assert_eq!(fake.find(MEDIATED, "sys/bus/pci/devices/0000:01:00.0"), Err(want.into()));
 }

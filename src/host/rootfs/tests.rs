@@ -96,7 +96,7 @@ fn anything_else_is_refused_by_name() {
     }
     for (puts, want) in cases {
         let (dir, root) = root(puts);
-        let want = format!("qemu: {}", want.replace("ROOT", dir.path().to_str().unwrap()));
+        let want = want.replace("ROOT", dir.path().to_str().unwrap());
         assert_eq!(root.find_image().map(|f| f.path).unwrap_err().to_string(), want);
     }
 }
@@ -106,7 +106,7 @@ fn a_name_that_is_not_utf8_is_refused() {
     let (dir, root) = root(&[]);
     std::fs::write(dir.path().join(std::ffi::OsStr::from_bytes(b"x\xff")), "x").unwrap();
     let message = root.find_image().map(|f| f.path).unwrap_err().to_string();
-    assert_eq!(message, "qemu: /x\u{fffd}: the name of the VM image is not UTF-8 (rename it)");
+    assert_eq!(message, "/x\u{fffd}: the name of the VM image is not UTF-8 (rename it)");
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn a_recorded_path_leads_nowhere_else() {
     ];
     for (path, why) in cases {
         let message = root.open_recorded(Path::new(path)).map(|_| ()).unwrap_err().to_string();
-        assert_eq!(message, format!("qemu: {path}: {why}"));
+        assert_eq!(message, format!("{path}: {why}"));
     }
     assert!(root.open_recorded(Path::new("/c")).is_err(), "a device");
 }
@@ -169,6 +169,6 @@ fn files_block_and_are_closed_on_exec() {
 fn a_root_that_is_none() {
     for (path, why) in [("/nowhere/at/all", "No such file or directory"), ("/etc/passwd", "Not a directory")] {
         let message = Root::open(Path::new(path)).unwrap_err().to_string();
-        assert!(message.starts_with(&format!("qemu: {path}: ")) && message.contains(why), "{message}");
+        assert!(message.starts_with(&format!("{path}: ")) && message.contains(why), "{message}");
     }
 }

@@ -85,15 +85,15 @@ fn a_mount_is_read_below_its_source_and_nowhere_else() {
         ("/one.ign/x", "Not a directory"),
     ] {
         let e = files.file("ignition", Path::new(path)).unwrap_err().to_string();
-        assert_eq!(e, format!("qemu: --ignition {path}: {why}"));
+        assert_eq!(e, format!("--ignition {path}: {why}"));
     }
     let directory = files.directory("cloud-init", Path::new("/ci")).unwrap();
     assert_eq!((directory.read("user-data"), directory.read("absent")), (Ok(Some(b"x".to_vec())), Ok(None)));
     let e = directory.read("vendor-data").unwrap_err().to_string();
-    assert_eq!(e, format!("qemu: --cloud-init /ci/vendor-data: {link}"));
+    assert_eq!(e, format!("--cloud-init /ci/vendor-data: {link}"));
     for (path, why) in [("/ci/out", link), ("/ci/absent", "no such directory"), ("/ci/file", "not a directory")] {
         let e = files.directory("cloud-init", Path::new(path)).err().unwrap().to_string();
-        assert_eq!(e, format!("qemu: --cloud-init {path}: {why}"));
+        assert_eq!(e, format!("--cloud-init {path}: {why}"));
     }
 }
 

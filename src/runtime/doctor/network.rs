@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
-use crun_qemu::error::{Context, Result};
+use crun_qemu::error::{self, Context, Result};
 use crun_qemu::network::{Ports, TapConfig, set_up};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{getegid, geteuid};
@@ -35,5 +35,5 @@ pub fn can_be_set_up() -> std::result::Result<(), String> {
     let exe = std::env::current_exe().map_err(|e| e.to_string())?;
     let child = Command::new(exe).args(["doctor", OPTION]).stdin(Stdio::null()).output().map_err(|e| e.to_string())?;
     let said = String::from_utf8_lossy(&child.stderr);
-    if child.status.success() { Ok(()) } else { Err(said.trim().trim_start_matches("qemu: ").to_string()) }
+    if child.status.success() { Ok(()) } else { Err(error::of_line(said.trim()).to_string()) }
 }

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use crun_qemu::error::{Context, Error, Result, words};
+use crun_qemu::error::{Context, Error, Result, message};
 use crun_qemu::handoff::supervisor_config::{Ids, OpenFile, SupervisorConfig};
 use virt::connect::Connect;
 use virt::domain::Domain;
@@ -102,7 +102,9 @@ pub fn hand_over(domain: &Domain, file: &OpenFile) -> Result<()> {
 /// When this process may not have so many.
 pub fn can_copy(files: &[OpenFile]) -> Result<()> {
     let copies: std::io::Result<Vec<_>> = files.iter().map(|_| File::open("/dev/null")).collect();
-    copies.map(drop).map_err(|e| Error::new("the VM's disks", words(&e)).hint("raise the container's --ulimit nofile"))
+    copies
+        .map(drop)
+        .map_err(|e| Error::new("the VM's disks", message(&e)).hint("raise the container's --ulimit nofile"))
 }
 
 /// libvirt's error as ours.

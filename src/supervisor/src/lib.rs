@@ -59,7 +59,7 @@ fn finish(result: Result<()>) -> i32 {
     match result {
         Ok(()) => 0,
         Err(e) => {
-            terminal::say(&e.to_string());
+            terminal::say(e);
             1
         }
     }

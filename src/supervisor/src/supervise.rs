@@ -31,7 +31,7 @@ use crate::{dhcp, embedded, ipv6, privileges, qemu_log};
 pub fn run() -> i32 {
     let exit = supervise().unwrap_or_else(Exit::Failed);
     if let Exit::Failed(error) = &exit {
-        say(&error.to_string());
+        say(error);
     }
     exit.status()
 }
@@ -73,8 +73,7 @@ fn supervise() -> Result<Exit> {
     let daemons = Daemons::start(&launch.virtiofs, launch.user)?;
     let wishes = Wishes::of(Path::new(paths::MEMORY));
     // A user can have so many watches and no more; the VM runs without.
-    let wishes =
-        wishes.inspect_err(|e| say(&e.clone().hint("podman update cannot change the memory").to_string())).ok();
+    let wishes = wishes.inspect_err(|e| say(e.clone().hint("podman update cannot change the memory"))).ok();
     let alive = alive::hold(Path::new(paths::ALIVE))?;
     let (reaper, life) = (Reaper::of(daemons.pids()), Lifecycle::new());
     let exit = Machine::start(launch).and_then(|machine| {
@@ -228,7 +227,7 @@ impl Supervisor {
                 let Some(error) = self.daemons.obituary(pid, &status) else { return };
                 self.reasons.push(error.why().to_owned());
                 if self.life.exit().is_none() {
-                    say(&error.hint("the guest is without it until the container is started anew").to_string());
+                    say(error.hint("the guest is without it until the container is started anew"));
                 }
             }
         }
@@ -254,7 +253,7 @@ impl Supervisor {
         for act in acts {
             match act {
                 Act::Order(order) => self.machine.order(order),
-                Act::Say(error) => say(&error.to_string()),
+                Act::Say(error) => say(error),
             }
         }
     }

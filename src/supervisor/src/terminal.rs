@@ -1,9 +1,10 @@
 //! The container's standard streams: raw mode while the VM has them, and lines of ours.
 
+use std::fmt;
 use std::io::{stderr, stdin, stdout};
 use std::os::fd::AsFd;
 
-use crun_qemu::error::{Context, Result};
+use crun_qemu::error::{Context, Result, line};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -50,10 +51,10 @@ impl Drop for Terminal {
     }
 }
 
-/// Writes a line to stderr, raw terminal or not, blocking or not.
-pub fn say(line: &str) {
+/// Writes a message to stderr as one line, whether the terminal is raw, whether stderr blocks.
+pub fn say(message: impl fmt::Display) {
     let raw = tcgetattr(stderr()).is_ok_and(|t| !t.output_flags.contains(OutputFlags::OPOST));
-    let text = format!("{line}{}", if raw { "\r\n" } else { "\n" });
+    let text = format!("{}{}", line(message), if raw { "\r\n" } else { "\n" });
     let mut rest = text.as_bytes();
     while !rest.is_empty() {
         match write(stderr(), rest) {

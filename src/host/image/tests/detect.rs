@@ -10,7 +10,7 @@ fn formats_by_name() {
     }
     for name in ["vmdk", "", "RAW", "raw "] {
         let message = name.parse::<Format>().unwrap_err().to_string();
-        assert_eq!(message, format!("qemu: disk format {name:?}: neither qcow2 nor raw {CONVERT}"));
+        assert_eq!(message, format!("disk format {name:?}: neither qcow2 nor raw {CONVERT}"));
     }
 }
 
@@ -30,10 +30,10 @@ fn other_formats_are_refused_by_name() {
     for (format, options, name) in cases {
         let bench = Bench::new();
         bench.qemu_img(&format!("create -q -f {format} {options} x 8M"));
-        let want = format!("qemu: x: the format is {name}, not qcow2 or raw {CONVERT}");
+        let want = format!("x: the format is {name}, not qcow2 or raw {CONVERT}");
         assert_eq!(bench.inspect("x", None), Err(want), "{format} {options}");
-        let want = "qemu: x: not a qcow2 image (`--format raw` if it is a raw disk)";
-        let want = if format == "qcow" { "qemu: x: version 1 of qcow2 is not known: 2 and 3 are" } else { want };
+        let want = "x: not a qcow2 image (`--format raw` if it is a raw disk)";
+        let want = if format == "qcow" { "x: version 1 of qcow2 is not known: 2 and 3 are" } else { want };
         assert_eq!(bench.inspect("x", Some(Format::Qcow2)), Err(want.into()), "{format} {options}");
     }
 }
@@ -55,7 +55,7 @@ fn packed_and_short_and_misnamed_files() {
     for (name, content, want) in cases {
         let bench = Bench::new();
         bench.write(name, content);
-        assert_eq!(bench.inspect(name, None), Err(format!("qemu: {name}: {want}")));
+        assert_eq!(bench.inspect(name, None), Err(format!("{name}: {want}")));
     }
 }
 

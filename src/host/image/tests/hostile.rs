@@ -44,7 +44,7 @@ fn damaged_headers_are_refused_with_their_reason() {
         bad[at..at + bytes.len()].copy_from_slice(bytes);
         bench.write("x", &bad);
         let message = bench.inspect("x", None).unwrap_err();
-        assert!(message.starts_with("qemu: x: ") && message.contains(want), "{at}: {message} / {want}");
+        assert!(message.starts_with("x: ") && message.contains(want), "{at}: {message} / {want}");
     }
     // Dirty means that refcounts are behind: nothing to somebody who only reads.
     let mut dirty = good.clone();
@@ -110,7 +110,7 @@ fn damaged_tables_are_errors_when_they_are_used() {
         bad[at..at + 8].copy_from_slice(&u64::to_be_bytes(entry));
         bench.write("x", &bad);
         let disk = bench.inspect("x", None).unwrap();
-        assert_eq!(bench.bootable("x", &disk), Err(format!("qemu: x: {want}")));
+        assert_eq!(bench.bootable("x", &disk), Err(format!("x: {want}")));
     }
     // A cluster that is not there, or reads as zeros, is no error.
     for entry in [0, 1, 0x50001_u64] {

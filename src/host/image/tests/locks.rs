@@ -37,6 +37,6 @@ fn of_a_qemu_that_reads_and_of_one_that_writes() {
 fn a_file_system_without_locks() {
     assert_eq!(
         locks::no_locks(nix::errno::Errno::ENOLCK).to_string(),
-        "qemu: the VM image's locks: No record locks available (QEMU opens no image on a file system without locks)"
+        "the VM image's locks: No record locks available (QEMU opens no image on a file system without locks)"
     );
 }

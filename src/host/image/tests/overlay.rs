@@ -69,7 +69,7 @@ fn bad_requests_leave_no_file() {
     let bench = Bench::new();
     for (backing, size) in cases {
         let message = overlay::create(&bench.path("o"), backing, Format::Raw, size).unwrap_err().to_string();
-        assert!(message.starts_with(&format!("qemu: {}: ", bench.path("o").display())), "{message}");
+        assert!(message.starts_with(&format!("{}: ", bench.path("o").display())), "{message}");
         assert!(!bench.path("o").exists(), "{backing:?} {size}");
     }
     overlay::create(&bench.path("o"), &long[..1023], Format::Raw, 1).unwrap();
@@ -99,7 +99,7 @@ fn an_overlay_over_something_else_is_refused() {
     for (name, format) in cases {
         let file = File::open(bench.path(name)).unwrap();
         let message = overlay::inspect(Path::new(name), &file, "/crun-qemu/image", format).unwrap_err().to_string();
-        assert_eq!(message, format!("qemu: {name}: not an overlay over /crun-qemu/image ({format})"));
+        assert_eq!(message, format!("{name}: not an overlay over /crun-qemu/image ({format})"));
     }
 }
 
@@ -123,10 +123,10 @@ fn it_grows_in_place_and_keeps_what_is_in_it() {
     bench.qemu_io("o", &format!("write -P 7 {} 65536", 4 * T - 65536));
     bench.qemu_img("check -f qcow2 o");
     let grow = |size| overlay::grow(Path::new("o"), &open(), size).unwrap_err().to_string();
-    let want = "qemu: --disk-size: the container's disk cannot grow from 4398046511104 to 4398046511616 bytes \
+    let want = "--disk-size: the container's disk cannot grow from 4398046511104 to 4398046511616 bytes \
                 (make a new container from the image)";
     assert_eq!(grow(4 * T + 512), want);
-    let want = "qemu: --disk-size: 1024 bytes are less than the 4398046511104 that the container's disk has \
+    let want = "--disk-size: 1024 bytes are less than the 4398046511104 that the container's disk has \
                 (a disk can only grow)";
     assert_eq!(grow(1024), want);
 }

@@ -114,7 +114,7 @@ fn images_that_need_more_than_themselves_are_refused() {
         bench.qemu_img("create -q -f qcow2 base 1M");
         bench.qemu_img(&args);
         for declared in [None, Some(Format::Qcow2)] {
-            assert_eq!(bench.inspect("x", declared), Err(format!("qemu: x: the qcow2 image {want}")), "{args}");
+            assert_eq!(bench.inspect("x", declared), Err(format!("x: the qcow2 image {want}")), "{args}");
         }
         let disk = Disk { format: Format::Qcow2, virtual_size: 1 << 20 };
         assert!(bench.bootable("x", &disk).is_err(), "{args}");

@@ -230,7 +230,7 @@ mod tests {
         let e = job(&[b"echo", &vec![b'x'; 128 << 10]]).command().unwrap_err().to_string();
         assert_eq!(
             e,
-            "qemu: exec: command too long: 131186 bytes when quoted, and a guest takes 131071 (pass the data on stdin)"
+            "exec: command too long: 131186 bytes when quoted, and a guest takes 131071 (pass the data on stdin)"
         );
     }
 

@@ -68,7 +68,7 @@ fn a_login_that_is_dragged_out() {
     };
     let (said, queued) = (failure(&guest), queued.join().unwrap());
     for said in [said, queued] {
-        assert!(said.starts_with("qemu: exec u: the guest's sshd does not finish the login, after "), "{said}");
+        assert!(said.starts_with("exec u: the guest's sshd does not finish the login, after "), "{said}");
         assert!(said.ends_with(" s (its log in the guest says why: podman attach CONTAINER)"), "{said}");
     }
     assert!(!ssh_runs(dir.path()), "ssh goes on");
@@ -78,7 +78,7 @@ fn a_login_that_is_dragged_out() {
 fn an_sshd_that_greets_and_hangs_up() {
     let dir = tempfile::tempdir().unwrap();
     let said = failure(&guest(dir.path(), |stream| stream.write_all(b"SSH-2.0-x\r\n")));
-    assert!(said.starts_with("qemu: exec u: the guest's sshd ends the login: "), "{said}");
+    assert!(said.starts_with("exec u: the guest's sshd ends the login: "), "{said}");
 }
 
 /// A master that does not answer is passed over, and so is one with no room for one more to ask.
@@ -102,6 +102,6 @@ fn a_master_that_hangs() {
         assert_eq!(ended.recv_timeout(GUARD), Ok(io::ErrorKind::WouldBlock));
     }
     let said = failure(&guest);
-    assert!(said.starts_with("qemu: exec u: the guest's sshd does not finish the login, after "), "{said}");
+    assert!(said.starts_with("exec u: the guest's sshd does not finish the login, after "), "{said}");
     assert!(guest.socket(1).with_extension("1.log").exists(), "no other was tried");
 }

@@ -31,6 +31,7 @@ pub use master::{Guest, forget};
 use notice::Notice;
 
 use crate::status::Mark;
+use crate::terminal::say;
 use crun_qemu::error::{Context, Error, Result};
 use crun_qemu::handoff::paths;
 use crun_qemu::handoff::supervisor_config::SupervisorConfig;
@@ -57,7 +58,7 @@ struct Wish {
 /// guest's address by the name of the tap.
 pub fn run(args: Vec<OsString>, guest: impl Fn(&str) -> Result<IpAddr>) -> i32 {
     enter(args, guest).unwrap_or_else(|e| {
-        eprintln!("{e}");
+        say(e);
         FAILED
     })
 }
@@ -117,9 +118,9 @@ pub fn in_guest(guest: &Guest, job: &Job, term: Option<Vec<u8>>) -> Result<i32> 
     let quiet = if guest.was_entered() { QUIET.1 } else { QUIET.0 };
     let notice = session::deaf_to_window_changes(|| {
         std::thread::spawn(|| end_with_the_vm(Path::new(paths::ALIVE)));
-        let first = format!("qemu: waiting for the guest's sshd at {}", guest.address);
+        let first = format!("waiting for the guest's sshd at {}", guest.address);
         let guest = guest.clone();
-        Notice::after(quiet, first, move || format!("qemu: still waiting, {}: {}", guest.so_far(), guest.seen()))
+        Notice::after(quiet, first, move || format!("still waiting, {}: {}", guest.so_far(), guest.seen()))
     })?;
     let status = session::run(guest, job, term, watch, || drop(notice));
     std::mem::forget(LAST_WORD.lock());
@@ -135,7 +136,7 @@ fn end_with_the_vm(alive: &Path) {
     let _ = SigSet::all().thread_block();
     alive::wait_for_end(alive);
     let _last = LAST_WORD.lock();
-    eprintln!("{}", Error::new("exec", "the VM is not running"));
+    say(Error::new("exec", "the VM is not running"));
     std::process::exit(FAILED);
 }
 
@@ -176,7 +177,7 @@ fn around(wish: &Wish, env: Vec<environment::Var>, term: Option<Vec<u8>>) -> i32
         command.current_dir(dir);
     }
     let e = command.exec();
-    eprintln!("{}", Error::new(format!("exec - {}", argv[0].display()), e.to_string()));
+    say(Error::new(format!("exec - {}", argv[0].display()), e.to_string()));
     if e.kind() == ErrorKind::NotFound { 127 } else { 126 }
 }
 
@@ -202,7 +203,7 @@ mod tests {
         assert_eq!(may_enter(Uid::from_raw(0)), Ok(()));
         assert_eq!(
             may_enter(Uid::from_raw(1000)).unwrap_err().to_string(),
-            "qemu: exec: it runs as user 1000 of the container, and the guest's key is root's (podman exec --user 0)"
+            "exec: it runs as user 1000 of the container, and the guest's key is root's (podman exec --user 0)"
         );
     }
 }

@@ -1,5 +1,6 @@
 //! What an exec says on stderr while it waits: nothing at first, then for what, then now and then what is known.
 
+use crate::terminal::say;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -17,7 +18,7 @@ pub struct Notice {
 impl Notice {
     /// `first` after that time, and what `more` says from then on.
     pub fn after(time: Duration, first: String, more: impl Fn() -> String + Send + 'static) -> Self {
-        Self::every(BETWEEN, time, first, more, |line| eprintln!("{line}{}", why_paused()))
+        Self::every(BETWEEN, time, first, more, |line| say(format!("{line}{}", why_paused())))
     }
 
     fn every(

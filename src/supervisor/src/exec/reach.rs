@@ -119,7 +119,7 @@ fn obstacle(e: &io::Error) -> Obstacle {
         ErrorKind::ConnectionRefused => Obstacle::Refused,
         ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof => Obstacle::Closed,
         ErrorKind::WouldBlock | ErrorKind::InvalidData => Obstacle::Mute,
-        _ => Obstacle::Unreachable(crun_qemu::error::words(e)),
+        _ => Obstacle::Unreachable(crun_qemu::error::message(e)),
     }
 }
 
@@ -189,10 +189,10 @@ mod tests {
 
     #[test]
     fn says_what_it_is_and_where_to_look() {
-        let want = "qemu: exec: the guest is not reachable: it does not answer on its network (No route to host), after \
+        let want = "exec: the guest is not reachable: it does not answer on its network (No route to host), after \
                     5 s (it is still booting, or its network is not up: podman logs CONTAINER, podman attach CONTAINER)";
         assert_eq!(Obstacle::Unreachable("No route to host".into()).error("after 5 s").to_string(), want);
-        let want = "qemu: exec: the guest has no sshd: it answers and refuses the connection, after 5 s (it is still \
+        let want = "exec: the guest has no sshd: it answers and refuses the connection, after 5 s (it is still \
                     booting, or its sshd does not start: podman logs CONTAINER, podman attach CONTAINER)";
         assert_eq!(Obstacle::Refused.error("after 5 s").to_string(), want);
     }

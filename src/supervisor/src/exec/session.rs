@@ -12,6 +12,7 @@ use super::command::Job;
 use super::master::Guest;
 use super::mux::Event;
 use super::watch::Watch;
+use crate::terminal::say;
 use crun_qemu::error::{Context, Error, Result};
 
 /// RFC 4253: every sshd takes packets of this many bytes.
@@ -57,7 +58,7 @@ pub fn run(guest: &Guest, job: &Job, term: Option<Vec<u8>>, mut watch: Watch, be
             continue;
         }
         match session.next() {
-            Event::NoTerminal => eprintln!("{}", Error::new("exec", "the guest gave no terminal")),
+            Event::NoTerminal => say(Error::new("exec", "the guest gave no terminal")),
             Event::Ended(Some(status)) => {
                 watch.done();
                 return Ok(status as i32);

@@ -113,7 +113,7 @@ fn exit_status() {
 
 #[test]
 fn the_button_is_pressed_until_the_guest_reacts() {
-    let nothing = "qemu: stop: the guest listens to no power button yet and has written nothing (the VM ends at once)";
+    let nothing = "stop: the guest listens to no power button yet and has written nothing (the VM ends at once)";
     let cases = [
         (
             "again and again, and not while QEMU has not answered",
@@ -162,7 +162,7 @@ fn the_button_is_pressed_until_the_guest_reacts() {
                 started(),
                 Signal(PRESS),
                 Told(News::OrderFailed(Order::PowerButton, error()), &[]),
-                Said("qemu: libvirt: no"),
+                Said("libvirt: no"),
                 After(AGAIN, PRESS),
                 Told(News::OrderFailed(Order::PowerButton, error()), &[]),
             ],
@@ -174,7 +174,7 @@ fn the_button_is_pressed_until_the_guest_reacts() {
                 started(),
                 Signal(PRESS),
                 After(ANSWER, &[]),
-                Said("qemu: stop: QEMU does not answer (it hangs, or the host does)"),
+                Said("stop: QEMU does not answer (it hangs, or the host does)"),
                 After(ANSWER, &[]),
                 Escape(END),
                 stopped(Stop::Destroyed),
@@ -194,10 +194,10 @@ fn disk_failed(full: bool, pauses: bool) -> Step {
 /// A disk's failure as libvirt tells it, and what is said of it.
 fn pauses(full: bool) -> [Step; 4] {
     let line = if full {
-        "qemu: disk vdc: the host's storage is full: the VM is paused (it goes on by itself as soon as it can; podman \
+        "disk vdc: the host's storage is full: the VM is paused (it goes on by itself as soon as it can; podman \
          stop ends it)"
     } else {
-        "qemu: disk vdc: the host cannot write to it: the VM is paused (it goes on by itself as soon as it can; podman \
+        "disk vdc: the host cannot write to it: the VM is paused (it goes on by itself as soon as it can; podman \
          stop ends it)"
     };
     [disk_failed(full, true), Told(News::Paused { by_disk: true }, &[]), Said(line), Is(State::Paused)]
@@ -225,17 +225,17 @@ fn a_vm_that_its_disk_has_paused_goes_on_when_it_can() {
     steps.extend(pauses(true));
     steps.extend((0..3).flat_map(|_| in_vain()));
     steps.extend([After(RETRY, RESUME), goes_on(), Is(State::Paused), After(RETRY, &[])]);
-    steps.extend([Said("qemu: disk vdc: the host's storage has room again: the VM goes on"), Is(State::Running)]);
+    steps.extend([Said("disk vdc: the host's storage has room again: the VM goes on"), Is(State::Running)]);
     // The next time is told again, and a resume that fails is one that is repeated.
     steps.extend(pauses(false));
     steps.extend([After(RETRY, RESUME), Told(News::OrderFailed(Order::Resume, error()), &[])]);
     steps.extend([After(RETRY, RESUME), goes_on(), After(RETRY, &[])]);
-    steps.extend([Said("qemu: disk vdc: the host can write to it again: the VM goes on"), After(RETRY, &[])]);
+    steps.extend([Said("disk vdc: the host can write to it again: the VM goes on"), After(RETRY, &[])]);
     steps.extend([by_guest(true), stopped(Stop::Shutdown)]);
     assert_eq!(walk("goes on", steps), Some(0));
 }
 
-const STOP_SAID: &str = "qemu: stop: disk vdc: the host's storage is full (the guest can shut down if that is mended \
+const STOP_SAID: &str = "stop: disk vdc: the host's storage is full (the guest can shut down if that is mended \
                          within 5 s; else it is ended as it is)";
 
 #[test]
@@ -277,11 +277,11 @@ fn what_else_a_vm_stands_still_for() {
     ];
     assert_eq!(walk("QEMU's own trouble", unknown), Some(1));
 
-    let told = "qemu: disk vdc: a request has failed on the host (the guest was told)";
+    let told = "disk vdc: a request has failed on the host (the guest was told)";
     let reported = vec![started(), disk_failed(false, false), Said(told), disk_failed(false, false)];
     assert_eq!(walk("a failure that the guest was told", reported), None);
 
-    let asleep = "qemu: the VM: the guest has put itself to sleep, and nobody else would wake it (it is woken)";
+    let asleep = "the VM: the guest has put itself to sleep, and nobody else would wake it (it is woken)";
     let wake: &[Order] = &[Order::Wake];
     let asleep = vec![started(), Told(News::Asleep, wake), Said(asleep), Told(News::Asleep, wake)];
     assert_eq!(walk("asleep", asleep), None);
