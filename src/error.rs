@@ -1,12 +1,17 @@
 //! The one error type: it is what the user reads.
 
+use std::error::Error as StdError;
 use std::fmt;
+use std::io;
+
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
 
 /// Result of every step that can fail because of the user, the host or the image.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A failure, told as `qemu: WHAT: WHY (HINT)` on one line.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A failure or a warning, `WHAT: WHY (HINT)` on one line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Error {
     what: String,
     why: String,
@@ -19,7 +24,12 @@ impl Error {
         Self { what: what.into(), why: why.into(), hint: None }
     }
 
-    /// What is wrong.
+    /// The thing that is wrong.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// What is wrong with it.
     pub fn why(&self) -> &str {
         &self.why
     }
@@ -34,7 +44,7 @@ impl Error {
 impl fmt::Display for Error {
     /// One line whatever the parts hold: names of files and options are the user's or the image's own.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "qemu: {}: {}", OneLine(&self.what), OneLine(&self.why))?;
+        write!(f, "{}: {}", OneLine(&self.what), OneLine(&self.why))?;
         match &self.hint {
             Some(hint) => write!(f, " ({})", OneLine(hint)),
             None => Ok(()),
@@ -42,7 +52,17 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+/// The line that the user reads of a failure, a warning or a notice. Called where it is printed, and nowhere else.
+pub fn line(message: impl fmt::Display) -> String {
+    format!("{PREFIX}{message}")
+}
+
+/// What [`line`] was given, of a process that has printed it.
+pub fn of_line(line: &str) -> &str {
+    line.strip_prefix(PREFIX).unwrap_or(line)
+}
+
+const PREFIX: &str = "qemu: ";
 
 /// Text with control characters escaped, so that a hostile name can neither forge a line nor drive a terminal.
 pub struct OneLine<'a>(pub &'a str);
@@ -60,22 +80,28 @@ impl fmt::Display for OneLine<'_> {
     }
 }
 
-/// Turns the errors of the standard library and of nix into ours.
+/// Turns the errors of libraries into [`Error`], which is none of them: one within another does not compile.
 pub trait Context<T> {
     /// Says what was being done or read when the error came.
     fn context(self, what: impl fmt::Display) -> Result<T>;
 }
 
-impl<T, E: fmt::Display> Context<T> for std::result::Result<T, E> {
+impl<T, E: StdError + 'static> Context<T> for std::result::Result<T, E> {
     fn context(self, what: impl fmt::Display) -> Result<T> {
-        self.map_err(|e| Error::new(what.to_string(), e.to_string()))
+        self.map_err(|e| Error::new(what.to_string(), message(&e)))
     }
 }
 
-/// The system's words for an error, without its number.
-pub fn words(e: &std::io::Error) -> String {
-    let text = e.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
+/// The message of an error, without the system's number or name for it.
+pub fn message(error: &(dyn StdError + 'static)) -> String {
+    if let Some(errno) = error.downcast_ref::<Errno>() {
+        return errno.desc().to_owned();
+    }
+    let text = error.to_string();
+    match error.downcast_ref::<io::Error>() {
+        Some(_) => text.split(" (os error").next().unwrap_or_default().to_owned(),
+        None => text,
+    }
 }
 
 #[cfg(test)]
@@ -85,6 +111,16 @@ mod tests {
     #[test]
     fn one_line_whatever_the_parts() {
         let e = Error::new("/disk/a\nb", "not a\x1b[2J disk").hint("try --format");
-        assert_eq!(e.to_string(), r"qemu: /disk/a\nb: not a\u{1b}[2J disk (try --format)");
+        assert_eq!(e.to_string(), r"/disk/a\nb: not a\u{1b}[2J disk (try --format)");
+    }
+
+    #[test]
+    fn messages_have_no_numbers() {
+        let io = || io::Error::from_raw_os_error(libc::EACCES);
+        for got in [Err::<(), _>(io()).context("x"), Err(Errno::EACCES).context("x")] {
+            assert_eq!(line(got.unwrap_err()), "qemu: x: Permission denied");
+        }
+        let json = serde_json::from_str::<u8>("x").context("x").unwrap_err();
+        assert_eq!(json.to_string(), "x: expected value at line 1 column 1");
     }
 }

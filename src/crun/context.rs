@@ -143,7 +143,7 @@ mod tests {
             ("nowhere", Context::read(wild.cast())),
         ] {
             let line = context.unwrap_err().to_string();
-            assert!(line.starts_with("qemu: crun: "), "{case}: {line}");
+            assert!(line.starts_with("crun: "), "{case}: {line}");
         }
     }
 

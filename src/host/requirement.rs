@@ -94,6 +94,6 @@ mod tests {
     fn what_is_missing_names_its_package() {
         let qemu = Requirement { candidates: &["/nowhere/qemu"], package: "qemu-system-x86 (Debian)", ..QEMU };
         let error = qemu.find().unwrap_err();
-        assert_eq!(error.to_string(), "qemu: QEMU: not installed (install the package qemu-system-x86 (Debian))");
+        assert_eq!(error.to_string(), "QEMU: not installed (install the package qemu-system-x86 (Debian))");
     }
 }

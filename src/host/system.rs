@@ -53,7 +53,7 @@ mod tests {
     fn other_machines_are_refused() {
         assert_eq!(architecture("x86_64"), Ok(()));
         let error = architecture("aarch64").unwrap_err().to_string();
-        assert_eq!(error, "qemu: this machine: its CPU is aarch64, and VMs run on x86-64 alone");
+        assert_eq!(error, "this machine: its CPU is aarch64, and VMs run on x86-64 alone");
     }
 
     #[test]
@@ -70,6 +70,6 @@ mod tests {
         assert_eq!(merged_usr(dir.path(), "bin"), Ok(()));
         fs::create_dir(dir.path().join("lib")).unwrap();
         let error = merged_usr(dir.path(), "lib").unwrap_err().to_string();
-        assert_eq!(error, format!("qemu: {at}/lib: not a link into /usr (a merged /usr is needed)"));
+        assert_eq!(error, format!("{at}/lib: not a link into /usr (a merged /usr is needed)"));
     }
 }

@@ -76,7 +76,7 @@ mod tests {
     }
 
     fn taken(port: &str) -> std::result::Result<(), String> {
-        Err(format!("qemu: --port {port}: another VM or container of this network has it (each its own)"))
+        Err(format!("--port {port}: another VM or container of this network has it (each its own)"))
     }
 
     // Few would use these ports in the network namespace of whoever runs this.
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn not_where_the_guest_gets_its_address() {
         for port in ["67/udp", "547/udp"] {
-            let want = format!("qemu: --port {port}: the VM gets its own address there");
+            let want = format!("--port {port}: the VM gets its own address there");
             assert_eq!(list(port).map(drop), Err(want));
         }
     }

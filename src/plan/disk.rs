@@ -2,7 +2,7 @@
 
 use super::ImageFacts;
 use crate::error::{Error, Result};
-use crate::image::Format;
+use crate::host::image::Format;
 use crate::request::Request;
 
 /// What takes the guest's writes.
@@ -35,7 +35,7 @@ pub(super) fn disk(request: &Request, image: ImageFacts) -> Result<BootDisk> {
 
 fn persistent(request: &Request, image: ImageFacts) -> Result<BootDisk> {
     let refuse = |why: &str, hint: &str| Err(Error::new("--persistent", why).hint(hint));
-    if image.passing {
+    if image.root_is_ephemeral {
         return refuse(
             "what is written to this root ends with the container",
             "put the image into a directory and give that by --rootfs DIR",
@@ -71,7 +71,7 @@ mod tests {
             (Some(5 << 30), overlay(Some(5 << 30))),
             (
                 Some(512),
-                Err("qemu: --disk-size: 512 bytes are less than the image's 1073741824 (a disk can only grow)".into()),
+                Err("--disk-size: 512 bytes are less than the image's 1073741824 (a disk can only grow)".into()),
             ),
         ] {
             assert_eq!(decide(|r, _| r.options.disk_size = size), want);
@@ -90,13 +90,13 @@ mod tests {
         assert_eq!(declared, Ok(BootDisk::Image(Format::Raw)));
         let begins = |got: std::result::Result<BootDisk, String>, want: &str| {
             let message = got.unwrap_err();
-            assert!(message.starts_with(&format!("qemu: --persistent: {want} (")), "{message}");
+            assert!(message.starts_with(&format!("--persistent: {want} (")), "{message}");
         };
         begins(decide(raw), "a guest can write a header of another format to a raw image");
         begins(
             decide(|r, i| {
                 asked(r);
-                i.passing = true;
+                i.root_is_ephemeral = true;
             }),
             "what is written to this root ends with the container",
         );

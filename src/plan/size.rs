@@ -65,7 +65,7 @@ pub(super) fn memory(
     host: &Host,
     firmware: &Firmware,
     overhead: impl Fn(u64) -> u64,
-    warnings: &mut Vec<String>,
+    warnings: &mut Vec<Error>,
 ) -> Result<Memory> {
     let wanted = request.memory.unwrap_or(DEFAULT_MEMORY);
     let least = least_memory(wanted, firmware)?;
@@ -89,7 +89,7 @@ pub(super) fn memory(
     }
     let why = format!("the guest has {} of {} MiB", guest >> 20, wanted >> 20);
     let hint = format!("the limit, {whose}, is not to be raised by what QEMU needs");
-    warnings.push(Error::new("--memory", why).hint(hint).to_string());
+    warnings.push(Error::new("--memory", why).hint(hint));
     Ok(Memory { guest, raise: 0 })
 }
 
@@ -145,14 +145,11 @@ mod tests {
 
     #[test]
     fn a_limit_that_cannot_be_raised_is_the_vms_with_all_that_belongs_to_it() {
-        let pod =
-            |limit| format!("qemu: --memory: {limit} (the limit, a pod's, is not to be raised by what QEMU needs)");
+        let pod = |limit| format!("--memory: {limit} (the limit, a pod's, is not to be raised by what QEMU needs)");
         let above = |limit| {
-            format!(
-                "qemu: --memory: {limit} (the limit, one above the container's, is not to be raised by what QEMU needs)"
-            )
+            format!("--memory: {limit} (the limit, one above the container's, is not to be raised by what QEMU needs)")
         };
-        let little = "qemu: --memory: 256 MiB, of which QEMU needs 242, and the limit, a pod's, is not to be raised \
+        let little = "--memory: 256 MiB, of which QEMU needs 242, and the limit, a pod's, is not to be raised \
                       (at least 274m)";
         // What the container may have, whether Kubernetes says so, what the cgroups above may have; what the guest gets.
         for (limit, in_kubernetes, bound, want) in [
@@ -168,7 +165,7 @@ mod tests {
             (None, true, Some(GIB), Ok((779 * MIB, 0, Some(pod("the guest has 779 of 2048 MiB"))))),
         ] {
             let plan = decide(|r, h, _| (r.memory, r.in_kubernetes, h.memory_above) = (limit, in_kubernetes, bound));
-            let got = plan.map(|p| (p.memory, p.memory_overhead >> 20, p.warnings.first().cloned()));
+            let got = plan.map(|p| (p.memory, p.memory_overhead >> 20, p.warnings.first().map(Error::to_string)));
             assert_eq!(got.map_err(|e| e.to_string()), want, "{limit:?} {in_kubernetes} {bound:?}");
         }
     }
@@ -194,7 +191,7 @@ mod tests {
             assert_eq!(vcpus(None, own, set), Ok(255), "{own} {set:?}");
         }
         assert_eq!(vcpus(Some(254.5), 384, None), Ok(255));
-        let refused = "qemu: --cpus: 256 are too many for a VM (255 at most)";
+        let refused = "--cpus: 256 are too many for a VM (255 at most)";
         assert_eq!(vcpus(Some(255.5), 384, None), Err(refused.into()));
     }
 }

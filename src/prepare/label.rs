@@ -64,7 +64,7 @@ mod tests {
             (
                 refused(libc::EPERM),
                 false,
-                Err("qemu: /x: its SELinux label cannot be set: Operation not permitted (os error 1)"),
+                Err("/x: its SELinux label cannot be set: Operation not permitted (os error 1)"),
             ),
         ] {
             assert_eq!(judge(written, path, || off).map_err(|e| e.to_string()), want.map_err(str::to_string));

@@ -128,7 +128,7 @@ mod tests {
         }
 
         fn refusal(&self, why: &str) -> std::result::Result<Uefi, String> {
-            Err(format!("qemu: UEFI variables: {why} (remove {} to begin anew)", self.nvram().display()))
+            Err(format!("UEFI variables: {why} (remove {} to begin anew)", self.nvram().display()))
         }
     }
 

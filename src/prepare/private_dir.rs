@@ -233,7 +233,7 @@ mod tests {
         let open = |name| dir.open_file(name, OpenOptions::new().read(true));
         for name in ["dir", "fifo", "link"] {
             let message = open(name).unwrap_err().to_string();
-            assert_eq!(message, format!("qemu: {}: not a regular file", dir.join(name).display()));
+            assert_eq!(message, format!("{}: not a regular file", dir.join(name).display()));
         }
         assert!(open("nothing").unwrap().is_none());
     }

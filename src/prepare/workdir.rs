@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use super::skeleton::{self, CLOSED_DIRS, DIRS, USR_LINKS};
 use crate::edits::Mount;
 use crate::error::{Error, Result};
-use crate::paths;
+use crate::handoff::paths;
 
 /// In the root: what takes the place of the host's `/usr/local`, and what is added to its `/usr`.
 const LOCAL: &str = "crun-qemu/local";
@@ -145,7 +145,7 @@ mod tests {
         }
         for cwd in ["/etc/passwd", "/etc/hosts/x", "/usr/bin/env", "/usr/local/sbin/x", "/run/status", "/crun-qemu/x"] {
             let want = format!(
-                "qemu: working directory {cwd}: no directory of that name can be there in the container around the VM \
+                "working directory {cwd}: no directory of that name can be there in the container around the VM \
                  (podman run --workdir /)"
             );
             assert_eq!(Workdir::find(Path::new(cwd)).unwrap_err().to_string(), want);

@@ -3,7 +3,7 @@
 use std::path::{Component, Path};
 
 use crate::error::{Error, Result};
-use crate::image::Format;
+use crate::host::image::Format;
 
 const OPTION: &str = "--blockdev";
 const HINT: &str = "source=PATH,target=PATH,format=raw|qcow2[,readonly=on]";
@@ -119,11 +119,11 @@ mod tests {
             ("source=/s,target=/t,format=raw,cache=none", "\"cache\" is unknown"),
             ("source=/s,target=/t,format=raw,readonly=yes", "readonly \"yes\" is neither on nor off"),
         ] {
-            assert_eq!(parse(text).unwrap_err().to_string(), format!("qemu: --blockdev: {why} ({HINT})"), "{text}");
+            assert_eq!(parse(text).unwrap_err().to_string(), format!("--blockdev: {why} ({HINT})"), "{text}");
         }
         assert_eq!(
             parse("source=/s,target=/t,format=vmdk").unwrap_err().to_string(),
-            "qemu: --blockdev: format \"vmdk\" is neither raw nor qcow2 (qemu-img convert makes one of it)"
+            "--blockdev: format \"vmdk\" is neither raw nor qcow2 (qemu-img convert makes one of it)"
         );
     }
 }

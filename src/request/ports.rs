@@ -110,16 +110,16 @@ mod tests {
         for (text, want) in [
             ("80/tcp,53", Ok("80/tcp 53")),
             ("53/udp,53/tcp,65535", Ok("53/udp 53/tcp 65535")),
-            ("", Err("qemu: --port: \"\" is not a port (a list such as 80/tcp,53/udp,8080)")),
-            ("80,", Err("qemu: --port: \"\" is not a port (a list such as 80/tcp,53/udp,8080)")),
-            ("0", Err("qemu: --port: \"0\" is not a port (a list such as 80/tcp,53/udp,8080)")),
-            ("+1", Err("qemu: --port: \"+1\" is not a port (a list such as 80/tcp,53/udp,8080)")),
-            ("65536", Err("qemu: --port: \"65536\" is not a port (a list such as 80/tcp,53/udp,8080)")),
-            ("8080:80", Err("qemu: --port: \"8080:80\" is not a port (a list such as 80/tcp,53/udp,8080)")),
-            ("80/sctp", Err("qemu: --port: \"80/sctp\" is not a port (a list such as 80/tcp,53/udp,8080)")),
-            ("80/tcp,80", Err("qemu: --port: 80 is there twice")),
-            ("80,80/udp", Err("qemu: --port: 80 is there twice")),
-            (&many(MOST + 1), Err("qemu: --port: more than 100 ports (a network of its own leads all to a VM)")),
+            ("", Err("--port: \"\" is not a port (a list such as 80/tcp,53/udp,8080)")),
+            ("80,", Err("--port: \"\" is not a port (a list such as 80/tcp,53/udp,8080)")),
+            ("0", Err("--port: \"0\" is not a port (a list such as 80/tcp,53/udp,8080)")),
+            ("+1", Err("--port: \"+1\" is not a port (a list such as 80/tcp,53/udp,8080)")),
+            ("65536", Err("--port: \"65536\" is not a port (a list such as 80/tcp,53/udp,8080)")),
+            ("8080:80", Err("--port: \"8080:80\" is not a port (a list such as 80/tcp,53/udp,8080)")),
+            ("80/sctp", Err("--port: \"80/sctp\" is not a port (a list such as 80/tcp,53/udp,8080)")),
+            ("80/tcp,80", Err("--port: 80 is there twice")),
+            ("80,80/udp", Err("--port: 80 is there twice")),
+            (&many(MOST + 1), Err("--port: more than 100 ports (a network of its own leads all to a VM)")),
         ] {
             let got = parse(text).map(|ports| ports.iter().map(Port::to_string).collect::<Vec<_>>().join(" "));
             assert_eq!(got.map_err(|e| e.to_string()), want.map(str::to_string).map_err(str::to_string), "{text}");

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crun_qemu::image::{Disk, Format, bios_bootable, inspect};
+use crun_qemu::host::image::{Disk, Format, bios_bootable, inspect};
 use miniz_oxide::deflate::compress_to_vec;
 
 use super::scratch::with_file;
