@@ -32,7 +32,7 @@ const POLICY: &str = "list(append)+dict(no_replace,recurse_list)+str()";
 /// The message: the user's part first, ours last.
 ///
 /// # Errors
-/// When the user's is of no kind that cloud-init knows.
+/// When the user's is not a kind that cloud-init knows.
 pub fn merge(user: &[u8], own: &str) -> Result<Vec<u8>> {
     let unpacked = unpacked(USER_DATA, user)?;
     let theirs = match recognized(USER_DATA, &unpacked)? {
@@ -77,7 +77,7 @@ fn recognized<'a>(name: &str, data: &'a [u8]) -> Result<Kind<'a>> {
     }
     if let Some(message) = message(data) {
         if std::str::from_utf8(message).is_err() {
-            let why = "a MIME message that is not UTF-8, of which cloud-init reads nothing";
+            let why = "a MIME message that is not UTF-8, which cloud-init cannot read";
             return Err(Error::new(format!("--cloud-init {name}"), why).hint("Content-Transfer-Encoding: base64"));
         }
         return Ok(Kind::Message(message));
@@ -85,8 +85,8 @@ fn recognized<'a>(name: &str, data: &'a [u8]) -> Result<Kind<'a>> {
     if KINDS.iter().any(|kind| data.starts_with(kind.as_bytes())) {
         return Ok(Kind::Part);
     }
-    Err(Error::new(format!("--cloud-init {name}"), "of no kind that cloud-init knows")
-        .hint("it begins with #cloud-config, #!, ## template: jinja, #include, or a MIME header"))
+    Err(Error::new(format!("--cloud-init {name}"), "not a kind that cloud-init knows")
+        .hint("it must begin with #cloud-config, #!, ## template: jinja, #include or a MIME header"))
 }
 
 fn unpacked<'a>(name: &str, data: &'a [u8]) -> Result<Cow<'a, [u8]>> {

@@ -26,18 +26,18 @@ fn what_is_no_device_to_give_away_is_refused() {
     let mut table = vec![
         ("--vfio-pci", "/etc/passwd".to_string(), format!("not a path below /sys {form}")),
         ("--vfio-pci", "/sys/../etc/passwd".into(), format!("not a path below /sys {form}")),
-        ("--vfio-pci", "/sys/bus/pci".into(), format!("it leads to no device of /sys/devices {form}")),
+        ("--vfio-pci", "/sys/bus/pci".into(), format!("it does not lead to a device in /sys/devices {form}")),
         (
             "--vfio-pci",
             "/sys/devices/virtual/mem/null".into(),
-            "not a PCI device (one is named as /sys/bus/pci/devices/0000:01:00.0)".into(),
+            "not a PCI device (a device is named like /sys/bus/pci/devices/0000:01:00.0)".into(),
         ),
         (
             "--vfio-pci",
             "/sys/bus/pci/devices/ffff:ff:1f.7".into(),
-            "no such device (/sys/bus/pci/devices has what there is, if there is any)".into(),
+            "no such device (/sys/bus/pci/devices lists the devices)".into(),
         ),
-        ("--vfio-pci-mdev", uuid.into(), "no such device (/sys/bus/mdev/devices has what there is, if there is any)".into()),
+        ("--vfio-pci-mdev", uuid.into(), "no such device (/sys/bus/mdev/devices lists the devices)".into()),
         (
             "--vfio-pci-mdev",
             "/sys/devices/virtual/mem/null".into(),
@@ -133,7 +133,7 @@ fn devices_come_with_their_group_and_nothing_else() {
     assert_eq!(
         create("", 1 << 30, &[&first]),
         refused(
-            "locked memory: a PCI device wants the guest's memory locked, 1088 MiB with what belongs to it, and 1048576 \
+            "locked memory: a PCI device needs the guest's memory locked, 1088 MiB with what belongs to it, and 1048576 \
              KiB may be (--ulimit memlock=-1)"
         )
     );
