@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use nix::unistd::Pid;
 
 use crate::crun::context::{Context, become_root, known};
-use crate::crun::handover;
+use crate::crun::exec_supervisor;
 use crate::crun::sys::{crun_config, crun_container, crun_context};
 use crate::error::{Error, Result};
 use crate::{crun, prepare};
@@ -35,7 +35,7 @@ pub unsafe extern "C" fn crun_qemu_create(
         let context = Context::read(context)?;
         if crun::is_update(def)? {
             // SAFETY: the caller's promise.
-            return unsafe { crun::update::in_structs(context.states.as_deref(), &context.id, def) };
+            return unsafe { crate::crun::update::in_structs(context.states.as_deref(), &context.id, def) };
         }
         // SAFETY: the caller's promise.
         unsafe {
@@ -72,7 +72,7 @@ pub unsafe extern "C" fn crun_qemu_network(
 /// Becomes the supervisor. Comes back only on failure, reported on stderr, with the status to exit with.
 #[unsafe(no_mangle)]
 pub extern "C" fn crun_qemu_run() -> c_int {
-    last_words(handover::run)
+    last_words(exec_supervisor::run)
 }
 
 /// Becomes the client of `podman exec` for the command `argv`, with `envp` for the command and not for the client.
@@ -83,7 +83,7 @@ pub extern "C" fn crun_qemu_run() -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn crun_qemu_exec(argv: *const *const c_char, envp: *const *const c_char) -> c_int {
     // SAFETY: the caller's promise.
-    last_words(|| unsafe { handover::exec(&strings(argv), &strings(envp)) })
+    last_words(|| unsafe { exec_supervisor::exec(&strings(argv), &strings(envp)) })
 }
 
 /// Only way out of the exports that report to crun: an error or a panic becomes a negative status and a line of text.
@@ -102,7 +102,7 @@ fn boundary(msg: *mut *mut c_char, body: impl FnOnce() -> Result<()>) -> c_int {
 
 /// Only way out of the exports that are a process's last act: an error or a panic becomes a line on stderr. The
 /// statuses are the shell's and podman's own: 127 for an executable that is not there, else 126.
-fn last_words(body: impl FnOnce() -> Result<handover::Failure>) -> c_int {
+fn last_words(body: impl FnOnce() -> Result<exec_supervisor::Failure>) -> c_int {
     let (line, status) = match guarded(body) {
         Ok(failure) => (failure.error.to_string(), failure.status),
         Err(error) => (error.to_string(), 126),

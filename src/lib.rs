@@ -4,23 +4,11 @@
 //! plan, the plan files on disk, a libvirt domain and a list of edits to the configuration.
 
 pub mod error;
-pub mod paths;
-
-pub mod idmap;
-
-pub mod request;
+pub mod handoff;
 
 pub mod host;
 
-pub mod cgroup;
-
-pub mod pci;
-
-pub mod sources;
-
-pub mod rootfs;
-
-pub mod image;
+pub mod request;
 
 pub mod plan;
 
@@ -28,28 +16,14 @@ pub mod domain;
 
 pub mod first_boot;
 
-pub mod policy;
-
-pub mod user_files;
-
-pub mod stages;
-
-pub mod launch;
+pub mod edits;
 
 pub mod network;
 
-pub mod limits;
-
-pub mod edits;
-
-pub mod config_json;
-
 pub mod prepare;
+
+pub mod update;
 
 pub mod crun;
 
 pub mod ffi;
-
-pub mod exec;
-
-pub mod status;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crun_qemu::first_boot::user_data::merge;
-use crun_qemu::image::Format;
+use crun_qemu::host::image::Format;
 use serde_json::Value;
 use virt::connect::Connect;
 use virt::sys::VIR_DOMAIN_DEFINE_VALIDATE;
@@ -17,7 +17,7 @@ use virt::sys::VIR_DOMAIN_DEFINE_VALIDATE;
 /// Another one, such as fuzz/target/corpus, by FUZZ_CORPUS.
 fn corpus() -> PathBuf {
     let other = std::env::var_os("FUZZ_CORPUS").map(PathBuf::from);
-    other.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus"))
+    other.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus"))
 }
 
 fn entries(dir: &Path) -> Vec<PathBuf> {

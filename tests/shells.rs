@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Command;
 
-use crun_qemu::exec::Job;
+use supervisor::exec::Job;
 
 /// Those of them that are installed; `make test` sees that all are.
 const SHELLS: &[&str] = &["/bin/sh", "/bin/bash", "/usr/bin/fish", "/bin/csh", "/bin/tcsh", "/bin/zsh", "/bin/mksh"];

@@ -39,6 +39,7 @@ log=target/test.log
 : > $log
 failed=0
 tests() { cargo test --no-fail-fast "$@" 2>&1 | tee -a $log || failed=1; }
+cargo build 2>&1 | tee -a $log || failed=1
 say "unit tests"
 tests --lib --bins -- "$@"
 tests --doc -- "$@"

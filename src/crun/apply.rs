@@ -10,11 +10,11 @@ use std::ptr;
 use libc::c_char;
 
 use super::layout::Present;
-use super::proof::{Devices, Proven};
 use super::sys::{crun_device_rule_interleaved, crun_device_rule_trailing, crun_mount};
+use super::verify::{Devices, Proven};
+use crate::edits::memory_limits::Change;
 use crate::edits::{DeviceRule, Edits, Mount, MountEdit};
 use crate::error::{Error, Result};
-use crate::limits::Change;
 
 /// Bytes of a new struct: its members known and room, zeroed, for what later versions append.
 const STRUCT_ROOM: usize = 256;

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::edits::memory_limits::RequestedLimits;
 use crate::error::{Context, Result};
-use crate::limits::Named;
 
 /// The whole.
 #[derive(Debug, Clone, Deserialize)]
@@ -65,7 +65,7 @@ pub struct Device {
 pub struct Resources {
     pub devices: Option<Vec<DeviceRule>>,
     #[serde(flatten)]
-    pub limits: Named,
+    pub limits: RequestedLimits,
 }
 
 #[derive(Debug, Clone, Deserialize)]

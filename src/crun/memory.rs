@@ -5,10 +5,10 @@ use libc::{c_char, c_void};
 use super::apply::string;
 use super::layout::Present;
 use super::peek::{is_text, peek, peek_array, peek_text};
-use super::proof::{Mismatch, pointers, read, same};
 use super::sys::{crun_map, crun_memory_interleaved, crun_memory_trailing, crun_resources};
+use super::verify::{Mismatch, pointers, read, same};
+use crate::edits::memory_limits::{Change, Memory, RequestedLimits, UNIFIED};
 use crate::error;
-use crate::limits::{Change, Memory, Named, UNIFIED};
 
 /// The limits that are there, where they have been found.
 #[derive(Debug, Default, PartialEq)]
@@ -48,9 +48,9 @@ impl Limits {
     }
 
     /// What they are.
-    pub fn named(&self) -> Named {
+    pub fn named(&self) -> RequestedLimits {
         let files = self.files.iter().map(|(index, _, text)| (UNIFIED[*index].to_owned(), text.clone()));
-        Named { memory: self.memory.as_ref().map(|view| view.is.clone()), unified: Some(files.collect()) }
+        RequestedLimits { memory: self.memory.as_ref().map(|view| view.is.clone()), unified: Some(files.collect()) }
     }
 }
 
@@ -76,7 +76,7 @@ impl Changed {
 }
 
 /// Proves that the limits in `got` are those of `want`.
-pub fn prove(got: &crun_resources, want: &Named, present: Present) -> Result<Limits, Mismatch> {
+pub fn prove(got: &crun_resources, want: &RequestedLimits, present: Present) -> Result<Limits, Mismatch> {
     // Without either, nothing will be written.
     let memory = match want.memory.as_ref().filter(|want| want.limit.is_some() || want.swap.is_some()) {
         Some(want) => Some(view(got.memory, present).filter(|view| view.is == *want).ok_or("linux.resources.memory")?),
@@ -174,7 +174,10 @@ fn read_trailing(at: *const crun_memory_trailing) -> Option<Memory> {
 }
 
 /// The limits in the map of cgroup v2's own files, which is `want`'s.
-fn proven_files(map: *mut crun_map, want: &Named) -> Result<Vec<(usize, *mut *mut c_char, String)>, Mismatch> {
+fn proven_files(
+    map: *mut crun_map,
+    want: &RequestedLimits,
+) -> Result<Vec<(usize, *mut *mut c_char, String)>, Mismatch> {
     let name = || "linux.resources.unified".to_owned();
     let Some(want) = want.unified.as_ref().filter(|map| UNIFIED.iter().any(|key| map.contains_key(*key))) else {
         return Ok(Vec::new());

@@ -3,20 +3,20 @@
 mod apply;
 mod config;
 pub mod context;
+pub mod exec_supervisor;
 #[cfg(test)]
 mod facts;
 #[cfg(test)]
-mod fixture;
-pub mod handover;
-mod layout;
+pub(crate) mod fixture;
+pub(crate) mod layout;
 mod memory;
 mod peek;
-mod proof;
 pub mod state;
 pub mod sys;
 #[cfg(test)]
 mod tests;
 pub mod update;
+mod verify;
 
 use std::path::Path;
 
@@ -48,7 +48,7 @@ pub unsafe fn modify(
     prepare: impl FnOnce(&Path, &str) -> Result<Edits>,
 ) -> Result<()> {
     let config = Config::read(bundle)?;
-    let proven = proof::prove(def, &config).map_err(|at| unknown_layout(&at))?;
+    let proven = verify::prove(def, &config).map_err(|at| unknown_layout(&at))?;
     context::remember(context::Known::new(def, &config));
     let edits = with_umask(|| prepare(bundle, id))?;
     // SAFETY: the layout is proven, and crun waits for this call to return.

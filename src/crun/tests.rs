@@ -118,7 +118,7 @@ fn edits_arrive_in_every_layout() {
         let def = build(layout, &podman());
         assert_eq!(run(def, &podman(), edits()), (Ok(()), true), "{layout:?}");
         // The proof itself says that every field is as wanted, and which layout the rules have.
-        let proven = proof::prove(def, &config(&edited())).unwrap();
+        let proven = verify::prove(def, &config(&edited())).unwrap();
         let devices = proven.devices.unwrap();
         assert_eq!((devices.resources, devices.present), (resources(layout, def), layout.present));
         // SAFETY: proven.
@@ -178,7 +178,7 @@ fn every_difference_is_found_before_anything_is_done() {
             let (result, called) = run(def, &file, edits());
             assert_eq!(result, Err(unknown_layout(name).to_string()), "{layout:?} {pointer}");
             assert!(!called, "{pointer}");
-            assert!(proof::prove(def, &config(&podman())).is_ok(), "{pointer}: changed");
+            assert!(verify::prove(def, &config(&podman())).is_ok(), "{pointer}: changed");
         }
     }
 }
@@ -253,7 +253,7 @@ fn without_rules_none_is_added() {
         want["linux"]["resources"] = resources;
         let def = build(newest(), &old);
         assert_eq!(run(def, &old, edits()), (Ok(()), true));
-        assert!(proof::prove(def, &config(&want)).unwrap().devices.is_none());
+        assert!(verify::prove(def, &config(&want)).unwrap().devices.is_none());
     }
 }
 
@@ -273,7 +273,7 @@ fn edits_that_cannot_be_change_nothing() {
     for (edits, want) in cases {
         let def = build(&LAYOUTS[0], &podman());
         assert_eq!(run(def, &podman(), edits), (Err(want.into()), true));
-        assert!(proof::prove(def, &config(&podman())).is_ok(), "{want}");
+        assert!(verify::prove(def, &config(&podman())).is_ok(), "{want}");
     }
 }
 

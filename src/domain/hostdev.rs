@@ -3,7 +3,7 @@
 use std::io;
 
 use super::xml::Xml;
-use crate::pci::Address;
+use crate::host::pci::Address;
 use crate::plan::Plan;
 
 pub(super) fn hostdevs(xml: &mut Xml, plan: &Plan) -> io::Result<()> {

@@ -1,21 +1,21 @@
 //! The libvirt domain of a plan. Pure; every path is one inside the container.
 
+mod attachments;
 mod hostdev;
 mod merge;
 mod network;
-mod passed;
 mod tree;
 mod xml;
 
 use std::io;
 
-use crate::first_boot::setup;
-use crate::image::Format;
-use crate::launch::OpenFile;
-use crate::paths;
-use crate::plan::passed::DiskSource;
+use crate::first_boot::guest_setup;
+use crate::handoff::paths;
+use crate::handoff::supervisor_config::OpenFile;
+use crate::host::image::Format;
+use crate::plan::attachments::DiskSource;
 use crate::plan::{Accelerator, BootDisk, Firmware, Plan, TRANSLATION_CACHE};
-pub use passed::name as disk_name;
+pub use attachments::name as disk_name;
 use tree::Element;
 use xml::Xml;
 
@@ -34,9 +34,9 @@ pub fn files(plan: &Plan) -> Vec<OpenFile> {
         BootDisk::Overlay { .. } => vec![file(paths::OVERLAY, false), file(paths::IMAGE, true)],
         BootDisk::Image(_) => vec![file(paths::IMAGE, false)],
     };
-    let passed = plan.passed.disks.iter().filter(|disk| matches!(disk.source, DiskSource::File(_)));
-    let passed = passed.map(|disk| file(&disk.path(), disk.read_only));
-    boot.into_iter().chain([file(paths::SEED, true)]).chain(passed).collect()
+    let attachments = plan.attachments.disks.iter().filter(|disk| matches!(disk.source, DiskSource::File(_)));
+    let attachments = attachments.map(|disk| file(&disk.path(), disk.read_only));
+    boot.into_iter().chain([file(paths::SEED, true)]).chain(attachments).collect()
 }
 
 /// A source that is one of [`files()`].
@@ -90,7 +90,7 @@ fn domain(xml: &mut Xml, plan: &Plan, oem_strings: &[String]) -> io::Result<()> 
         xml.text("name", &[], &plan.name)?;
         xml.text("uuid", &[], &plan.uuid)?;
         xml.text("memory", &[("unit", "b")], &plan.memory.to_string())?;
-        if plan.passed.has_virtiofs() {
+        if plan.attachments.has_virtiofs() {
             // What serves it has to see the guest's memory.
             xml.parent("memoryBacking", &[], |xml| {
                 xml.empty("source", &[("type", "memfd")])?;
@@ -103,7 +103,7 @@ fn domain(xml: &mut Xml, plan: &Plan, oem_strings: &[String]) -> io::Result<()> 
         })?;
         xml.parent("sysinfo", &[("type", "fwcfg")], |xml| {
             xml.empty("entry", &[("name", "opt/com.coreos/config"), ("file", paths::IGNITION)])?;
-            xml.empty("entry", &[("name", setup::FIRMWARE_FILE), ("file", paths::SETUP)])
+            xml.empty("entry", &[("name", guest_setup::FIRMWARE_FILE), ("file", paths::SETUP)])
         })?;
         xml.parent("os", &[], |xml| os(xml, &plan.firmware))?;
         xml.parent("features", &[], |xml| {
@@ -160,8 +160,8 @@ fn devices(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
         xml.empty("target", &[("dev", "vdb"), ("bus", "virtio")])?;
         xml.empty("readonly", &[])
     })?;
-    passed::disks(xml, &plan.passed)?;
-    passed::file_systems(xml, &plan.passed)?;
+    attachments::disks(xml, &plan.attachments)?;
+    attachments::file_systems(xml, &plan.attachments)?;
     network::interface(xml, plan)?;
     hostdev::hostdevs(xml, plan)?;
     xml.parent("serial", &[("type", "unix")], |xml| {
@@ -198,10 +198,10 @@ fn boot_disk(xml: &mut Xml, disk: BootDisk) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::mount_sources::Sources;
     use crate::plan::plan;
     use crate::plan::tests::{BIOS_IMAGE, ID, host, request};
-    use crate::request::options::Firmware as Wanted;
-    use crate::sources::Sources;
+    use crate::request::options::FirmwareChoice;
 
     /// `BLESS=1 cargo test` writes the golden files anew.
     fn compare(name: &str, got: &str) {
@@ -218,12 +218,12 @@ mod tests {
         let kvm = plan(ID, &request(), &host(), BIOS_IMAGE, &sources).unwrap();
         compare("kvm-bios-tap", &xml(&kvm, &["io.systemd.credential:x=y".into()]));
         let mut shared = request();
-        shared.network = crate::request::Network::Shared("/n".into());
+        shared.network = crate::request::NetworkOwner::Shared("/n".into());
         compare("kvm-bios-shared", &xml(&plan(ID, &shared, &host(), BIOS_IMAGE, &sources).unwrap(), &[]));
         let mut emulated = request();
         emulated.options.emulated = true;
-        emulated.options.firmware = Wanted::Uefi;
-        emulated.network = crate::request::Network::Foreign;
+        emulated.options.firmware = FirmwareChoice::Uefi;
+        emulated.network = crate::request::NetworkOwner::Foreign;
         emulated.options.ports = crate::request::ports::parse("80/tcp,53").unwrap();
         let image = crate::plan::ImageFacts { format: Format::Raw, ..BIOS_IMAGE };
         compare(
@@ -244,7 +244,7 @@ mod tests {
     fn golden_passthrough() {
         let mut host = host();
         host.memlock = u64::MAX;
-        host.pci = crate::pci::tests::devices();
+        host.pci = crate::host::pci::tests::devices();
         compare("kvm-hostdevs", &xml(&plan(ID, &request(), &host, BIOS_IMAGE, &Default::default()).unwrap(), &[]));
     }
 

@@ -4,7 +4,7 @@ use base64ct::{Base64, Encoding};
 use sha_crypt::{Sha512Params, sha512_crypt_b64};
 use ssh_key::PublicKey;
 
-use super::setup::Setup;
+use super::guest_setup::Setup;
 use crate::error::{Context, Error, Result};
 
 /// The public keys in a file of OpenSSH's format, a line each, with their options and comments.

@@ -4,7 +4,7 @@ use base64ct::{Base64, Encoding};
 use serde_json::{Map, Value, json};
 
 use super::Identity;
-use super::setup::Setup;
+use super::guest_setup::Setup;
 use crate::error::{Error, Result};
 
 const WHAT: &str = "--ignition";
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn a_unit_for_what_the_container_was_given() {
         assert!(UNIT.contains(&format!("ExecStart=/bin/sh {SETUP}\n")));
-        assert!(super::super::setup::OPTIONS.ends_with(UNIT_NAME));
+        assert!(super::super::guest_setup::OPTIONS.ends_with(UNIT_NAME));
         let setup = Setup::new(&Default::default(), &[("10.0.0.1".into(), "a b".into())]);
         let config = config(&Identity::default(), "core", &setup, None).unwrap();
         let config: Value = serde_json::from_str(&config).unwrap();

@@ -4,13 +4,13 @@
 //! [`seed`] make what has to exist on disk.
 
 pub mod credentials;
+pub mod guest_setup;
 pub mod ignition;
 pub mod keys;
 pub mod nocloud;
-pub mod read;
 pub mod seed;
-pub mod setup;
 pub mod user_data;
+pub mod user_dir;
 mod yaml;
 
 /// Who the guest is and who may enter it, however it is told.

@@ -4,9 +4,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::read::CloudInit;
+use super::guest_setup::Setup;
 use super::seed::SeedFile;
-use super::setup::Setup;
+use super::user_dir::CloudInit;
 use super::{Identity, user_data, yaml};
 use crate::error::Result;
 
@@ -92,7 +92,7 @@ pub(super) fn text(value: &Value) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::passed::{Passed, Tmpfs};
+    use crate::plan::attachments::{Attachments, Tmpfs};
 
     #[test]
     fn the_files_without_the_users() {
@@ -103,9 +103,9 @@ mod tests {
             password_hash: Some("$6$salt$hash".into()),
         };
         let setup = Setup::new(
-            &Passed {
+            &Attachments {
                 tmpfs: vec![Tmpfs { target: "/a b".into(), options: vec![], copy_up: false }],
-                ..Passed::default()
+                ..Attachments::default()
             },
             &[],
         );

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::paths;
+use crate::handoff::paths;
 
 /// No reason is longer, bytes.
 const LONGEST: usize = 4 << 10;

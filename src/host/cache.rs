@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, Uid, access};
 
-use crate::policy::home;
+use crate::host::policy::home;
 
 /// The directory: the system's for root, else the user's own. It need not be there yet.
 pub fn directory() -> Option<PathBuf> {

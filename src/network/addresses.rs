@@ -13,7 +13,7 @@ use crate::error::{Context, Error, Result};
 pub(super) const PREFIX: u32 = 30;
 
 /// The mask of the tap's subnet.
-pub(super) const NETMASK: Ipv4Addr = Ipv4Addr::new(255, 255, 255, 252);
+pub const NETMASK: Ipv4Addr = Ipv4Addr::new(255, 255, 255, 252);
 
 /// Where subnets are taken from, in order of preference: one /24 of each private range, each off the beaten track.
 const RANGES: [Ipv4Addr; 3] =

@@ -93,7 +93,7 @@ impl Tap {
 }
 
 /// Bytes of the largest packet on an interface.
-pub(super) fn mtu(name: &str) -> Result<u32> {
+pub fn mtu(name: &str) -> Result<u32> {
     let mut request = request(name)?;
     // SAFETY: the kernel reads and writes one ifreq, which lives until the call returns.
     unsafe { get_mtu(control()?.as_raw_fd(), &raw mut request) }.context(format!("MTU of {name}"))?;

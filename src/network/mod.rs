@@ -1,17 +1,16 @@
 //! The guest's network: a tap in the container's namespace, the kernel's NAT, and the answer to DHCP.
 //!
-//! [`Network`] is decided at create, [`set_up`] applies it in the container's network namespace, and the supervisor
+//! [`TapConfig`] is decided at create, [`set_up`] applies it in the container's network namespace, and the supervisor
 //! runs a [`dhcp::Server`] on the tap and, with IPv6, an [`ipv6::Service`]. Addresses are chosen in the namespace and read
 //! back from the tap with [`addresses()`], so that only descriptors have to be carried from one step to the next,
-//! [`Held`], which a [`keeper`] hands to the supervisor: in a namespace that outlives the VM the tap and the tables hang
+//! [`Descriptors`], which a [`fd_store`] hands to the supervisor: in a namespace that outlives the VM the tap and the tables hang
 //! on some, and routers of IPv6 speak through one that the supervisor could not open.
 
 mod addresses;
 mod claims;
-pub mod dhcp;
 mod facts;
+pub mod fd_store;
 pub mod ipv6;
-pub mod keeper;
 mod link;
 pub mod names;
 mod nft;
@@ -25,7 +24,8 @@ use std::os::fd::OwnedFd;
 
 use serde::{Deserialize, Serialize};
 
-pub use addresses::{Addresses, addresses};
+pub use addresses::{Addresses, NETMASK, addresses};
+pub use link::mtu;
 
 use crate::error::{Error, Result};
 use crate::request::ports::Port;
@@ -34,7 +34,7 @@ use nft::{Family, Lifetime};
 
 /// Everything about the guest's network that is known before there is a namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Network {
+pub struct TapConfig {
     /// Name of the tap in the container's network namespace; at most 15 characters.
     pub tap: String,
     /// Name of the nft tables (families `ip` and `ip6`) in that namespace.
@@ -71,7 +71,7 @@ enum Loopback {
 
 /// What the supervisor has to hold.
 #[derive(Debug)]
-pub struct Held {
+pub struct Descriptors {
     /// In a namespace that outlives the VM: the tap, by an idle queue, the tables, by the sockets that own them, and the
     /// claims to ports. They are gone when these are closed, by whatever end of whoever holds them.
     kept: Vec<OwnedFd>,
@@ -79,7 +79,7 @@ pub struct Held {
     pub router: Option<OwnedFd>,
 }
 
-impl Network {
+impl TapConfig {
     /// The network with a tap of this name; see the fields for the rest.
     pub fn new(tap: &str, resolvers: Vec<Ipv4Addr>, ports: Ports) -> Self {
         // The container's root, which QEMU is not.
@@ -110,7 +110,7 @@ impl Network {
 ///
 /// # Errors
 /// When somebody else of a shared namespace has one of the ports, `/dev/net/tun` cannot be used, no private subnet is free, a sysctl cannot be set, or the kernel's nf_tables refuse.
-pub fn set_up(network: &Network) -> Result<Option<Held>> {
+pub fn set_up(network: &TapConfig) -> Result<Option<Descriptors>> {
     network.check()?;
     let facts = facts::read(&network.tap)?;
     let addresses = Addresses::choose(&facts, &network.resolvers)?;
@@ -136,8 +136,8 @@ pub fn set_up(network: &Network) -> Result<Option<Held>> {
     let (table6, router) = ipv6::set_up(network, lifetime).map(|made| (made.table, made.router)).unzip();
     if let Some(claims) = claims {
         let kept = [tap.into_fd(), table].into_iter().chain(table6).chain(claims).collect();
-        return Ok(Some(Held { kept, router }));
+        return Ok(Some(Descriptors { kept, router }));
     }
     tap.persist()?;
-    Ok(router.map(|router| Held { kept: Vec::new(), router: Some(router) }))
+    Ok(router.map(|router| Descriptors { kept: Vec::new(), router: Some(router) }))
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::facts::Resolver;
 use super::nft::{Block, Chain, Family, Must, Rule};
-use super::{Loopback, Network, Ports};
+use super::{Loopback, Ports, TapConfig};
 use crate::request::ports::Protocol;
 use Must::{Be, NotBe};
 
@@ -49,7 +49,7 @@ fn link_multicast() -> Block {
 }
 
 /// All chains of the table.
-pub(super) fn chains(network: &Network, ends: &Ends, loopback: Loopback, resolver: Option<&Resolver>) -> Vec<Chain> {
+pub(super) fn chains(network: &TapConfig, ends: &Ends, loopback: Loopback, resolver: Option<&Resolver>) -> Vec<Chain> {
     let (tap, shared) = (network.tap.as_str(), network.ports != Ports::All);
     let chain = |name, kind, hook, priority, rules| Chain { name, kind, hook, priority, rules };
     let (before, after) = (libc::NF_INET_PRE_ROUTING, libc::NF_INET_POST_ROUTING);
@@ -89,7 +89,7 @@ fn source(tap: &str, ends: &Ends) -> Vec<Rule> {
 }
 
 /// What comes from outside or from the guest.
-fn prerouting(network: &Network, ends: &Ends, loopback: Loopback, resolver: Option<&Resolver>) -> Vec<Rule> {
+fn prerouting(network: &TapConfig, ends: &Ends, loopback: Loopback, resolver: Option<&Resolver>) -> Vec<Rule> {
     let to_gateway = || Rule::new().iifname(Be, &network.tap).daddr(Be, ends.gateway);
     let mut rules = Vec::new();
     if let Some(Resolver { address, udp, tcp }) = resolver {
@@ -115,7 +115,7 @@ fn prerouting(network: &Network, ends: &Ends, loopback: Loopback, resolver: Opti
 /// What is sent from inside: an engine's port forwarder sends to the container's address. Loopback stays the
 /// container's own, except that in a shared namespace the guest's ports are there as any neighbour's are, in IPv4, and
 /// that it may be a way in. Other addresses than 127.0.0.1 are Docker's resolver's and the like.
-fn output(network: &Network, ends: &Ends, loopback: Loopback) -> Vec<Rule> {
+fn output(network: &TapConfig, ends: &Ends, loopback: Loopback) -> Vec<Rule> {
     let begin = |rule: Rule| rule.daddr(NotBe, ends.gateway);
     match loopback {
         Loopback::Shared => inward(network, ends, begin),
@@ -167,7 +167,7 @@ fn forward(tap: &str) -> Vec<Rule> {
 }
 
 /// The guest's ports of this namespace's addresses lead to the guest; `further` adds what else has to hold.
-fn inward(network: &Network, ends: &Ends, further: impl Fn(Rule) -> Rule) -> Vec<Rule> {
+fn inward(network: &TapConfig, ends: &Ends, further: impl Fn(Rule) -> Rule) -> Vec<Rule> {
     let all = || Protocol::ALL.into_iter();
     let matches: Vec<(Protocol, Option<u16>)> = match &network.ports {
         Ports::All => all().map(|protocol| (protocol, None)).collect(),

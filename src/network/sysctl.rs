@@ -4,7 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::{Loopback, Network};
+use super::{Loopback, TapConfig};
 use crate::error::{Context, Result};
 
 const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
@@ -13,7 +13,7 @@ const ALL_SEND_REDIRECTS: &str = "/proc/sys/net/ipv4/conf/all/send_redirects";
 const IPV6: &str = "/proc/sys/net/ipv6/conf";
 
 /// Applies them all.
-pub(super) fn set(network: &Network, loopback: Loopback) -> Result<()> {
+pub(super) fn set(network: &TapConfig, loopback: Loopback) -> Result<()> {
     write(FORWARD, "1")?;
     let conf = |family: &str, key: &str| format!("/proc/sys/net/{family}/conf/{}/{key}", network.tap);
     // The guest must not teach the namespace routes, nor be told of a shorter way to itself. To send, it is enough that

@@ -2,7 +2,7 @@
 
 use super::ImageFacts;
 use crate::error::{Error, Result};
-use crate::image::Format;
+use crate::host::image::Format;
 use crate::request::Request;
 
 /// What takes the guest's writes.
@@ -35,7 +35,7 @@ pub(super) fn disk(request: &Request, image: ImageFacts) -> Result<BootDisk> {
 
 fn persistent(request: &Request, image: ImageFacts) -> Result<BootDisk> {
     let refuse = |why: &str, hint: &str| Err(Error::new("--persistent", why).hint(hint));
-    if image.passing {
+    if image.root_is_ephemeral {
         return refuse(
             "what is written to this root ends with the container",
             "put the image into a directory and give that by --rootfs DIR",
@@ -96,7 +96,7 @@ mod tests {
         begins(
             decide(|r, i| {
                 asked(r);
-                i.passing = true;
+                i.root_is_ephemeral = true;
             }),
             "what is written to this root ends with the container",
         );

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::pci::Device;
+use crate::host::pci::Device;
 use crate::request::Request;
 
 /// libvirt's rule of thumb for what a guest with such devices locks beyond its memory, bytes: it sets the limit itself

@@ -1,11 +1,11 @@
 //! Every decision about the VM. Pure: reads no file, starts no process.
 
+pub mod attachments;
 mod disk;
 mod hostdevs;
 mod identity;
 mod mounts;
 mod network;
-pub mod passed;
 mod size;
 mod user;
 
@@ -14,16 +14,16 @@ use std::net::SocketAddr;
 use oci_spec::runtime::Capability;
 
 use crate::error::{Error, Result};
+use crate::host::image::Format;
+use crate::host::pci;
 use crate::host::{Host, Uefi};
-use crate::image::Format;
 use crate::network::Ports;
-use crate::pci;
 use crate::request::Request;
-use crate::request::options::Firmware as Wanted;
+use crate::request::options::FirmwareChoice;
 use crate::request::ports::Port;
 
-use crate::sources::Sources;
-use passed::Passed;
+use crate::host::mount_sources::Sources;
+use attachments::Attachments;
 use size::Memory;
 
 pub use disk::BootDisk;
@@ -62,7 +62,7 @@ pub struct Plan {
     /// PCI devices of the host's that the guest gets.
     pub hostdevs: Vec<pci::Device>,
     /// What of the container's mounts and devices is the guest's.
-    pub passed: Passed,
+    pub attachments: Attachments,
     /// As whom QEMU runs; `None`: the container's root.
     pub user: Option<User>,
     /// QEMU listens on a port below 1024.
@@ -119,7 +119,7 @@ pub struct ImageFacts {
     /// Size that a guest sees, bytes.
     pub virtual_size: u64,
     /// What is written to it ends with the container, whose engine made the root.
-    pub passing: bool,
+    pub root_is_ephemeral: bool,
     /// Whether its boot sector can be booted by a BIOS; not looked at where `--firmware` decides.
     pub bios_bootable: bool,
 }
@@ -133,14 +133,14 @@ pub fn plan(id: &str, request: &Request, host: &Host, image: ImageFacts, sources
     let mut warnings = Vec::new();
     let accelerator = accelerator(request, host, &mut warnings);
     let firmware = firmware(request.options.firmware, host, image)?;
-    let passed = mounts::sort(request, sources)?;
-    own_processes(request, &passed)?;
+    let attachments = mounts::sort(request, sources)?;
+    own_processes(request, &attachments)?;
     let vcpus = size::vcpus(request, host)?;
-    let overhead = |memory| size::overhead(memory, vcpus, accelerator, &firmware, passed.virtiofs());
+    let overhead = |memory| size::overhead(memory, vcpus, accelerator, &firmware, attachments.virtiofs());
     let Memory { guest: memory, raise } = size::memory(request, host, &firmware, overhead, &mut warnings)?;
     let network = network::network(request, host, id, digest, &mut warnings);
     let hostdevs = hostdevs::hostdevs(request, host, memory)?;
-    let needs = user::Needs { pci: !hostdevs.is_empty(), accelerator, passed: &passed, network: &network };
+    let needs = user::Needs { pci: !hostdevs.is_empty(), accelerator, attachments: &attachments, network: &network };
     let (user, low_port) = (user::user(request, host, digest, &needs), needs.low_port());
     Ok(Plan {
         memory_overhead: raise,
@@ -156,7 +156,7 @@ pub fn plan(id: &str, request: &Request, host: &Host, image: ImageFacts, sources
         network,
         mac: identity::mac(digest),
         hostdevs,
-        passed,
+        attachments,
         user,
         low_port,
         warnings,
@@ -164,14 +164,14 @@ pub fn plan(id: &str, request: &Request, host: &Host, image: ImageFacts, sources
 }
 
 /// What the processes around the VM need of the container.
-fn own_processes(request: &Request, passed: &Passed) -> Result<()> {
+fn own_processes(request: &Request, attachments: &Attachments) -> Result<()> {
     if !request.own_pids {
         // Engines stop such a container by a signal to each of its processes, QEMU too, and kill but its first one.
         let why = "the VM would be stopped without a shutdown of the guest, and a kill would leave QEMU running";
         return Err(Error::new("--pid=host", why).hint("a VM has no use for the host's processes: leave it out"));
     }
     let Some(capabilities) = &request.capabilities else { return Ok(()) };
-    let needed = CAPABILITIES.iter().chain(VIRTIOFS_CAPABILITIES.iter().filter(|_| passed.has_virtiofs()));
+    let needed = CAPABILITIES.iter().chain(VIRTIOFS_CAPABILITIES.iter().filter(|_| attachments.has_virtiofs()));
     let missing: Vec<_> = needed.filter(|(c, _)| !capabilities.contains(c)).map(|(_, name)| *name).collect();
     if missing.is_empty() {
         return Ok(());
@@ -211,11 +211,11 @@ fn accelerator(request: &Request, host: &Host, warnings: &mut Vec<String>) -> Ac
     }
 }
 
-fn firmware(wanted: Wanted, host: &Host, image: ImageFacts) -> Result<Firmware> {
+fn firmware(wanted: FirmwareChoice, host: &Host, image: ImageFacts) -> Result<Firmware> {
     match wanted {
-        Wanted::Bios => return Ok(Firmware::Bios),
-        Wanted::Auto if image.bios_bootable => return Ok(Firmware::Bios),
-        Wanted::Auto | Wanted::Uefi => {}
+        FirmwareChoice::Bios => return Ok(Firmware::Bios),
+        FirmwareChoice::Auto if image.bios_bootable => return Ok(Firmware::Bios),
+        FirmwareChoice::Auto | FirmwareChoice::Uefi => {}
     }
     match &host.uefi {
         Some(uefi) => Ok(Firmware::Uefi(uefi.clone())),

@@ -4,13 +4,13 @@ use std::path::{Component, Path};
 
 use oci_spec::runtime::Mount;
 
-use super::passed::{Disk, DiskSource, FLAGS, Passed, Share, SharedFile, Tmpfs};
+use super::attachments::{Attachments, Disk, DiskSource, FLAGS, Share, SharedFile, Tmpfs};
 use crate::error::{Error, Result};
-use crate::image::Format;
+use crate::host::image::Format;
+use crate::host::mount_sources::{BlockDevice, Source, Sources, is_bind};
 use crate::request::blockdev::Blockdev;
 use crate::request::engine::PODMAN;
 use crate::request::{Device, Request, is_engine_init};
-use crate::sources::{BlockDevice, Source, Sources, is_bind};
 
 /// Mounts that the engine makes in every container and that serve the processes around the VM too. Directories are
 /// meant with everything below them.
@@ -31,30 +31,36 @@ const LONGEST_NAME: usize = 255;
 ///
 /// # Errors
 /// What cannot be the guest's, and two things at one path.
-pub(super) fn sort(request: &Request, sources: &Sources) -> Result<Passed> {
-    let mut passed = Passed::default();
+pub(super) fn sort(request: &Request, sources: &Sources) -> Result<Attachments> {
+    let mut attachments = Attachments::default();
     let blockdevs = &request.options.blockdevs;
     for (index, mount) in request.mounts.iter().enumerate() {
         let source = sources.mounts.get(index).unwrap_or(&Source::Directory);
         if !blockdevs.iter().any(|b| mount.destination() == Path::new(&b.source)) {
-            sort_mount(&mut passed, request, index, mount, source)?;
+            sort_mount(&mut attachments, request, index, mount, source)?;
         }
     }
     for (index, device) in request.devices.iter().enumerate() {
         let source = sources.devices.get(index).copied().flatten();
-        passed.disks.extend(disk_of_device(request, index, device, source)?);
+        attachments.disks.extend(disk_of_device(request, index, device, source)?);
     }
     for (n, blockdev) in blockdevs.iter().enumerate() {
         if blockdevs[..n].iter().any(|other| other.source == blockdev.source) {
             let what = format!("--blockdev source={}", blockdev.source);
             return Err(Error::new(what, "it is a disk already").hint("give a copy, or an overlay of its own"));
         }
-        passed.disks.push(disk_of_file(blockdev, request, sources)?);
+        attachments.disks.push(disk_of_file(blockdev, request, sources)?);
     }
-    finish(passed)
+    finish(attachments)
 }
 
-fn sort_mount(passed: &mut Passed, request: &Request, index: usize, mount: &Mount, source: &Source) -> Result<()> {
+fn sort_mount(
+    attachments: &mut Attachments,
+    request: &Request,
+    index: usize,
+    mount: &Mount,
+    source: &Source,
+) -> Result<()> {
     let target = mount.destination().to_string_lossy().into_owned();
     let what = format!("mount {target}");
     let read_only = is_read_only(mount);
@@ -65,12 +71,12 @@ fn sort_mount(passed: &mut Passed, request: &Request, index: usize, mount: &Moun
                 && request.mapped_root.is_some()
                 && mount.source().as_deref() == Some(mount.destination()) =>
         {
-            passed.kept.push(index);
+            attachments.kept.push(index);
             return Ok(());
         }
         Source::Block(device) => {
             let disk = DiskSource::Mounted(index, *device);
-            passed.disks.push(disk_of_block(&what, disk, target, read_only, *device)?);
+            attachments.disks.push(disk_of_block(&what, disk, target, read_only, *device)?);
             return Ok(());
         }
         Source::CharDevice if !request.all_devices && has_rbind(request, mount) && !is_useful(&target) => {
@@ -78,12 +84,12 @@ fn sort_mount(passed: &mut Passed, request: &Request, index: usize, mount: &Moun
         }
         _ if is_users(request, mount) => {}
         _ if ENGINE_FILES.contains(&&*target) => {
-            passed.engine_files.push((index, target));
+            attachments.engine_files.push((index, target));
             return Ok(());
         }
         _ if SHARED_MEMORY.contains(&&*target) && is_the_kernels(mount) => return Ok(()),
         _ if is_below(&target, KERNELS) && is_the_kernels(mount) => {
-            passed.kept.push(index);
+            attachments.kept.push(index);
             return Ok(());
         }
         _ if DROPPED.contains(&&*target) || is_engine_init(&target) || is_for_read_only_root(request, mount) => {
@@ -93,15 +99,22 @@ fn sort_mount(passed: &mut Passed, request: &Request, index: usize, mount: &Moun
     }
     check_target(&what, &target)?;
     match source {
-        _ if mount.typ().as_deref() == Some("tmpfs") => passed.tmpfs.push(tmpfs(mount, target)),
+        _ if mount.typ().as_deref() == Some("tmpfs") => attachments.tmpfs.push(tmpfs(mount, target)),
         Source::Directory if is_bind(mount) || mount.typ().as_deref() == Some("overlay") => {
-            passed.shares.push(Share { number: 0, mount: index, target, read_only, flags: flags(mount) });
+            attachments.shares.push(Share { number: 0, mount: index, target, read_only, flags: flags(mount) });
         }
         Source::Directory => return Err(Error::new(what, "a file system that cannot be passed to a guest")),
         Source::File => {
             let secret = is_secret(request, mount);
             let read_only = read_only || secret;
-            passed.files.push(SharedFile { number: 0, mount: index, target, read_only, flags: flags(mount), secret });
+            attachments.files.push(SharedFile {
+                number: 0,
+                mount: index,
+                target,
+                read_only,
+                flags: flags(mount),
+                secret,
+            });
         }
         Source::CharDevice => return Err(no_char_device(what)),
         Source::Other(kind) => {
@@ -262,21 +275,21 @@ fn disk_of_file(blockdev: &Blockdev, request: &Request, sources: &Sources) -> Re
 }
 
 /// Puts all in order and refuses two things at one path.
-fn finish(mut passed: Passed) -> Result<Passed> {
-    passed.shares.sort_by(|a, b| a.target.cmp(&b.target));
-    passed.files.sort_by(|a, b| a.target.cmp(&b.target));
-    passed.disks.sort_by(|a, b| a.target.cmp(&b.target));
-    passed.shares.iter_mut().enumerate().for_each(|(number, share)| share.number = number);
-    passed.files.iter_mut().enumerate().for_each(|(number, file)| file.number = number);
-    passed.disks.iter_mut().enumerate().for_each(|(number, disk)| disk.number = number);
-    let mut targets: Vec<&str> = passed.shares.iter().map(|s| s.target.as_str()).collect();
-    targets.extend(passed.files.iter().map(|f| f.target.as_str()));
-    targets.extend(passed.tmpfs.iter().map(|t| t.target.as_str()));
-    targets.extend(passed.disks.iter().map(|d| d.target.as_str()));
+fn finish(mut attachments: Attachments) -> Result<Attachments> {
+    attachments.shares.sort_by(|a, b| a.target.cmp(&b.target));
+    attachments.files.sort_by(|a, b| a.target.cmp(&b.target));
+    attachments.disks.sort_by(|a, b| a.target.cmp(&b.target));
+    attachments.shares.iter_mut().enumerate().for_each(|(number, share)| share.number = number);
+    attachments.files.iter_mut().enumerate().for_each(|(number, file)| file.number = number);
+    attachments.disks.iter_mut().enumerate().for_each(|(number, disk)| disk.number = number);
+    let mut targets: Vec<&str> = attachments.shares.iter().map(|s| s.target.as_str()).collect();
+    targets.extend(attachments.files.iter().map(|f| f.target.as_str()));
+    targets.extend(attachments.tmpfs.iter().map(|t| t.target.as_str()));
+    targets.extend(attachments.disks.iter().map(|d| d.target.as_str()));
     targets.sort_unstable();
     match targets.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => Err(Error::new(pair[0], "two things are to be there in the guest")),
-        None => Ok(passed),
+        None => Ok(attachments),
     }
 }
 

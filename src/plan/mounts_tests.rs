@@ -1,8 +1,8 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::plan::passed::Passed;
-use crate::sources::Node;
+use crate::host::mount_sources::Node;
+use crate::plan::attachments::Attachments;
 
 const DISK: BlockDevice = BlockDevice { major: 7, minor: 3, read_only: false, node: Node { mode: 0o660, gid: 6 } };
 
@@ -17,14 +17,14 @@ fn request(mounts: Value) -> Request {
 }
 
 /// What becomes of one mount of the user's, its source being this.
-fn one(target: &str, source: Source, options: &[&str]) -> Result<Passed> {
+fn one(target: &str, source: Source, options: &[&str]) -> Result<Attachments> {
     let options: Vec<&str> = options.iter().chain(&["rbind"]).copied().collect();
     let mounts = json!([{"destination": target, "type": "bind", "source": "/s", "options": options}]);
     sort(&request(mounts), &Sources { mounts: vec![source], devices: vec![] })
 }
 
 #[track_caller]
-fn refused(got: Result<Passed>, want: &str) {
+fn refused(got: Result<Attachments>, want: &str) {
     assert_eq!(got.map_err(|e| e.to_string()), Err(format!("qemu: {want}")));
 }
 
@@ -45,7 +45,7 @@ fn an_image_cannot_forge_what_is_the_kernels() {
             let mut request = request(json!([mount]));
             request.engine = Some(engine.into());
             match sort(&request, &sources) {
-                Ok(passed) => assert!(want && passed.kept == [0], "{mount}"),
+                Ok(attachments) => assert!(want && attachments.kept == [0], "{mount}"),
                 Err(e) => assert!(!want && e.to_string().ends_with("the guest has its own there"), "{mount}: {e}"),
             }
         }
@@ -60,7 +60,7 @@ fn what_all_can_write_to_is_nobodys() {
         json!({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue"}),
     ] {
         let sources = Sources { mounts: vec![Source::Directory], devices: vec![] };
-        assert_eq!(sort(&request(json!([mount])), &sources).unwrap(), Passed::default(), "{mount}");
+        assert_eq!(sort(&request(json!([mount])), &sources).unwrap(), Attachments::default(), "{mount}");
     }
     let users = one("/dev/shm", Source::Directory, &[]);
     refused(users, "mount /dev/shm: the guest has its own there");
@@ -119,10 +119,10 @@ fn names_do_not_depend_on_the_order_of_the_mounts() {
     let paths = |order: &[usize]| {
         let mounts: Vec<Value> = order.iter().map(|n| mount(targets[*n])).collect();
         let sources = order.iter().map(|n| kinds[n % 3].clone()).collect();
-        let passed = sort(&request(json!(mounts)), &Sources { mounts: sources, devices: vec![] }).unwrap();
-        let shares = passed.shares.iter().map(|s| (s.target.clone(), s.path()));
-        let files = passed.files.iter().map(|f| (f.target.clone(), f.path()));
-        shares.chain(files).chain(passed.disks.iter().map(|d| (d.target.clone(), d.path()))).collect::<Vec<_>>()
+        let attachments = sort(&request(json!(mounts)), &Sources { mounts: sources, devices: vec![] }).unwrap();
+        let shares = attachments.shares.iter().map(|s| (s.target.clone(), s.path()));
+        let files = attachments.files.iter().map(|f| (f.target.clone(), f.path()));
+        shares.chain(files).chain(attachments.disks.iter().map(|d| (d.target.clone(), d.path()))).collect::<Vec<_>>()
     };
     let want = paths(&[0, 1, 2, 3, 4, 5]);
     assert_eq!(want[0], ("/d0".into(), "/crun-qemu/mounts/share-0".into()));
@@ -147,9 +147,9 @@ fn podmans_own_mounts_are_not_the_guests() {
     };
     let mut request = request(mounts);
     let targets = |request: &Request| {
-        let passed = sort(request, &sources).unwrap();
-        assert_eq!((passed.kept, passed.engine_files), (vec![], vec![(3, "/etc/hosts".into())]));
-        passed.tmpfs
+        let attachments = sort(request, &sources).unwrap();
+        assert_eq!((attachments.kept, attachments.engine_files), (vec![], vec![(3, "/etc/hosts".into())]));
+        attachments.tmpfs
     };
     let var_tmp = Tmpfs {
         target: "/var/tmp".into(),
@@ -177,8 +177,8 @@ fn devices() {
         (disk.source, disk.read_only, disk.path()),
         (DiskSource::Device(0, DISK), true, "/dev/crun-qemu/0".into())
     );
-    assert_eq!(of(device("/dev/sda", true, true), Some(DISK), true).unwrap(), Passed::default(), "--privileged");
-    assert_eq!(of(device("/dev/kvm", false, true), None, false).unwrap(), Passed::default());
+    assert_eq!(of(device("/dev/sda", true, true), Some(DISK), true).unwrap(), Attachments::default(), "--privileged");
+    assert_eq!(of(device("/dev/kvm", false, true), None, false).unwrap(), Attachments::default());
     refused(
         of(device("/dev/fuse", false, true), None, false),
         "--device /dev/fuse: a character device of the host's means nothing in a guest \
@@ -227,9 +227,9 @@ fn images_that_become_disks() {
         request.options.blockdevs.push(crate::request::blockdev::parse(blockdev).unwrap());
         sort(&request, &Sources { mounts: vec![source], devices: vec![] })
     };
-    let passed = with("source=/i,target=/x,format=qcow2", Source::File, &["rbind"]).unwrap();
+    let attachments = with("source=/i,target=/x,format=qcow2", Source::File, &["rbind"]).unwrap();
     assert_eq!(
-        (passed.files.len(), passed.disks[0].source, passed.disks[0].format),
+        (attachments.files.len(), attachments.disks[0].source, attachments.disks[0].format),
         (0, DiskSource::File(0), Format::Qcow2)
     );
     refused(

@@ -4,19 +4,19 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use super::{Network, identity};
 use crate::error::Error;
+use crate::handoff::paths;
 use crate::host::Host;
 use crate::network::Ports;
-use crate::paths;
 use crate::request::ports::Port;
 use crate::request::{self, Request};
 
 pub(super) fn network(request: &Request, host: &Host, id: &str, digest: u128, warnings: &mut Vec<String>) -> Network {
     let ports = request.options.ports.clone();
     let why = match (&request.network, &host.tun) {
-        (request::Network::Foreign, _) => "the container shares one".to_string(),
+        (request::NetworkOwner::Foreign, _) => "the container shares one".to_string(),
         (_, Err(why)) => format!("/dev/net/tun: {why}"),
         (whose, Ok(())) => {
-            let shared = matches!(whose, request::Network::Shared(_));
+            let shared = matches!(whose, request::NetworkOwner::Shared(_));
             let ports = if shared { Ports::Only(ports) } else { Ports::All };
             return Network::Tap { name: identity::tap(id, digest), vhost: host.vhost_net, ports };
         }

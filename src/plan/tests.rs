@@ -1,9 +1,9 @@
 use super::identity::{digest, tap};
 use super::network::ssh_forward;
 use super::*;
-use crate::idmap::IdMap;
-use crate::request::Network as Whose;
-use crate::sources::Node;
+use crate::host::idmap::IdMap;
+use crate::host::mount_sources::Node;
+use crate::request::NetworkOwner;
 
 pub(crate) fn request() -> Request {
     Request::parse(
@@ -34,7 +34,7 @@ pub(crate) fn host() -> Host {
 }
 
 pub(crate) const BIOS_IMAGE: ImageFacts =
-    ImageFacts { format: Format::Qcow2, virtual_size: 1 << 30, passing: false, bios_bootable: true };
+    ImageFacts { format: Format::Qcow2, virtual_size: 1 << 30, root_is_ephemeral: false, bios_bootable: true };
 
 pub(crate) const ID: &str = "a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f90";
 
@@ -54,7 +54,7 @@ fn memory_is_the_limit_else_the_default() {
         let got = decide(|r, _, _| r.memory = limit).map(|p| p.memory).map_err(|e| e.to_string());
         assert_eq!(got, want, "{limit:?}");
     }
-    let uefi = decide(|r, _, _| (r.options.firmware, r.memory) = (Wanted::Uefi, Some(32 << 20))).unwrap_err();
+    let uefi = decide(|r, _, _| (r.options.firmware, r.memory) = (FirmwareChoice::Uefi, Some(32 << 20))).unwrap_err();
     assert_eq!(uefi.to_string(), "qemu: --memory: 32 MiB is too little for a VM with UEFI (at least 64m)");
 }
 
@@ -93,15 +93,15 @@ fn vcpus_are_the_quota_rounded_up_else_the_cpus_allowed() {
 fn firmware_follows_the_disk_unless_told() {
     let uefi = Firmware::Uefi(host().uefi.unwrap());
     for (wanted, bootable, want) in [
-        (Wanted::Auto, true, &Firmware::Bios),
-        (Wanted::Auto, false, &uefi),
-        (Wanted::Bios, false, &Firmware::Bios),
-        (Wanted::Uefi, true, &uefi),
+        (FirmwareChoice::Auto, true, &Firmware::Bios),
+        (FirmwareChoice::Auto, false, &uefi),
+        (FirmwareChoice::Bios, false, &Firmware::Bios),
+        (FirmwareChoice::Uefi, true, &uefi),
     ] {
         let got = decide(|r, _, i| (r.options.firmware, i.bios_bootable) = (wanted, bootable)).unwrap().firmware;
         assert_eq!(&got, want, "{wanted:?} {bootable}");
     }
-    let error = decide(|r, h, _| (r.options.firmware, h.uefi) = (Wanted::Uefi, None)).unwrap_err();
+    let error = decide(|r, h, _| (r.options.firmware, h.uefi) = (FirmwareChoice::Uefi, None)).unwrap_err();
     assert!(error.to_string().starts_with("qemu: UEFI firmware: this host has none (install the package ovmf"));
 }
 
@@ -120,14 +120,14 @@ fn the_hosts_network_or_no_tun_means_the_user_network_and_a_warning() {
     let gone = || Err("No such file or directory".to_string());
     for (whose, tun, ports, want) in [
         (
-            Whose::Foreign,
+            NetworkOwner::Foreign,
             Ok(()),
             "",
             "qemu: network: the container shares one \
              (the guest gets QEMU's user network: it reaches out, nothing reaches it, unless --port names ports)",
         ),
         (
-            Whose::Own,
+            NetworkOwner::Own,
             gone(),
             "80/tcp,53",
             "qemu: network: /dev/net/tun: No such file or directory \
@@ -150,7 +150,9 @@ fn the_hosts_network_or_no_tun_means_the_user_network_and_a_warning() {
 #[test]
 fn in_a_shared_network_the_ports_that_are_named_and_no_warning() {
     let ports = crate::request::ports::parse("80/tcp,53").unwrap();
-    for (whose, want) in [(Whose::Own, Ports::All), (Whose::Shared("/n".into()), Ports::Only(ports.clone()))] {
+    for (whose, want) in
+        [(NetworkOwner::Own, Ports::All), (NetworkOwner::Shared("/n".into()), Ports::Only(ports.clone()))]
+    {
         let plan = decide(|r, _, _| (r.network, r.options.ports) = (whose.clone(), ports.clone())).unwrap();
         assert_eq!(plan.network, Network::Tap { name: "vm-a1b2c3d4".into(), vhost: true, ports: want });
         assert_eq!(plan.warnings, [""; 0]);
@@ -240,8 +242,8 @@ fn processes_need_their_own_namespace_and_some_capabilities() {
 
 #[test]
 fn passed_devices_are_different_ones_and_want_memory_locked() {
-    let devices = crate::pci::tests::devices();
-    let with = |limit, own, list: &[crate::pci::Device]| {
+    let devices = crate::host::pci::tests::devices();
+    let with = |limit, own, list: &[crate::host::pci::Device]| {
         let got = decide(|r, h, _| (r.memlock, h.memlock, h.pci) = (limit, own, list.to_vec()));
         got.map(|plan| plan.hostdevs).map_err(|e| e.to_string())
     };

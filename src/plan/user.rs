@@ -1,13 +1,13 @@
 //! As whom QEMU runs.
 
-use super::passed::Passed;
+use super::attachments::Attachments;
 use super::{Accelerator, Network};
+use crate::handoff::supervisor_config::Ids;
 use crate::host::Host;
-use crate::idmap::{IdMap, OVERFLOW};
-use crate::launch::Ids;
+use crate::host::idmap::{IdMap, OVERFLOW};
+use crate::host::mount_sources::Node;
 use crate::request::Request;
 use crate::request::ports::Port;
-use crate::sources::Node;
 
 /// Below are the ports for which a capability is needed.
 const FIRST_PORT_OF_ALL: u16 = 1024;
@@ -53,7 +53,7 @@ pub(super) struct Needs<'a> {
     /// `/dev/kvm`, or not.
     pub accelerator: Accelerator,
     /// Block devices.
-    pub passed: &'a Passed,
+    pub attachments: &'a Attachments,
     /// Ports.
     pub network: &'a Network,
 }
@@ -67,7 +67,7 @@ impl Needs<'_> {
 
     fn nodes(&self, host: &Host) -> Vec<(Node, bool)> {
         let kvm = (self.accelerator == Accelerator::Kvm).then_some((host.kvm_node, true));
-        let disks = self.passed.disks.iter().filter_map(|disk| Some((disk.source.node()?, !disk.read_only)));
+        let disks = self.attachments.disks.iter().filter_map(|disk| Some((disk.source.node()?, !disk.read_only)));
         kvm.into_iter().chain(disks).collect()
     }
 }
@@ -90,11 +90,11 @@ fn way_in(node: Node, write: bool, gids: &IdMap) -> Option<Way> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::Format;
-    use crate::plan::passed::{Disk, DiskSource};
+    use crate::host::image::Format;
+    use crate::host::mount_sources::BlockDevice;
+    use crate::plan::attachments::{Disk, DiskSource};
     use crate::plan::tests::{host, request};
     use crate::request::ports;
-    use crate::sources::BlockDevice;
 
     const ROOTLESS: &str = "0 1000 1\n1 100000 65536\n";
     const DIGEST: u128 = 5;
@@ -105,7 +105,8 @@ mod tests {
 
     #[test]
     fn one_that_the_container_has() {
-        let needs = Needs { pci: false, accelerator: Accelerator::Tcg, passed: &Passed::default(), network: &tap() };
+        let needs =
+            Needs { pci: false, accelerator: Accelerator::Tcg, attachments: &Attachments::default(), network: &tap() };
         let ids = |change: &dyn Fn(&mut Request, &mut Host)| {
             let (mut request, mut host) = (request(), host());
             change(&mut request, &mut host);
@@ -140,8 +141,12 @@ mod tests {
             (node(0o600, 104), hosts, None),
             (node(0o640, 104), hosts, None),
         ] {
-            let needs =
-                Needs { pci: false, accelerator: Accelerator::Kvm, passed: &Passed::default(), network: &tap() };
+            let needs = Needs {
+                pci: false,
+                accelerator: Accelerator::Kvm,
+                attachments: &Attachments::default(),
+                network: &tap(),
+            };
             assert_eq!(groups(&needs, kvm, gids), want, "{kvm:?} {gids}");
         }
         let disk = |mode, read_only| Disk {
@@ -156,9 +161,9 @@ mod tests {
             (vec![disk(0o640, true)], Some(vec![104, 6])),
             (vec![disk(0o640, false)], None),
         ] {
-            let passed = Passed { disks, ..Passed::default() };
-            let needs = Needs { pci: false, accelerator: Accelerator::Kvm, passed: &passed, network: &tap() };
-            assert_eq!(groups(&needs, node(0o660, 104), hosts), want, "{passed:?}");
+            let attachments = Attachments { disks, ..Attachments::default() };
+            let needs = Needs { pci: false, accelerator: Accelerator::Kvm, attachments: &attachments, network: &tap() };
+            assert_eq!(groups(&needs, node(0o660, 104), hosts), want, "{attachments:?}");
         }
     }
 
@@ -169,7 +174,7 @@ mod tests {
             ports: ports::parse(ports).unwrap(),
         };
         let own = |pci, network: &Network| {
-            let needs = Needs { pci, accelerator: Accelerator::Tcg, passed: &Passed::default(), network };
+            let needs = Needs { pci, accelerator: Accelerator::Tcg, attachments: &Attachments::default(), network };
             groups(&needs, Node { mode: 0, gid: 0 }, "0 0 4294967295\n").is_some()
         };
         assert!(own(false, &tap()) && !own(true, &tap()));

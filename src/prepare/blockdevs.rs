@@ -7,9 +7,9 @@ use std::path::Path;
 use oci_spec::runtime::Mount;
 
 use crate::error::{Context, Error, Result};
-use crate::image::{self, locks};
-use crate::launch::Judged;
-use crate::plan::passed::{Disk, DiskSource, Passed};
+use crate::handoff::supervisor_config::Judged;
+use crate::host::image::{self, locks};
+use crate::plan::attachments::{Attachments, Disk, DiskSource};
 use crate::request::Request;
 
 /// Judges each. `first` says that the container was never started: later on its guest may have written to a raw disk
@@ -17,8 +17,8 @@ use crate::request::Request;
 ///
 /// # Errors
 /// An image that is not of its declared format, or that names other files.
-pub fn check(passed: &Passed, request: &Request, first: bool) -> Result<Vec<Judged>> {
-    let files = passed.disks.iter().filter_map(|disk| match disk.source {
+pub fn check(attachments: &Attachments, request: &Request, first: bool) -> Result<Vec<Judged>> {
+    let files = attachments.disks.iter().filter_map(|disk| match disk.source {
         DiskSource::File(mount) => Some((disk, request.mounts.get(mount)?)),
         _ => None,
     });

@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::private_dir::PrivateDir;
 use crate::error::{Context, Error, Result};
-use crate::image::state::State;
-use crate::image::{self, Format, locks, overlay};
-use crate::launch::Judged;
-use crate::paths;
+use crate::handoff::paths;
+use crate::handoff::supervisor_config::Judged;
+use crate::host::image::state::State;
+use crate::host::image::{self, Format, locks, overlay};
+use crate::host::rootfs::Root;
 use crate::plan::{BootDisk, ImageFacts};
-use crate::rootfs::Root;
 
 /// Which file of the root is the VM image.
 const RECORD: &str = "record.json";
@@ -49,12 +49,18 @@ pub struct Chosen {
     new: bool,
 }
 
-/// The image for the container `id`: the one that is recorded, else the only one there is. `passing` says that it is in a
+/// The image for the container `id`: the one that is recorded, else the only one there is. `root_is_ephemeral` says that it is in a
 /// layer of the engine's.
 ///
 /// # Errors
 /// It cannot be run, or is not the one on which the container's disk was made.
-pub fn choose(id: &str, root: &Root, storage: &PrivateDir, declared: Option<Format>, passing: bool) -> Result<Chosen> {
+pub fn choose(
+    id: &str,
+    root: &Root,
+    storage: &PrivateDir,
+    declared: Option<Format>,
+    root_is_ephemeral: bool,
+) -> Result<Chosen> {
     let Some(text) = storage.read(RECORD)? else {
         let found = root.find_image()?;
         let disk = image::inspect(&found.path, &found.file, declared)?;
@@ -69,7 +75,7 @@ pub fn choose(id: &str, root: &Root, storage: &PrivateDir, declared: Option<Form
     }
     let file = root.open_recorded(&record.image)?;
     let state = State::of(&record.image, &file)?;
-    if !record.base.as_ref().is_none_or(|base| base.is_still(id, &state, passing)) {
+    if !record.base.as_ref().is_none_or(|base| base.is_still(id, &state, root_is_ephemeral)) {
         // Of the overlay's disk not much would be left whole.
         let why = "the image has been written to since the container's disk was made on it";
         return Err(Error::new(record.image.display().to_string(), why).hint("make a new container"));
@@ -80,10 +86,10 @@ pub fn choose(id: &str, root: &Root, storage: &PrivateDir, declared: Option<Form
 
 impl Base {
     /// Whether the image that is now in `state` is the one below the overlay of the container `id`.
-    fn is_still(&self, id: &str, state: &State, passing: bool) -> bool {
+    fn is_still(&self, id: &str, state: &State, root_is_ephemeral: bool) -> bool {
         match self.container == id {
             // What goes through an archive, as with `podman cp`, keeps whole seconds.
-            true if passing => self.state.is_same_by_seconds(state),
+            true if root_is_ephemeral => self.state.is_same_by_seconds(state),
             true => self.state == *state,
             // A container was committed with its overlay; a build or a registry may have given the image another time.
             false => self.state.is_same_content(state),
@@ -187,16 +193,16 @@ mod tests {
         }
 
         /// A container's start: the overlay's inode, to which another start must come, too.
-        fn start(&self, id: &str, passing: bool) -> std::result::Result<u64, String> {
-            self.try_start(id, passing).map_err(|e| e.to_string())
+        fn start(&self, id: &str, root_is_ephemeral: bool) -> std::result::Result<u64, String> {
+            self.try_start(id, root_is_ephemeral).map_err(|e| e.to_string())
         }
 
-        fn try_start(&self, id: &str, passing: bool) -> Result<u64> {
+        fn try_start(&self, id: &str, root_is_ephemeral: bool) -> Result<u64> {
             let root = Root::open(&self.0.path().join("root"))?;
             let dir = PrivateDir::open(self.0.path().join("private"), None)?;
-            let chosen = choose(id, &root, &dir, None, passing)?;
+            let chosen = choose(id, &root, &dir, None, root_is_ephemeral)?;
             let (format, virtual_size) = (chosen.disk.format, chosen.disk.virtual_size);
-            let facts = ImageFacts { format, virtual_size, passing, bios_bootable: false };
+            let facts = ImageFacts { format, virtual_size, root_is_ephemeral, bios_bootable: false };
             let disk = BootDisk::Overlay { image: format, size: None };
             let (overlay, _) = chosen.keep(id, &root, &dir, disk, facts)?;
             dir.keep();
@@ -209,20 +215,24 @@ mod tests {
 
     #[test]
     fn an_image_that_is_replaced_below_an_overlay_is_noticed() {
-        for passing in [false, true] {
+        for root_is_ephemeral in [false, true] {
             let bench = Bench::new();
-            let first = bench.start("a", passing).unwrap();
-            assert_eq!(bench.start("a", passing), Ok(first));
+            let first = bench.start("a", root_is_ephemeral).unwrap();
+            assert_eq!(bench.start("a", root_is_ephemeral), Ok(first));
             for (content, nanoseconds) in [(b'y', 0), (b'x', 1_000_000_000)] {
                 bench.image(content, nanoseconds);
-                assert_eq!(bench.start("a", passing), Err(CHANGED.into()), "{passing} {nanoseconds}");
+                assert_eq!(
+                    bench.start("a", root_is_ephemeral),
+                    Err(CHANGED.into()),
+                    "{root_is_ephemeral} {nanoseconds}"
+                );
             }
             bench.image(b'x', 0);
-            assert_eq!(bench.start("a", passing), Ok(first));
+            assert_eq!(bench.start("a", root_is_ephemeral), Ok(first));
             // `podman cp` of the old one.
             bench.image(b'x', 5);
-            let want = if passing { Ok(first) } else { Err(CHANGED.into()) };
-            assert_eq!(bench.start("a", passing), want);
+            let want = if root_is_ephemeral { Ok(first) } else { Err(CHANGED.into()) };
+            assert_eq!(bench.start("a", root_is_ephemeral), want);
         }
     }
 

@@ -6,17 +6,17 @@ use std::path::PathBuf;
 use super::private_dir::PrivateDir;
 use super::skeleton;
 use crate::error::{Context, Result};
+use crate::first_boot::guest_setup::Setup;
 use crate::first_boot::keys::KeyPair;
 use crate::first_boot::nocloud;
-use crate::first_boot::read::CloudInit;
-use crate::first_boot::setup::Setup;
+use crate::first_boot::user_dir::CloudInit;
 use crate::first_boot::{Identity, credentials, ignition, seed, user_data};
+use crate::handoff::paths;
+use crate::host::policy::Policy;
+use crate::host::user_files::UserFiles;
 use crate::network::names;
-use crate::paths;
 use crate::plan::Plan;
-use crate::policy::Policy;
 use crate::request::options::Options;
-use crate::user_files::UserFiles;
 
 /// The public half of the container's key, on the host's side.
 const PUBLIC_KEY: &str = "id.pub";
@@ -98,7 +98,7 @@ pub fn write(dir: &PrivateDir, plan: &Plan, wishes: Wishes, hosts: &str) -> Resu
         public_keys,
         password_hash: wishes.password_hash,
     };
-    let setup = Setup::new(&plan.passed, &names::hosts(hosts, &plan.hostname));
+    let setup = Setup::new(&plan.attachments, &names::hosts(hosts, &plan.hostname));
     let files = nocloud::files(&identity, &setup, wishes.cloud_init.as_ref())?;
     let ignition = ignition::config(&identity, IGNITION_USER, &setup, wishes.ignition.as_deref())?;
     for (path, content) in [(paths::IGNITION, ignition), (paths::SETUP, setup.file())] {

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::private_dir::PrivateDir;
 use super::{PRIVATE_DIR, skeleton};
+use crate::edits::memory_limits::RequestedLimits;
 use crate::error::{Context, Result};
-use crate::limits::Named;
-use crate::paths;
+use crate::handoff::paths;
 use crate::plan::Plan;
 
 /// Where a [`MemoryRecord`] is.
@@ -23,12 +23,12 @@ pub struct MemoryRecord {
     /// By how much the limits of the container's memory were raised, bytes.
     pub raised: u64,
     /// The limits as the engine named them; later it may name others in the same place.
-    pub named: Named,
+    pub named: RequestedLimits,
 }
 
 /// Leaves it for [`memory()`].
 pub fn keep(dir: &PrivateDir, plan: &Plan, config: &str) -> Result<()> {
-    let named = Named::of_config(config).context("config.json")?;
+    let named = RequestedLimits::of_config(config).context("config.json")?;
     let record = MemoryRecord { guest: plan.memory, raised: plan.memory_overhead, named };
     dir.write(MEMORY, 0o600, &serde_json::to_vec(&record).context(MEMORY)?)?;
     // What was asked of the guest before is over.

@@ -1,7 +1,6 @@
 //! The steps with effects on the host's side: from the bundle to files on disk and edits.
 
 mod blockdevs;
-pub mod capabilities;
 mod disk;
 mod first_boot;
 mod label;
@@ -9,6 +8,7 @@ mod memory;
 mod network;
 mod nvram;
 mod private_dir;
+pub mod qemu_caps_cache;
 pub mod skeleton;
 mod storage;
 mod user_network;
@@ -17,25 +17,25 @@ mod workdir;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::cgroup;
 use crate::domain::{self, Overrides};
 use crate::edits::{Artifacts, Edits};
 use crate::error::{Context, Error, Result};
+use crate::handoff::paths;
+use crate::handoff::supervisor_config::{Judged, SupervisorConfig, Virtiofs};
+use crate::handoff::timings::StartTimings;
+use crate::host::cgroup;
+use crate::host::image;
+use crate::host::mount_sources::Sources;
+use crate::host::pci;
+use crate::host::policy::Policy;
+use crate::host::rootfs::Root;
+use crate::host::user_files::UserFiles;
 use crate::host::{self, Container, Host, Identity};
-use crate::image;
-use crate::launch::{Judged, Launch, Virtiofs};
 use crate::network::Ports;
-use crate::paths;
-use crate::pci;
-use crate::plan::passed::{Passed, Share, SharedFile};
+use crate::plan::attachments::{Attachments, Share, SharedFile};
 use crate::plan::{ImageFacts, Network, Plan, plan};
-use crate::policy::Policy;
 use crate::request::Request;
-use crate::request::options::{Firmware as WantedFirmware, Options};
-use crate::rootfs::Root;
-use crate::sources::Sources;
-use crate::stages::Stages;
-use crate::user_files::UserFiles;
+use crate::request::options::{FirmwareChoice, Options};
 use first_boot::Wishes;
 pub use memory::{MemoryRecord, ask_of_guest, memory};
 pub use network::{failure as network_failure, network, network_or_note};
@@ -51,8 +51,8 @@ const PRIVATE_DIR: &str = "crun-qemu";
 /// # Errors
 /// Whatever can be known before the VM starts. A failure leaves behind nothing that was not there before.
 pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
-    let mut stages = Stages::default();
-    Stages::reach(&mut stages.create);
+    let mut stages = StartTimings::default();
+    StartTimings::stamp(&mut stages.create);
     let path = bundle.join("config.json");
     let config = fs::read_to_string(&path).context(path.display())?;
     let mut request = Request::parse(&config)?;
@@ -70,20 +70,20 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     let layer = storage::layer(bundle, &rootfs, &request)?.map(open).transpose()?;
     let storage = layer.as_ref().unwrap_or(&private);
 
-    let passing = storage::ends_with_container(bundle, &rootfs, &request);
-    let chosen = disk::choose(id, &root, storage, request.options.format, passing)?;
+    let root_is_ephemeral = storage::ends_with_container(bundle, &rootfs, &request);
+    let chosen = disk::choose(id, &root, storage, request.options.format, root_is_ephemeral)?;
     let image = &chosen.record.image;
-    let look = request.options.firmware == WantedFirmware::Auto;
+    let look = request.options.firmware == FirmwareChoice::Auto;
     let facts = ImageFacts {
         format: chosen.disk.format,
         virtual_size: chosen.disk.virtual_size,
-        passing,
+        root_is_ephemeral,
         bios_bootable: look && image::bios_bootable(image, &chosen.file, &chosen.disk)?,
     };
     let mut plan = plan(id, &request, &host, facts, &Sources::look(&request))?;
     user_network::check(&plan)?;
-    let virtiofsd = plan.passed.has_virtiofs().then(|| host::VIRTIOFSD.find()).transpose()?.map(PathBuf::from);
-    let mut judged = blockdevs::check(&plan.passed, &request, storage.is_fresh())?;
+    let virtiofsd = plan.attachments.has_virtiofs().then(|| host::VIRTIOFSD.find()).transpose()?.map(PathBuf::from);
+    let mut judged = blockdevs::check(&plan.attachments, &request, storage.is_fresh())?;
 
     let (overlay, own) = chosen.keep(id, &root, storage, plan.disk, facts)?;
     judged.extend(own);
@@ -91,8 +91,8 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     nvram.iter().try_for_each(|path| private.let_in(path, plan.user.as_ref(), true))?;
     let workdir = Workdir::find(&request.cwd)?;
     skeleton::make(&private, &wishes.users, &workdir, plan.user.as_ref())?;
-    skeleton::places(&private, &plan.passed)?;
-    let keeper = network::write(&private, &plan, &request)?;
+    skeleton::places(&private, &plan.attachments)?;
+    let fd_store = network::write(&private, &plan, &request)?;
     memory::keep(&private, &plan, &config)?;
     let oem_strings = first_boot::write(&private, &plan, wishes, &network::engines_file(&request, "/etc/hosts"))?;
     let domain = domain::xml(&plan, &oem_strings);
@@ -105,9 +105,9 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
         image: rootfs.join(image.strip_prefix("/").unwrap_or(image)),
         overlay,
         nvram,
-        keeper,
+        fd_store,
         virtiofsd,
-        capabilities: capabilities::for_container(&host, plan.accelerator, &private, container.labelled),
+        capabilities: qemu_caps_cache::for_container(&host, plan.accelerator, &private, container.labelled),
     };
     layer.into_iter().chain([private]).for_each(PrivateDir::keep);
     Ok(Edits::new(&plan, &artifacts))
@@ -148,19 +148,19 @@ fn write_launch(
     plan: &Plan,
     request: &Request,
     judged: Vec<Judged>,
-    mut stages: Stages,
+    mut stages: StartTimings,
 ) -> Result<()> {
-    Stages::reach(&mut stages.created);
+    StartTimings::stamp(&mut stages.created);
     let (tap, shared, ssh) = match &plan.network {
         Network::Tap { name, ports, .. } => (Some(name.clone()), *ports != Ports::All, None),
         Network::User { ssh, .. } => (None, false, Some(*ssh)),
     };
     let (warnings, env, cwd) = (plan.warnings.clone(), request.env.clone(), request.cwd.clone());
     let (print, virtiofs, exec_timeout) =
-        (request.options.print_libvirt_xml, virtiofs(&plan.passed), request.options.timeout);
+        (request.options.print_libvirt_xml, virtiofs(&plan.attachments), request.options.timeout);
     let stop_signal = request.stop_signal;
     let (user, low_port, files) = (plan.user.as_ref().map(|user| user.ids), plan.low_port, domain::files(plan));
-    let launch = Launch {
+    let launch = SupervisorConfig {
         domain,
         print,
         warnings,
@@ -178,24 +178,24 @@ fn write_launch(
         files,
         stages,
     };
-    let name = format!("{}{}", skeleton::ROOT, paths::LAUNCH);
-    dir.write(&name, 0o600, &serde_json::to_vec(&launch).context("launch.json")?)?;
+    let name = format!("{}{}", skeleton::ROOT, paths::SUPERVISOR_CONFIG);
+    dir.write(&name, 0o600, &serde_json::to_vec(&launch).context("supervisor.json")?)?;
     Ok(())
 }
 
 /// What has to be served.
-fn virtiofs(passed: &Passed) -> Vec<Virtiofs> {
+fn virtiofs(attachments: &Attachments) -> Vec<Virtiofs> {
     let share = |s: &Share| Virtiofs {
         dir: s.path().into(),
         socket: s.socket().into(),
         target: s.target.clone(),
         read_only: s.read_only,
     };
-    let files = (!passed.files.is_empty()).then(|| Virtiofs {
+    let files = (!attachments.files.is_empty()).then(|| Virtiofs {
         dir: SharedFile::DIR.into(),
         socket: SharedFile::socket().into(),
-        target: format!("({} single files)", passed.files.len()),
-        read_only: passed.files.iter().all(|file| file.read_only),
+        target: format!("({} single files)", attachments.files.len()),
+        read_only: attachments.files.iter().all(|file| file.read_only),
     });
-    passed.shares.iter().map(share).chain(files).collect()
+    attachments.shares.iter().map(share).chain(files).collect()
 }

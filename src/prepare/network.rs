@@ -10,8 +10,8 @@ use nix::unistd::Pid;
 use super::PRIVATE_DIR;
 use super::private_dir::PrivateDir;
 use crate::error::{Context, Result};
-use crate::network::{self, Ports, keeper, names};
-use crate::paths;
+use crate::handoff::paths;
+use crate::network::{self, Ports, fd_store, names};
 use crate::plan::{Network, Plan};
 use crate::request::{self, Request};
 
@@ -19,20 +19,20 @@ use crate::request::{self, Request};
 const NETWORK: &str = "network.json";
 /// Why it failed, where nobody can be told.
 const FAILURE: &str = "network-failure";
-/// Where the keeper listens.
-const KEEPER: &str = "keeper";
+/// Where the fd store listens.
+const FD_STORE: &str = "fd-store";
 
 /// A container that shares another's network may have got the host's, where we are now.
 pub fn know_the_hosts(request: &mut Request) {
     let inode = |path: &Path| path.metadata().map(|m| (m.dev(), m.ino())).ok();
-    if let request::Network::Shared(path) = &request.network
+    if let request::NetworkOwner::Shared(path) = &request.network
         && inode(path).is_some_and(|theirs| Some(theirs) == inode(Path::new("/proc/self/ns/net")))
     {
-        request.network = request::Network::Foreign;
+        request.network = request::NetworkOwner::Foreign;
     }
 }
 
-/// Writes it, and makes the directory of the keeper's socket where there may be a keeper: in a namespace of the VM's own
+/// Writes it, and makes the directory of the fd store's socket where there may be an fd store: in a namespace of the VM's own
 /// it depends on whether that has IPv6. Not in the container's root, which may be read-only by then.
 pub fn write(dir: &PrivateDir, plan: &Plan, request: &Request) -> Result<Option<PathBuf>> {
     let _ = fs::remove_file(dir.join(FAILURE));
@@ -42,11 +42,11 @@ pub fn write(dir: &PrivateDir, plan: &Plan, request: &Request) -> Result<Option<
         return Ok(None);
     };
     let resolvers = names::resolvers(&engines_file(request, "/etc/resolv.conf"));
-    let network = network::Network::new(name, resolvers, ports.clone());
+    let network = network::TapConfig::new(name, resolvers, ports.clone());
     dir.write(NETWORK, 0o600, &serde_json::to_vec(&network).context(NETWORK)?)?;
-    dir.make_dir(KEEPER)?;
-    dir.give(&dir.join(KEEPER))?;
-    Ok(Some(dir.join(KEEPER)))
+    dir.make_dir(FD_STORE)?;
+    dir.give(&dir.join(FD_STORE))?;
+    Ok(Some(dir.join(FD_STORE)))
 }
 
 /// More than an engine writes into such a file, bytes.
@@ -71,14 +71,14 @@ fn read_text(path: &Path) -> Option<String> {
 /// is the container's first process, the supervisor to be.
 pub fn network(bundle: &Path, first: Pid) -> Result<()> {
     let dir = bundle.join(PRIVATE_DIR);
-    let network: network::Network = match fs::read_to_string(dir.join(NETWORK)) {
+    let network: network::TapConfig = match fs::read_to_string(dir.join(NETWORK)) {
         Ok(text) => serde_json::from_str(&text).context(NETWORK)?,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(e).context(NETWORK),
     };
     match network::set_up(&network)? {
         // In a namespace of the VM's own all that is kept is IPv6, without which it goes, too.
-        Some(held) => match keeper::start(held, &dir.join(KEEPER), paths::KEEPER, first) {
+        Some(held) => match fd_store::start(held, &dir.join(FD_STORE), paths::FD_STORE_SOCKET, first) {
             Err(_) if network.ports == Ports::All => Ok(()),
             result => result,
         },

@@ -6,10 +6,10 @@ use std::path::Path;
 use super::private_dir::PrivateDir;
 use super::workdir::Workdir;
 use crate::error::{Context, Result};
+use crate::handoff::paths;
 use crate::host::merged_usr;
-use crate::paths;
 use crate::plan::User;
-use crate::plan::passed::{Disk, DiskSource, Passed, SharedFile};
+use crate::plan::attachments::{Attachments, Disk, DiskSource, SharedFile};
 
 /// Name of the root in the private directory.
 pub const ROOT: &str = "root";
@@ -26,7 +26,7 @@ pub(super) const DIRS: &[&str] = &[
     "var/tmp",
     "crun-qemu/capabilities",
     "crun-qemu/disks",
-    "crun-qemu/keeper",
+    "crun-qemu/fd-store",
     "crun-qemu/local/bin",
 ];
 /// What is in them is not for QEMU: the guest's key, and what the guest has by virtiofs.
@@ -100,12 +100,12 @@ fn users_and_groups(qemu: Option<&User>) -> (String, String) {
 }
 
 /// Makes the places to which the container's mounts are moved.
-pub fn places(dir: &PrivateDir, passed: &Passed) -> Result<()> {
+pub fn places(dir: &PrivateDir, attachments: &Attachments) -> Result<()> {
     let inside = |path: String| format!("{ROOT}{path}");
     dir.make_dir(&inside(SharedFile::DIR.into()))?;
-    passed.shares.iter().try_for_each(|share| dir.make_dir(&inside(share.path())))?;
-    let files = passed.files.iter().map(SharedFile::path);
-    let disks = passed.disks.iter().filter(|disk| !matches!(disk.source, DiskSource::Device(..))).map(Disk::path);
+    attachments.shares.iter().try_for_each(|share| dir.make_dir(&inside(share.path())))?;
+    let files = attachments.files.iter().map(SharedFile::path);
+    let disks = attachments.disks.iter().filter(|disk| !matches!(disk.source, DiskSource::Device(..))).map(Disk::path);
     files.chain(disks).try_for_each(|path| dir.write(&inside(path), 0o644, b"").map(drop))
 }
 
@@ -127,7 +127,7 @@ fn link_as_the_host_has_it(dir: &PrivateDir, name: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::launch::Ids;
+    use crate::handoff::supervisor_config::Ids;
 
     #[test]
     fn qemus_user_is_in_the_groups_of_its_devices() {

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, statfs};
 
 use crate::error::{Error, Result};
+use crate::host::rootfs::PRIVATE;
 use crate::request::Request;
-use crate::rootfs::PRIVATE;
 
 /// The directory for overlay and record in the container's own layer; `None` where the bundle is the place.
 ///

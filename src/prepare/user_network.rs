@@ -34,12 +34,12 @@ mod tests {
 
     use super::*;
     use crate::plan::tests::{BIOS_IMAGE, ID, host, request};
-    use crate::request::Network as Whose;
+    use crate::request::NetworkOwner;
 
     #[test]
     fn qemu_is_asked_where_it_matters() {
         let dir = tempfile::tempdir().unwrap();
-        let with = |whose: Whose, said: &str| {
+        let with = |whose: NetworkOwner, said: &str| {
             let emulator = dir.path().join("qemu");
             let script =
                 format!("#!/bin/sh\n[ \"$*\" = '-nodefaults -no-user-config -netdev help' ] && printf '{said}'\n");
@@ -55,8 +55,8 @@ mod tests {
         let red_hats = "Available netdev backend types:\\nsocket\\nhubport\\ntap\\nvhost-user\\n";
         let lacks = "qemu: network: the container shares one, and this host's QEMU is built without a user network \
                      (give the container a network of its own, or a pod's)";
-        assert_eq!(with(Whose::Foreign, all), Ok(()));
-        assert_eq!(with(Whose::Foreign, red_hats), Err(lacks.to_string()));
-        assert_eq!(with(Whose::Own, red_hats), Ok(()));
+        assert_eq!(with(NetworkOwner::Foreign, all), Ok(()));
+        assert_eq!(with(NetworkOwner::Foreign, red_hats), Err(lacks.to_string()));
+        assert_eq!(with(NetworkOwner::Own, red_hats), Ok(()));
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use super::skeleton::{self, CLOSED_DIRS, DIRS, USR_LINKS};
 use crate::edits::Mount;
 use crate::error::{Error, Result};
-use crate::paths;
+use crate::handoff::paths;
 
 /// In the root: what takes the place of the host's `/usr/local`, and what is added to its `/usr`.
 const LOCAL: &str = "crun-qemu/local";

@@ -3,7 +3,7 @@
 use std::path::{Component, Path};
 
 use crate::error::{Error, Result};
-use crate::image::Format;
+use crate::host::image::Format;
 
 const OPTION: &str = "--blockdev";
 const HINT: &str = "source=PATH,target=PATH,format=raw|qcow2[,readonly=on]";

@@ -17,9 +17,9 @@ use oci_spec::runtime::{
 };
 
 use crate::error::{Context, Error, Result};
-use crate::idmap::{IdMap, Row};
-use crate::sources::Node;
-pub use network::Network;
+use crate::host::idmap::{IdMap, Row};
+use crate::host::mount_sources::Node;
+pub use network::NetworkOwner;
 use options::Options;
 
 /// Everything that bears on the VM.
@@ -56,7 +56,7 @@ pub struct Request {
     /// The users and groups that the container has, where it has a user namespace.
     pub id_maps: Option<(IdMap, IdMap)>,
     /// Whose network namespace the container has.
-    pub network: Network,
+    pub network: NetworkOwner,
     /// Whether it is one of a pod's containers.
     pub in_pod: bool,
     /// Whether the container has a PID namespace that is not the host's.
@@ -251,7 +251,7 @@ mod tests {
         assert_eq!(request.hostname.as_deref(), Some("h"));
         assert_eq!(request.label.as_deref(), Some("system_u:object_r:container_file_t:s0:c1,c2"));
         assert!(request.keeps_groups);
-        assert_eq!(request.network, Network::Foreign);
+        assert_eq!(request.network, NetworkOwner::Foreign);
     }
 
     #[test]

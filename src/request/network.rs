@@ -9,7 +9,7 @@ use super::engine::POD;
 
 /// Whose network namespace a container has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Network {
+pub enum NetworkOwner {
     /// Its own, which goes with it.
     Own,
     /// Another container's or the user's, at this path: what is left there stays.
@@ -29,19 +29,19 @@ pub(super) fn in_pod(annotations: &HashMap<String, String>) -> bool {
 /// A namespace without a path is made with the container and goes with it, and so are those that engines make before.
 /// Another path is another process' (`--network container:`) or the user's. A user namespace that is made with the
 /// container has no power over it.
-pub(super) fn find(namespaces: &[LinuxNamespace], annotations: &HashMap<String, String>) -> Network {
+pub(super) fn find(namespaces: &[LinuxNamespace], annotations: &HashMap<String, String>) -> NetworkOwner {
     let of = |kind| namespaces.iter().find(|n| n.typ() == kind);
-    let Some(network) = of(LinuxNamespaceType::Network) else { return Network::Foreign };
-    let Some(path) = network.path() else { return Network::Own };
+    let Some(network) = of(LinuxNamespaceType::Network) else { return NetworkOwner::Foreign };
+    let Some(path) = network.path() else { return NetworkOwner::Own };
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let uuid = |rest: &str| rest.len() == 36 && rest.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
     let engines = ENGINES_OWN.iter().any(|prefix| name.strip_prefix(prefix).is_some_and(uuid));
     if engines && !in_pod(annotations) {
-        return Network::Own;
+        return NetworkOwner::Own;
     }
     match of(LinuxNamespaceType::User).map(|user| user.path().is_some()) {
-        Some(false) => Network::Foreign,
-        Some(true) | None => Network::Shared(path.clone()),
+        Some(false) => NetworkOwner::Foreign,
+        Some(true) | None => NetworkOwner::Shared(path.clone()),
     }
 }
 
@@ -55,23 +55,23 @@ mod tests {
         let network = |path: &str| serde_json::json!([{"type": "network", "path": path}]);
         let none = serde_json::json!({});
         let pod = |key: &str| serde_json::json!({key: "f1aed84e4940"});
-        let shared = |path: &str| Network::Shared(path.into());
+        let shared = |path: &str| NetworkOwner::Shared(path.into());
         let cni = "/run/netns/cni-7194fa77-3e12-0f65-8a1d-5a3c2f0e9b11".to_string();
         let new_user = serde_json::json!([{"type": "network", "path": "/proc/25284/ns/net"}, {"type": "user"}]);
         let pods_user = serde_json::json!([{"type": "network", "path": "/n"}, {"type": "user", "path": "/u"}]);
         for (namespaces, annotations, want) in [
-            (serde_json::json!([{"type": "network"}]), &none, Network::Own),
-            (network("/run/netns/netns-7194fa77-3e12-0f65-8a1d-5a3c2f0e9b11"), &none, Network::Own),
-            (network("/run/user/1000/netns/netns-7194fa77-3e12-0f65-8a1d-5a3c2f0e9b11"), &none, Network::Own),
-            (network("/var/run/netns/cni-7194fa77-3e12-0f65-8a1d-5a3c2f0e9b11"), &none, Network::Own),
-            (serde_json::json!([{"type": "pid"}]), &none, Network::Foreign),
+            (serde_json::json!([{"type": "network"}]), &none, NetworkOwner::Own),
+            (network("/run/netns/netns-7194fa77-3e12-0f65-8a1d-5a3c2f0e9b11"), &none, NetworkOwner::Own),
+            (network("/run/user/1000/netns/netns-7194fa77-3e12-0f65-8a1d-5a3c2f0e9b11"), &none, NetworkOwner::Own),
+            (network("/var/run/netns/cni-7194fa77-3e12-0f65-8a1d-5a3c2f0e9b11"), &none, NetworkOwner::Own),
+            (serde_json::json!([{"type": "pid"}]), &none, NetworkOwner::Foreign),
             (network("/proc/25284/ns/net"), &none, shared("/proc/25284/ns/net")),
             (network("/run/netns/mine"), &none, shared("/run/netns/mine")),
             (network("/run/netns/netns-mine"), &none, shared("/run/netns/netns-mine")),
             (network("/var/run/docker/netns/default"), &none, shared("/var/run/docker/netns/default")),
             (network("/proc/25284/ns/net"), &pod("io.kubernetes.cri-o.SandboxID"), shared("/proc/25284/ns/net")),
             (network(&cni), &pod("io.kubernetes.cri.sandbox-id"), shared(&cni)),
-            (new_user, &none, Network::Foreign),
+            (new_user, &none, NetworkOwner::Foreign),
             (pods_user, &none, shared("/n")),
         ] {
             let request = parse(serde_json::json!({"linux": {"namespaces": namespaces}, "annotations": annotations}));

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use crate::error::Result;
-use crate::image::Format;
+use crate::host::image::Format;
 use crate::request::blockdev::{self, Blockdev};
 use crate::request::ports::{self, Port};
 use crate::request::values::{bytes, firmware, switch, timeout};
@@ -25,7 +25,7 @@ pub struct Options {
     /// `--emulated`: TCG even where KVM is usable.
     pub emulated: bool,
     /// `--firmware`.
-    pub firmware: Firmware,
+    pub firmware: FirmwareChoice,
     /// `--format`: the image's format, declared rather than looked at.
     pub format: Option<Format>,
     /// `--ignition`: a configuration file.
@@ -56,7 +56,7 @@ pub struct Options {
 
 /// What `--firmware` takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Firmware {
+pub enum FirmwareChoice {
     /// BIOS where the disk can boot so, else UEFI.
     #[default]
     Auto,

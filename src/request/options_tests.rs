@@ -49,7 +49,7 @@ fn arguments_win_over_annotations_and_what_precedes_the_empty_one_is_ignored() {
             &["", "--firmware", "uefi"],
             &[("run.oci.qemu.firmware", "bios"), ("run.oci.qemu.format", "raw"), ("other", "x")],
             Options {
-                firmware: Firmware::Uefi,
+                firmware: FirmwareChoice::Uefi,
                 format: Some(Format::Raw),
                 annotations: ["format"].into(),
                 ..base.clone()

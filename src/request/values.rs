@@ -1,6 +1,6 @@
 //! Values of options.
 
-use super::options::Firmware;
+use super::options::FirmwareChoice;
 use crate::error::{Error, Result};
 
 pub(super) fn switch(name: &str, value: &str) -> Result<bool> {
@@ -11,11 +11,11 @@ pub(super) fn switch(name: &str, value: &str) -> Result<bool> {
     }
 }
 
-pub(super) fn firmware(value: &str) -> Result<Firmware> {
+pub(super) fn firmware(value: &str) -> Result<FirmwareChoice> {
     match value {
-        "auto" => Ok(Firmware::Auto),
-        "bios" => Ok(Firmware::Bios),
-        "uefi" => Ok(Firmware::Uefi),
+        "auto" => Ok(FirmwareChoice::Auto),
+        "bios" => Ok(FirmwareChoice::Bios),
+        "uefi" => Ok(FirmwareChoice::Uefi),
         _ => Err(Error::new("--firmware", format!("\"{value}\" is unknown")).hint("auto, bios or uefi")),
     }
 }

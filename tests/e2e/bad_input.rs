@@ -61,8 +61,8 @@ const SOFTWARE: &[(&str, &str)] = &[
         "libvirt's QEMU driver: not installed (install the package libvirt-daemon-driver-qemu)",
     ),
     (
-        env!("CARGO_BIN_EXE_crun-qemu-init"),
-        concat!(env!("CARGO_BIN_EXE_crun-qemu-init"), ": not an executable (run make install again)"),
+        concat!(env!("CARGO_BIN_EXE_crun-qemu"), "-init"),
+        concat!(env!("CARGO_BIN_EXE_crun-qemu"), "-init: not an executable (run make install again)"),
     ),
 ];
 

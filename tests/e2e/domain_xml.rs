@@ -42,7 +42,7 @@ fn printed(podman: Podman, form: Form) {
     assert!(Overrides::parse(&xml).is_ok() && xml.contains("<memory unit=\"b\">2147483648</memory>"), "{xml}");
     // What libvirt would have been given.
     let bundle = vm.inspect("{{.OCIConfigPath}}");
-    let launch = Path::new(&bundle).with_file_name("crun-qemu").join("root/crun-qemu/launch.json");
+    let launch = Path::new(&bundle).with_file_name("crun-qemu").join("root/crun-qemu/supervisor.json");
     let launch: serde_json::Value = serde_json::from_slice(&fs::read(launch).unwrap()).unwrap();
     assert_eq!(launch["domain"], xml);
     // As people would ask for it; on a terminal too.

@@ -169,7 +169,7 @@ fn concurrent(vm: &Vm, user: &str, many: usize) {
 
 fn around(vm: &Vm) {
     assert_eq!(vm.exec_ok(&["-", "id", "-u"]), "0");
-    assert!(vm.exec_ok(&["-", "ls", "/crun-qemu"]).contains("launch.json"));
+    assert!(vm.exec_ok(&["-", "ls", "/crun-qemu"]).contains("supervisor.json"));
     ends(&vm.exec(&["-", "sh", "-c", "exit 9"]), 9, "", "");
     let mut shell = vm.exec_command(&["-i"], &["-"]);
     let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();

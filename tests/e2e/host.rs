@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// The small program that is tried under KVM.
 #[allow(dead_code)]
-#[path = "../../src/bin/crun-qemu-init/kvm/program.rs"]
+#[path = "../../src/supervisor/src/kvm/program.rs"]
 mod program;
 
 use crate::harness::{
@@ -267,20 +267,27 @@ fn all_that_is_made_for_a_container_carries_its_label() {
     // What has none is printed without it, and is find's failure.
     let all = run("sh", &["-c", "find \"$0\" -printf '%Z %P\n' 2>/dev/null || :", bundle.to_str().unwrap()]);
     let names: Vec<_> = all.lines().filter_map(|line| line.strip_prefix(LABEL)).map(str::trim).collect();
-    let root =
-        ["", "/crun-qemu/launch.json", "/crun-qemu/seed.img", "/crun-qemu/ssh/id", "/etc/passwd", "/lib", "/var/tmp"];
+    let root = [
+        "",
+        "/crun-qemu/supervisor.json",
+        "/crun-qemu/seed.img",
+        "/crun-qemu/ssh/id",
+        "/etc/passwd",
+        "/lib",
+        "/var/tmp",
+    ];
     for name in root.map(|name| format!("root{name}")).into_iter().chain([
         "".into(),
         "overlay.qcow2".into(),
-        "keeper".into(),
+        "fd-store".into(),
         "capabilities".into(),
         format!("capabilities/{}", known.lines().next().unwrap()),
     ]) {
         assert!(names.contains(&name.as_str()), "{name}: {all}");
     }
-    // What is made later by others: crun's mount points, the keeper's socket; and what crun alone reads.
+    // What is made later by others: crun's mount points, the fd store's socket; and what crun alone reads.
     let others: Vec<_> = all.lines().filter(|line| !line.starts_with(LABEL)).collect();
     let expected =
-        |line: &str| line.ends_with("config.json") || line.ends_with("keeper/socket") || line.contains("root/");
+        |line: &str| line.ends_with("config.json") || line.ends_with("fd-store/socket") || line.contains("root/");
     assert!(others.iter().all(|line| expected(line)), "{others:?}");
 }

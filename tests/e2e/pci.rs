@@ -151,7 +151,7 @@ fn devices_come_with_their_group_and_nothing_else() {
     let rules = config["linux"]["resources"]["devices"].as_array().unwrap();
     let rule = serde_json::json!({"allow": true, "type": "c", "major": 1, "minor": 5, "access": "rw"});
     assert_eq!(rules.iter().filter(|r| **r == rule).count(), 1, "{rules:?}");
-    let launch = read("root/crun-qemu/launch.json");
+    let launch = read("root/crun-qemu/supervisor.json");
     let domain = launch["domain"].as_str().unwrap();
     for function in 0..2 {
         let address = format!(r#"<address domain="0x0000" bus="0x65" slot="0x00" function="{function:#x}"/>"#);

@@ -202,7 +202,7 @@ const ATTEMPTS: &[(&str, &str)] = &[
     ("open a disk by its name", ": 3<>/crun-qemu/mounts/disk-0"),
     ("open its own disk by its name", ": 3<>/crun-qemu/overlay.qcow2"),
     ("read the guest's key", "cat /crun-qemu/ssh/id"),
-    ("read what the supervisor was told", "cat /crun-qemu/launch.json"),
+    ("read what the supervisor was told", "cat /crun-qemu/supervisor.json"),
     ("read the seed by its name", "cat /crun-qemu/seed.img"),
     ("wait for the VM in the supervisor's place", ": < /run/alive"),
     ("leave a mark", "echo '{}' > /run/status.new"),

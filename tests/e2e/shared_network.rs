@@ -89,7 +89,7 @@ fn a_pods_network() {
         assert!(!vm.logs().contains("qemu: "), "{}", vm.logs());
         // What set it all up is gone, and what stays may not change it.
         let processes = vm.exec_ok(&["-", "sh", "-c", "cat /proc/[0-9]*/comm; cat /proc/[0-9]*/status"]);
-        assert!(!processes.contains("crun-qemu-keep"), "{processes}");
+        assert!(!processes.contains("crun-qemu-fds"), "{processes}");
         for line in processes.lines().filter_map(|line| line.strip_prefix("CapPrm:")) {
             const NET_ADMIN: u64 = 1 << 12;
             assert_eq!(u64::from_str_radix(line.trim(), 16).unwrap() & NET_ADMIN, 0, "{processes}");

@@ -6,10 +6,11 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crun_qemu::network::ipv6::{Service, guest as guest_address, prefix};
-use crun_qemu::network::{Held, Network, Ports, addresses, set_up};
+use crun_qemu::network::ipv6::{guest as guest_address, prefix};
+use crun_qemu::network::{Descriptors, Ports, TapConfig, addresses, set_up};
 use crun_qemu::request::ports;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use supervisor::ipv6::Service;
 
 use crate::places::{Place, TIMEOUT, connect, ip, serve_name, wait_for, world_and_container};
 use crate::{CONTAINER, TAP, WORLD, network, tables};
@@ -29,7 +30,7 @@ fn world_and_container_with_ipv6() -> (Place, Place) {
 }
 
 /// Lets the service of a tap work as the supervisor does, to the end of the test.
-fn serve(tap: &'static str, held: &mut Held) {
+fn serve(tap: &'static str, held: &mut Descriptors) {
     let mut service = Service::start(tap, held.router.take().expect("IPv6 is there")).unwrap();
     thread::spawn(move || {
         loop {
@@ -178,7 +179,7 @@ pub fn shared() {
     const SECOND: &str = "vm-ffffffff";
     let (world, container) = world_and_container_with_ipv6();
     let set_up = |tap: &str, list: &str| {
-        set_up(&Network::new(tap, vec![WORLD], Ports::Only(ports::parse(list).unwrap()))).unwrap().unwrap()
+        set_up(&TapConfig::new(tap, vec![WORLD], Ports::Only(ports::parse(list).unwrap()))).unwrap().unwrap()
     };
     let (mut held, mut other) = (set_up(TAP, "8080"), set_up(SECOND, "8083"));
     assert_eq!(prefix(SECOND).unwrap().guest().to_string(), "fd63:7275:6e71:1::2");
@@ -220,6 +221,6 @@ pub fn none() {
     assert!(set_up(&network(WORLD)).unwrap().is_none());
     assert_eq!(tables(), "table ip crun-qemu-vm-1a2b3c4d\n");
     assert!(addresses(TAP).is_ok() && prefix(TAP).is_none());
-    let shared = Network::new("vm-ffffffff", vec![WORLD], Ports::Only(vec![]));
+    let shared = TapConfig::new("vm-ffffffff", vec![WORLD], Ports::Only(vec![]));
     assert!(set_up(&shared).unwrap().unwrap().router.is_none());
 }

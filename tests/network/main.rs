@@ -12,13 +12,14 @@ use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
-use crun_qemu::network::{Addresses, Held, Network, Ports, addresses, dhcp, keeper, set_up};
+use crun_qemu::network::{Addresses, Descriptors, Ports, TapConfig, addresses, fd_store, set_up};
 use crun_qemu::request::ports;
 use nix::unistd::Pid;
 use places::{
     Place, TIMEOUT, again_below_unshare, connect, ip, serve_name, serve_name_by_tcp, serve_name_by_udp, wait_for,
     world_and_container,
 };
+use supervisor::dhcp;
 
 const TAP: &str = "vm-1a2b3c4d";
 const WORLD: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 1);
@@ -26,8 +27,8 @@ const CONTAINER: Ipv4Addr = Ipv4Addr::new(10, 88, 0, 5);
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 99, 1);
 const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 99, 2);
 
-fn network(resolver: Ipv4Addr) -> Network {
-    Network::new(TAP, vec![resolver], Ports::All)
+fn network(resolver: Ipv4Addr) -> TapConfig {
+    TapConfig::new(TAP, vec![resolver], Ports::All)
 }
 
 /// The guest's traffic, all of it: out, in, to itself, and what it must not reach.
@@ -110,9 +111,9 @@ fn ask_for_the_address(guest: &Place) {
 }
 
 /// The network in a namespace that is shared, and what holds it.
-fn set_up_shared(tap: &str, list: &str) -> Held {
+fn set_up_shared(tap: &str, list: &str) -> Descriptors {
     let ports = Ports::Only(ports::parse(list).unwrap_or_default());
-    set_up(&Network::new(tap, vec![WORLD], ports)).unwrap().expect("it is shared")
+    set_up(&TapConfig::new(tap, vec![WORLD], ports)).unwrap().expect("it is shared")
 }
 
 fn tables() -> String {
@@ -157,7 +158,7 @@ fn shared() {
     container.run(|| serve_name((CONTAINER, 9092), "neighbour"));
     // A VM that comes later takes nothing from those who are there.
     for (port, of) in [("9090/tcp", "tcp"), ("9091/udp", "udp"), ("9092", "tcp"), ("8080/tcp", "tcp")] {
-        let network = Network::new("vm-late", vec![WORLD], Ports::Only(ports::parse(port).unwrap()));
+        let network = TapConfig::new("vm-late", vec![WORLD], Ports::Only(ports::parse(port).unwrap()));
         let (number, _) = port.split_once('/').unwrap_or((port, ""));
         let want = format!("qemu: --port {number}/{of}: another VM or container of this network has it (each its own)");
         assert_eq!(set_up(&network).unwrap_err().to_string(), want);
@@ -192,14 +193,14 @@ fn shared() {
     assert_eq!(tables(), "");
 }
 
-/// What is held goes by way of the keeper to who asks, and with whoever has it.
+/// What is held goes by way of the fd store to who asks, and with whoever has it.
 fn kept() {
     world_and_container(WORLD, CONTAINER);
     let dir = tempfile::tempdir().unwrap();
     let start = |first: u32| {
-        keeper::start(set_up_shared(TAP, "80"), dir.path(), "socket", Pid::from_raw(first as i32)).unwrap()
+        fd_store::start(set_up_shared(TAP, "80"), dir.path(), "socket", Pid::from_raw(first as i32)).unwrap()
     };
-    // By a keeper whose container ends before it has started.
+    // By an fd store whose container ends before it has started.
     let mut first = Command::new("sleep").arg("1000").spawn().unwrap();
     start(first.id());
     assert!(addresses(TAP).is_ok());
@@ -207,10 +208,10 @@ fn kept() {
     first.wait().unwrap();
     wait_for(|| addresses(TAP).is_err() && tables().is_empty());
     // Its socket is closed by itself, perhaps last.
-    wait_for(|| matches!(keeper::relieve(&dir.path().join("socket")), Ok(None)));
+    wait_for(|| matches!(fd_store::take(&dir.path().join("socket")), Ok(None)));
     // By one that is relieved.
     start(std::process::id());
-    let held = keeper::relieve(&dir.path().join("socket")).unwrap().unwrap();
+    let held = fd_store::take(&dir.path().join("socket")).unwrap().unwrap();
     assert!(addresses(TAP).is_ok() && held.router.is_some());
     assert_eq!(tables(), "table ip crun-qemu-vm-1a2b3c4d\ntable ip6 crun-qemu-vm-1a2b3c4d\n");
     // Nobody else still has it.
@@ -218,7 +219,7 @@ fn kept() {
     wait_for(|| addresses(TAP).is_err() && tables().is_empty());
     // By one that cannot.
     let missing = dir.path().join("missing");
-    let error = keeper::start(set_up_shared(TAP, "80"), &missing, "socket", Pid::this()).unwrap_err().to_string();
+    let error = fd_store::start(set_up_shared(TAP, "80"), &missing, "socket", Pid::this()).unwrap_err().to_string();
     assert!(error.contains("No such file or directory"), "{error}");
     assert!(addresses(TAP).is_err() && tables().is_empty());
 }
@@ -232,7 +233,7 @@ fn as_nft_lists_them() {
         ("shared", Ports::Only(ports::parse("80/tcp,443").unwrap()), vec![docker]),
         ("closed", Ports::Only(vec![]), vec![]),
     ] {
-        let network = Network::new("vm-golden", resolvers, ports);
+        let network = TapConfig::new("vm-golden", resolvers, ports);
         let held = set_up(&network).unwrap();
         for (family, suffix) in [("ip", ""), ("ip6", "6")] {
             let listed = Command::new("nft").args(["list", "table", family, &network.table]).output().unwrap();
@@ -240,7 +241,7 @@ fn as_nft_lists_them() {
             let listed = String::from_utf8(listed.stdout).unwrap();
             let lines = listed.lines().map(|line| line.split(" # progname").next().unwrap());
             let got: String = lines.map(|line| format!("{line}\n")).collect();
-            let path = format!("{}/tests/network/golden/{name}{suffix}.nft", env!("CARGO_MANIFEST_DIR"));
+            let path = format!("{}/../../tests/network/golden/{name}{suffix}.nft", env!("CARGO_MANIFEST_DIR"));
             if std::env::var_os("BLESS").is_some() {
                 fs::write(&path, &got).unwrap();
             }
@@ -255,10 +256,10 @@ fn as_nft_lists_them() {
 fn failures() {
     world_and_container(WORLD, CONTAINER);
     let error = || set_up(&network(WORLD)).unwrap_err().to_string();
-    // A table of the same name that is somebody else's; the keeper of the tap is nobody.
+    // A table of the same name that is somebody else's; the fd store of the tap is nobody.
 
     let held = set_up_shared("vm-other", "8080");
-    let taken = Network { tap: TAP.into(), ..Network::new("vm-other", vec![], Ports::All) };
+    let taken = TapConfig { tap: TAP.into(), ..TapConfig::new("vm-other", vec![], Ports::All) };
     let refused = "qemu: nf_tables: Operation not permitted \
         (setting up a network takes CAP_NET_ADMIN in its namespace)";
     assert_eq!(set_up(&taken).unwrap_err().to_string(), refused);

@@ -1,4 +1,4 @@
-//! Network namespaces to test in, each with a thread that lives there.
+//! TapConfig namespaces to test in, each with a thread that lives there.
 
 use std::fs::{File, OpenOptions};
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};

@@ -10,7 +10,7 @@ bare_template() {
     for i in seed.img config.ign setup; do
         [ ! -e "/proc/$1/root/crun-qemu/$i" ] || cp "/proc/$1/root/crun-qemu/$i" "$work/template/$i"
     done
-    sed -n 's/.*"domain":"\(\([^"\\]\|\\.\)*\)".*/\1/p' "/proc/$1/root/crun-qemu/launch.json" | sed 's/\\n/\n/g; s/\\"/"/g' \
+    sed -n 's/.*"domain":"\(\([^"\\]\|\\.\)*\)".*/\1/p' "/proc/$1/root/crun-qemu/supervisor.json" | sed 's/\\n/\n/g; s/\\"/"/g' \
         > "$work/template/domain.xml"
     bare_command=()
     for arg in "${from[@]}"; do

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use crun_qemu::image::{Disk, Format, bios_bootable, inspect};
+use crun_qemu::host::image::{Disk, Format, bios_bootable, inspect};
 use flate2::{Compression, write::DeflateEncoder};
 
 use super::scratch::with_file;

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use crun_qemu::network::dhcp::{Lease, Reply, reply};
+use supervisor::dhcp::{Lease, Reply, reply};
 
 use super::knob;
 

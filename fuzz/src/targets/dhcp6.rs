@@ -1,7 +1,7 @@
 //! What a guest sends to the DHCPv6 server and the router.
 
 use crun_qemu::network::ipv6::Prefix;
-use crun_qemu::network::ipv6::message::{advertisement, is_solicitation, reply};
+use supervisor::ipv6::message::{advertisement, is_solicitation, reply};
 
 use super::knob;
 

@@ -4,15 +4,15 @@
 
 use std::path::Path;
 
-use crun_qemu::config_json;
-use crun_qemu::launch::Launch;
-use crun_qemu::paths;
+use crun_qemu::edits::json as edits_json;
+use crun_qemu::handoff::paths;
+use crun_qemu::handoff::supervisor_config::SupervisorConfig;
 use crun_qemu::plan::Plan;
-use crun_qemu::status::Status;
 use oci_spec::runtime::Spec;
 use quick_xml::events::Event;
 use quick_xml::{Reader, XmlVersion};
 use serde_json::Value;
+use supervisor::status::Status;
 
 use super::{knob, relaxng, vm};
 
@@ -28,13 +28,13 @@ pub fn run(data: &[u8]) {
 
 /// What is read from the domain is what was planned.
 fn read_back(plan: &Plan, xml: &str) {
-    let launch = Launch { domain: xml.to_owned(), ..Launch::default() };
+    let launch = SupervisorConfig { domain: xml.to_owned(), ..SupervisorConfig::default() };
     let status = Status::new(&launch, Path::new("/nonexistent")).expect("XML");
     assert_eq!((&status.name, status.vcpus, status.memory), (&plan.name, plan.vcpus.into(), plan.memory));
     let disks: Vec<_> = status.disks.iter().skip(2).map(|disk| (disk.source.clone(), disk.read_only)).collect();
-    assert_eq!(disks, plan.passed.disks.iter().map(|disk| (disk.path(), disk.read_only)).collect::<Vec<_>>());
-    let mut tags: Vec<_> = plan.passed.shares.iter().map(|share| share.tag()).collect();
-    tags.extend((!plan.passed.files.is_empty()).then(|| "crun-qemu-files".to_owned()));
+    assert_eq!(disks, plan.attachments.disks.iter().map(|disk| (disk.path(), disk.read_only)).collect::<Vec<_>>());
+    let mut tags: Vec<_> = plan.attachments.shares.iter().map(|share| share.tag()).collect();
+    tags.extend((!plan.attachments.files.is_empty()).then(|| "crun-qemu-files".to_owned()));
     assert_eq!(attributes(xml, "target", "dir"), tags);
 }
 
@@ -58,7 +58,7 @@ fn attributes(xml: &str, element: &str, name: &str) -> Vec<String> {
 fn edited(plan: &Plan, config: &str, mounts: usize) {
     let edits = vm::edits_of(plan);
     let mut json: Value = serde_json::from_str(config).expect("it was read before");
-    if config_json::apply(&mut json, &edits, Path::new(vm::HOOK)).is_err() {
+    if edits_json::apply(&mut json, &edits, Path::new(vm::HOOK)).is_err() {
         return;
     }
     let spec: Spec = serde_json::from_value(json).expect("still a configuration");
@@ -68,6 +68,6 @@ fn edited(plan: &Plan, config: &str, mounts: usize) {
     assert_eq!(process.env().iter().flatten().collect::<Vec<_>>(), paths::ENVIRONMENT.iter().collect::<Vec<_>>());
     assert_eq!((process.cwd().as_path(), process.user().uid(), process.user().gid()), (Path::new("/"), 0, 0));
     // Whatever is the image's or the user's is where it can do no harm, and nowhere twice.
-    let kept = plan.passed.kept.iter().all(|index| *index < mounts);
+    let kept = plan.attachments.kept.iter().all(|index| *index < mounts);
     assert!(kept && spec.mounts().iter().flatten().count() >= edits.mounts.len());
 }

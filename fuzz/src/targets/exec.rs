@@ -2,8 +2,8 @@
 //!
 //! The words are apart by NULs, as in argv; the knob says what else the job has.
 
-use crun_qemu::exec::Job;
-use crun_qemu::exec::environment::asked;
+use supervisor::exec::Job;
+use supervisor::exec::environment::asked;
 
 use super::{knob, told};
 

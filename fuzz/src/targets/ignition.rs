@@ -1,7 +1,7 @@
 //! An Ignition configuration: nothing of the user's is lost, and ours is in it once.
 
+use crun_qemu::first_boot::guest_setup::Setup;
 use crun_qemu::first_boot::ignition::{config, users};
-use crun_qemu::first_boot::setup::Setup;
 use serde_json::Value;
 
 use super::{told, vm};

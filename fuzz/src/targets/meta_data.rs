@@ -1,8 +1,8 @@
 //! Meta-data: what is the user's stays, and the container's keys and instance are in it.
 
+use crun_qemu::first_boot::guest_setup::Setup;
 use crun_qemu::first_boot::nocloud::files;
-use crun_qemu::first_boot::read::CloudInit;
-use crun_qemu::first_boot::setup::Setup;
+use crun_qemu::first_boot::user_dir::CloudInit;
 use serde_json::Value;
 
 use super::{told, vm};

@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
-use crun_qemu::exec::mux::{Client, Event, Opened};
+use supervisor::exec::mux::{Client, Event, Opened};
 
 struct Master {
     dir: tempfile::TempDir,

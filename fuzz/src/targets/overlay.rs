@@ -5,8 +5,8 @@
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use crun_qemu::image::overlay::{grow, inspect, write};
-use crun_qemu::image::{Format, SECTOR};
+use crun_qemu::host::image::overlay::{grow, inspect, write};
+use crun_qemu::host::image::{Format, SECTOR};
 
 use super::scratch::with_file;
 use super::{knob, told};

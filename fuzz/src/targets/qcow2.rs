@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crun_qemu::image::{Disk, Format, SECTOR, bios_bootable, inspect};
+use crun_qemu::host::image::{Disk, Format, SECTOR, bios_bootable, inspect};
 
 use super::scratch::with_file;
 use super::{knob, told};

@@ -1,7 +1,7 @@
 //! `status` in the container: the supervisor's mark and what the domain says, both of which the container can reach.
 
-use crun_qemu::launch::{Launch, Virtiofs};
-use crun_qemu::status::Status;
+use crun_qemu::handoff::supervisor_config::{SupervisorConfig, Virtiofs};
+use supervisor::status::Status;
 
 use super::scratch::{path, with_file};
 use super::told;
@@ -17,7 +17,7 @@ pub fn run(data: &[u8]) {
         target: text(target),
         read_only: data.len().is_multiple_of(2),
     };
-    let launch = Launch { domain: text(domain), virtiofs: vec![share], ..Launch::default() };
+    let launch = SupervisorConfig { domain: text(domain), virtiofs: vec![share], ..SupervisorConfig::default() };
     let status = with_file(mark.unwrap_or_default(), 0, |file| told(Status::new(&launch, &path(file))));
     let Some(status) = status else { return };
     let table = status.table();
@@ -26,6 +26,6 @@ pub fn run(data: &[u8]) {
     serde_json::to_string(&status).expect("JSON");
     // The launch itself comes back from JSON as it was.
     let json = serde_json::to_vec(&launch).expect("JSON");
-    assert_eq!(serde_json::from_slice::<Launch>(&json).ok().as_ref(), Some(&launch));
-    let _ = serde_json::from_slice::<Launch>(data);
+    assert_eq!(serde_json::from_slice::<SupervisorConfig>(&json).ok().as_ref(), Some(&launch));
+    let _ = serde_json::from_slice::<SupervisorConfig>(data);
 }

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use crun_qemu::edits::memory_limits;
 use crun_qemu::first_boot::credentials;
-use crun_qemu::limits;
+use crun_qemu::host::policy::Policy;
 use crun_qemu::network::names;
-use crun_qemu::policy::Policy;
 
 use super::told;
 
@@ -25,11 +25,11 @@ pub fn run(data: &[u8]) {
         assert!(address.parse::<std::net::IpAddr>().is_ok());
         assert!(known.split(' ').all(|name| !name.is_empty() && name != "own" && name.is_ascii()), "{known:?}");
     }
-    if let Some(limit) = limits::number(text) {
-        assert!(limits::raised(limit, 1) >= limit && limits::raised(limit, u64::MAX) >= limit);
+    if let Some(limit) = memory_limits::number(text) {
+        assert!(memory_limits::raised(limit, 1) >= limit && memory_limits::raised(limit, u64::MAX) >= limit);
     }
-    limits::raised_text(text, u64::MAX);
-    let _ = limits::Named::of_config(text);
+    memory_limits::raised_text(text, u64::MAX);
+    let _ = memory_limits::RequestedLimits::of_config(text);
 }
 
 fn policy(text: &str) {

@@ -2,14 +2,14 @@
 
 use crun_qemu::domain;
 use crun_qemu::edits::{Artifacts, Edits};
-use crun_qemu::first_boot::setup::Setup;
+use crun_qemu::first_boot::guest_setup::Setup;
 use crun_qemu::first_boot::{Identity, credentials};
+use crun_qemu::host::idmap::IdMap;
+use crun_qemu::host::image::Format;
+use crun_qemu::host::mount_sources::{BlockDevice, Node, Source, Sources, is_bind};
 use crun_qemu::host::{Host, Uefi};
-use crun_qemu::idmap::IdMap;
-use crun_qemu::image::Format;
 use crun_qemu::plan::{ImageFacts, Plan, plan};
 use crun_qemu::request::Request;
-use crun_qemu::sources::{BlockDevice, Node, Source, Sources, is_bind};
 
 use super::told;
 
@@ -26,7 +26,7 @@ pub fn plan_of(knob: usize, config: &str) -> Option<(Request, Plan)> {
     let image = ImageFacts {
         format: [Format::Qcow2, Format::Raw][knob & 1],
         virtual_size: 1 << 30,
-        passing: knob & 2 != 0,
+        root_is_ephemeral: knob & 2 != 0,
         bios_bootable: knob & 4 == 0,
     };
     let plan = told(plan(ID, &request, &host(knob), image, &sources))?;
@@ -70,7 +70,7 @@ fn source(mount: &oci_spec::runtime::Mount) -> Source {
 /// What systemd is told in the SMBIOS tables.
 pub fn oem_strings(plan: &Plan) -> Vec<String> {
     let hosts = [("192.0.2.7".to_owned(), "db".to_owned())];
-    credentials::systemd(&identity().public_keys, &Setup::new(&plan.passed, &hosts))
+    credentials::systemd(&identity().public_keys, &Setup::new(&plan.attachments, &hosts))
 }
 
 pub fn identity() -> Identity {
@@ -96,7 +96,7 @@ pub fn edits_of(plan: &Plan) -> Edits {
         image: "/b/rootfs/disk.qcow2".into(),
         overlay: Some("/b/crun-qemu/overlay.qcow2".into()),
         nvram: Some("/b/crun-qemu/nvram.fd".into()),
-        keeper: None,
+        fd_store: None,
         virtiofsd: Some("/usr/libexec/virtiofsd".into()),
         capabilities: None,
     };

@@ -3,12 +3,14 @@
 use std::fs;
 use std::ptr;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::super::fixture::{build, leak, linux, resources};
 use super::super::layout::Layout;
 use super::*;
+use crate::edits::memory_limits::RequestedLimits;
+use crate::update::in_json;
 
 /// A running VM of id `vm`, started with these resources, and what crun knows of it.
 fn running(resources: &Value) -> TempDir {
@@ -85,7 +87,7 @@ fn vm() -> TempDir {
 
 /// What the guest is asked for, in MiB.
 fn asked(dir: &TempDir) -> Option<u64> {
-    let file = dir.path().join("bundle/crun-qemu/root").join(&crate::paths::MEMORY[1..]);
+    let file = dir.path().join("bundle/crun-qemu/root").join(&crate::handoff::paths::MEMORY[1..]);
     Some(fs::read_to_string(file).ok()?.parse::<u64>().unwrap() >> 20)
 }
 
@@ -109,7 +111,7 @@ fn crun_is_told_the_same() {
         let result = unsafe { in_structs(Some(dir.path()), "vm", def) };
         assert_eq!(result.map_err(|e| e.to_string()).err(), want.as_ref().err().map(|e| e.why().into()), "{given}");
         assert_eq!(asked(&dir), guest, "{layout:?} {given}");
-        let want: Named = serde_json::from_value(want.unwrap_or(given.clone())).unwrap();
+        let want: RequestedLimits = serde_json::from_value(want.unwrap_or(given.clone())).unwrap();
         assert!(memory::prove(&peek(named).unwrap(), &want, layout.present).is_ok(), "{layout:?} {given}");
     }
 }

@@ -7,7 +7,7 @@ use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, setsockopt, socket, sockopt};
 use nix::{setsockopt_impl, sockopt_impl};
 
-use super::message::ROUTER_SOLICITATION;
+use super::ROUTER_SOLICITATION;
 use crate::error::{Context, Result};
 
 nix::ioctl_write_ptr_bad!(set_address, libc::SIOCSIFADDR, libc::in6_ifreq);

@@ -2,20 +2,20 @@
 //! by NAT as in IPv4. The guest learns of it by router advertisements and DHCPv6, from a [`Service`].
 
 mod link;
-pub mod message;
 mod prefix;
-mod service;
 
 use std::net::Ipv6Addr;
 use std::os::fd::OwnedFd;
 
-pub use prefix::{Prefix, prefix};
-pub use service::Service;
+pub use prefix::{LENGTH, Prefix, is_there, prefix};
 
 use super::nft::{self, Block, Family, Lifetime};
 use super::rules::{self, Ends};
-use super::{Loopback, Network, sysctl};
+use super::{Loopback, TapConfig, sysctl};
 use crate::error::Result;
+
+/// The ICMPv6 message by which a guest asks for routers.
+pub const ROUTER_SOLICITATION: u8 = 133;
 
 /// The tap's link-local address, from which routers speak.
 const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
@@ -35,7 +35,7 @@ pub(super) struct Made {
 
 /// Gives the tap, which is up, its IPv6 side. `None`, and nothing of it, where the namespace or the kernel has no IPv6 or
 /// lacks a part: the guest has IPv4 then.
-pub(super) fn set_up(network: &Network, lifetime: Lifetime) -> Option<Made> {
+pub(super) fn set_up(network: &TapConfig, lifetime: Lifetime) -> Option<Made> {
     if !sysctl::has_ipv6() {
         return None;
     }
@@ -47,7 +47,7 @@ pub(super) fn set_up(network: &Network, lifetime: Lifetime) -> Option<Made> {
     made.ok()
 }
 
-fn make(network: &Network, lifetime: Lifetime) -> Result<Made> {
+fn make(network: &TapConfig, lifetime: Lifetime) -> Result<Made> {
     let prefix = Prefix::choose(&network.tap)?;
     let sources = Block::new(prefix.network(), prefix::LENGTH as usize / 8);
     let ends = Ends { gateway: prefix.gateway().into(), guest: prefix.guest().into(), sources };

@@ -29,11 +29,6 @@ impl Prefix {
         Self(u128::from_be_bytes(octets))
     }
 
-    #[cfg(test)]
-    pub(super) fn first() -> Self {
-        Self::nth(0)
-    }
-
     /// Takes the first that no route of the namespace leads into; `own`, a tap left by a former run, does not count.
     pub(super) fn choose(own: &str) -> Result<Self> {
         let text = fs::read_to_string(ROUTES).context(ROUTES)?;
@@ -75,7 +70,7 @@ pub fn prefix(tap: &str) -> Option<Prefix> {
 }
 
 /// Whether the namespace has IPv6 to pass on: an address, not of a VM's tap, that is valid beyond its link.
-pub(super) fn is_there() -> Result<bool> {
+pub fn is_there() -> Result<bool> {
     let beyond_link =
         |a: Ipv6Addr| !a.is_loopback() && !a.is_unspecified() && !a.is_multicast() && !a.is_unicast_link_local();
     let mut interfaces = getifaddrs().context("addresses of the container")?;

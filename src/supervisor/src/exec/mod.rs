@@ -1,0 +1,208 @@
+//! `podman exec`: ssh into the guest, or a command in the container around it.
+
+pub mod alive;
+mod command;
+pub mod environment;
+mod login;
+mod master;
+pub mod mux;
+mod notice;
+mod reach;
+mod session;
+mod timed;
+mod watch;
+
+use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::SigSet;
+use nix::unistd::Uid;
+
+pub use command::Job;
+pub use master::{Guest, forget};
+
+use notice::Notice;
+
+use crate::status::Mark;
+use crun_qemu::error::{Context, Error, Result};
+use crun_qemu::handoff::paths;
+use crun_qemu::handoff::supervisor_config::SupervisorConfig;
+
+/// Status of what ssh itself could not do, as ssh has it.
+const FAILED: i32 = 255;
+/// How long an exec waits for the guest's sshd: an emulated guest with slow disks boots in a few minutes.
+const TIMEOUT: Duration = Duration::from_secs(300);
+/// An exec that takes longer to get in says what it waits for: into a guest that may still boot, and into one that has
+/// let somebody in before, of which a handshake under load takes seconds.
+const QUIET: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+/// Where programs of the container around the VM are, our own among them (`crun-qemu-init status`).
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin:/crun-qemu";
+
+/// What an exec is asked for: `[--cwd DIR] [--] USER [CMD…]`.
+#[derive(Debug, PartialEq, Eq)]
+struct Wish {
+    user: OsString,
+    argv: Vec<OsString>,
+    cwd: Option<OsString>,
+}
+
+/// Does `podman exec`, with the arguments after `crun-qemu-init exec`; returns the exit status. `guest` finds the
+/// guest's address by the name of the tap.
+pub fn run(args: Vec<OsString>, guest: impl Fn(&str) -> Result<IpAddr>) -> i32 {
+    enter(args, guest).unwrap_or_else(|e| {
+        eprintln!("{e}");
+        FAILED
+    })
+}
+
+fn enter(args: Vec<OsString>, guest: impl Fn(&str) -> Result<IpAddr>) -> Result<i32> {
+    let mut wish = parse(args)?;
+    may_enter(Uid::effective())?;
+    let launch = std::fs::read(paths::SUPERVISOR_CONFIG).context(paths::SUPERVISOR_CONFIG)?;
+    let launch: SupervisorConfig = serde_json::from_slice(&launch).context(paths::SUPERVISOR_CONFIG)?;
+    // Of an exec without a directory of its own, engines pass the container's: the image's, which no guest has.
+    wish.cwd = wish.cwd.filter(|cwd| Path::new(cwd) != launch.cwd);
+    let (env, term) = environment::asked(std::env::vars_os(), &launch.env);
+    if ["sh", "/bin/sh"].iter().any(|shell| wish.user == *shell) && wish.argv.first().is_some_and(|arg| arg == "-c") {
+        // What engines make of a health check that is one string, and what fingers used to containers type.
+        let what = format!("exec {}", wish.user.display());
+        return Err(Error::new(what, "a shell's command line, and no user of the guest to run it")
+            .hint(r#"podman exec CONTAINER USER COMMAND, --health-cmd '["USER","COMMAND"]'"#));
+    }
+    if wish.user == "-" {
+        return Ok(around(&wish, env, term));
+    }
+    let address = match (&launch.tap, launch.ssh) {
+        (Some(tap), _) => SocketAddr::new(guest(tap)?, 22),
+        (None, Some(forward)) => forward,
+        (None, None) => return Err(Error::new("exec", "the guest has no network")),
+    };
+    let user = wish.user.into_string().map_err(|user| Error::new(format!("exec {}", user.display()), "not UTF-8"))?;
+    let timeout = launch.exec_timeout.map_or(TIMEOUT, Duration::from_secs);
+    let guest = Guest {
+        address,
+        user,
+        key: paths::SSH_KEY.into(),
+        dir: paths::SSH_DIR.into(),
+        since: Instant::now(),
+        deadline: Instant::now() + timeout,
+    };
+    let job = Job {
+        token: token()?,
+        argv: wish.argv.into_iter().map(OsString::into_vec).collect(),
+        env,
+        cwd: wish.cwd.map(OsString::into_vec),
+    };
+    in_guest(&guest, &job, term)
+}
+
+/// Runs the job in the guest with this process' stdin, stdout and stderr; returns its exit status.
+///
+/// # Errors
+/// When the guest could not be entered, with the reason.
+pub fn in_guest(guest: &Guest, job: &Job, term: Option<Vec<u8>>) -> Result<i32> {
+    if guest.user.is_empty() || guest.user.contains(char::is_control) {
+        return Err(Error::new(format!("exec {:?}", guest.user), "not a user's name"));
+    }
+    // The watcher first: it is forked, which wants a single thread.
+    let watch = watch::Watch::start(guest, &job.token)?;
+    let _attending = alive::attend(Path::new(paths::EXECS))?;
+    let quiet = if guest.was_entered() { QUIET.1 } else { QUIET.0 };
+    let notice = session::deaf_to_window_changes(|| {
+        std::thread::spawn(|| end_with_the_vm(Path::new(paths::ALIVE)));
+        let first = format!("qemu: waiting for the guest's sshd at {}", guest.address);
+        let guest = guest.clone();
+        Notice::after(quiet, first, move || format!("qemu: still waiting, {}: {}", guest.so_far(), guest.seen()))
+    })?;
+    let status = session::run(guest, job, term, watch, || drop(notice));
+    std::mem::forget(LAST_WORD.lock());
+    status
+}
+
+/// Whose message and status are this process'.
+static LAST_WORD: Mutex<()> = Mutex::new(());
+
+/// Ends this process when the VM ends, of which a connection learns late or never.
+fn end_with_the_vm(alive: &Path) {
+    // Signals are for the thread that waits for them.
+    let _ = SigSet::all().thread_block();
+    alive::wait_for_end(alive);
+    let _last = LAST_WORD.lock();
+    eprintln!("{}", Error::new("exec", "the VM is not running"));
+    std::process::exit(FAILED);
+}
+
+/// The key is root's alone, and crun runs an exec as the user that the container was started with.
+fn may_enter(user: Uid) -> Result<()> {
+    if user.is_root() {
+        return Ok(());
+    }
+    let why = format!("it runs as user {user} of the container, and the guest's key is root's");
+    Err(Error::new("exec", why).hint("podman exec --user 0"))
+}
+
+fn parse(args: Vec<OsString>) -> Result<Wish> {
+    let mut args = args.into_iter().peekable();
+    let mut cwd = None;
+    if args.next_if(|arg| arg == "--cwd").is_some() {
+        cwd = Some(args.next().ok_or_else(|| Error::new("exec --cwd", "wants a directory"))?);
+    } else if let Ok(dir) = std::env::current_dir()
+        && dir != Path::new("/")
+    {
+        cwd = Some(PathBuf::into_os_string(dir));
+    }
+    args.next_if(|arg| arg == "--");
+    let user = args.next().ok_or_else(|| Error::new("exec", "wants a user of the guest").hint("or -"))?;
+    Ok(Wish { user, argv: args.collect(), cwd })
+}
+
+/// Becomes the command in the container around the VM; comes back only if it cannot, with a shell's status for that.
+fn around(wish: &Wish, env: Vec<environment::Var>, term: Option<Vec<u8>>) -> i32 {
+    let shell = [OsString::from("sh")];
+    let argv = if wish.argv.is_empty() { &shell[..] } else { &wish.argv };
+    let mut command = Command::new(&argv[0]);
+    command.args(&argv[1..]).env_clear().env("PATH", PATH).env("HOME", "/");
+    for (name, value) in term.map(|term| (b"TERM".to_vec(), term)).into_iter().chain(env) {
+        command.env(OsStr::from_bytes(&name), OsStr::from_bytes(&value));
+    }
+    if let Some(dir) = &wish.cwd {
+        command.current_dir(dir);
+    }
+    let e = command.exec();
+    eprintln!("{}", Error::new(format!("exec - {}", argv[0].display()), e.to_string()));
+    if e.kind() == ErrorKind::NotFound { 127 } else { 126 }
+}
+
+/// Random letters and digits.
+fn token() -> Result<String> {
+    let mut bytes = [0; 12];
+    getrandom::fill(&mut bytes).context("exec")?;
+    Ok(bytes.iter().fold("crunqemu".into(), |token, b| format!("{token}{b:02x}")))
+}
+
+/// What keeps the whole guest waiting, if that is so.
+fn why_paused() -> String {
+    let reason = Mark::read(Path::new(paths::STATUS)).and_then(|mark| mark.reason);
+    reason.map(|reason| format!(" (the VM is paused: {reason})")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_root_of_the_container_enters() {
+        assert_eq!(may_enter(Uid::from_raw(0)), Ok(()));
+        assert_eq!(
+            may_enter(Uid::from_raw(1000)).unwrap_err().to_string(),
+            "qemu: exec: it runs as user 1000 of the container, and the guest's key is root's (podman exec --user 0)"
+        );
+    }
+}

@@ -1,0 +1,6 @@
+//! How the guest learns of its IPv6 address: router advertisements and DHCPv6.
+
+pub mod message;
+mod service;
+
+pub use service::Service;
