@@ -26,6 +26,7 @@ pub fn run(words: &[OsString]) -> Result<()> {
         Some("check") => check::run(rest),
         Some("pack") => pack::run(rest),
         Some("unpack") => unpack::run(rest),
+        Some(unpack::WITH_UMASK) => unpack::with_umask(rest),
         Some("-h" | "--help") => {
             for syntax in [&check::SYNTAX, &pack::SYNTAX, &unpack::SYNTAX] {
                 println!("{}", syntax.help());

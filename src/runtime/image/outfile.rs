@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crun_qemu::error::{Error, Result, words};
-use nix::sys::stat::{Mode, umask};
+use nix::sys::stat::{self, Mode};
 use nix::unistd::mkstemp;
 
 use super::directory;
@@ -62,6 +62,13 @@ impl<'a> Outfile<'a> {
     }
 }
 
+/// The umask of this process, which can be read only by changing it.
+pub fn umask() -> Mode {
+    let mask = stat::umask(Mode::empty());
+    stat::umask(mask);
+    mask
+}
+
 /// A file that goes with its value unless it has settled.
 struct New(PathBuf);
 
@@ -72,9 +79,7 @@ impl New {
     }
 
     fn settle(&self, path: &Path, replace: bool) -> std::io::Result<()> {
-        let mask = umask(Mode::empty());
-        umask(mask);
-        fs::set_permissions(&self.0, Permissions::from_mode(0o666 & !mask.bits()))?;
+        fs::set_permissions(&self.0, Permissions::from_mode(0o666 & !umask().bits()))?;
         if replace { fs::rename(&self.0, path) } else { fs::hard_link(&self.0, path) }
     }
 }

@@ -8,10 +8,11 @@ use std::path::Path;
 
 use crun_qemu::error::{Context, Error, OneLine, Result, words};
 use crun_qemu::host::rootfs::Root;
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::geteuid;
 
 use super::engine::{Engine, Kind};
-use super::outfile::Outfile;
+use super::outfile::{self, Outfile};
 use super::programs::Programs;
 use super::syntax::Syntax;
 
@@ -25,6 +26,9 @@ pub const SYNTAX: Syntax = Syntax {
     operands: &["CONTAINER-IMAGE", "OUTFILE"],
 };
 
+/// The command of [`with_umask`], which this program gives to itself.
+pub const WITH_UMASK: &str = "unpack-with-umask";
+
 /// Takes out the VM image of the container image that the words name.
 ///
 /// # Errors
@@ -32,7 +36,7 @@ pub const SYNTAX: Syntax = Syntax {
 pub fn run(words: &[OsString]) -> Result<()> {
     let Some(parsed) = SYNTAX.parse(words)? else { return Ok(()) };
     let (image, path) = (parsed.operands[0].as_os_str(), Path::new(&parsed.operands[1]));
-    let outfile = Outfile::new(path, parsed.flag)?;
+    let place = Outfile::new(path, parsed.flag)?;
     let engine = Engine::first(&[Kind::Podman, Kind::Docker, Kind::Buildah])?;
     if engine.kind != Kind::Docker && !geteuid().is_root() {
         return in_user_namespace(&engine, words);
@@ -44,15 +48,28 @@ pub fn run(words: &[OsString]) -> Result<()> {
     }
     let shared = root::of(&engine, &programs, image, path)?;
     let found = Root::open(shared.path())?.called(Path::new(image)).find_image()?;
-    outfile.fill(&found.file, &programs)?;
+    place.fill(&found.file, &programs)?;
     let (path, inside) = (path.display().to_string(), found.path.display().to_string());
     eprintln!("{}: {} of {}", OneLine(&path), OneLine(&inside), OneLine(&shown));
     Ok(())
 }
 
-/// Becomes the same command in the user namespace in which alone the engine of an ordinary user mounts images.
+/// Becomes the same command in the user namespace in which alone the engine of an ordinary user mounts images. The engine
+/// changes the umask on the way there.
 fn in_user_namespace(engine: &Engine, words: &[OsString]) -> Result<()> {
     let exe = std::env::current_exe().context("/proc/self/exe")?;
-    let mut command = engine.command(&["unshare".as_ref(), exe.as_os_str(), "image".as_ref(), SYNTAX.name.as_ref()]);
-    Err(Error::new(engine.kind.name(), self::words(&command.args(words).exec())))
+    let mut command = engine.command(&["unshare".as_ref(), exe.as_os_str(), "image".as_ref(), WITH_UMASK.as_ref()]);
+    command.arg(outfile::umask().bits().to_string()).args(words);
+    Err(Error::new(engine.kind.name(), self::words(&command.exec())))
+}
+
+/// Runs `unpack` with the umask that is the first of the words.
+///
+/// # Errors
+/// The first word is not a umask, or those of [`run`].
+pub fn with_umask(words: &[OsString]) -> Result<()> {
+    let (mask, rest) = words.split_first().ok_or_else(|| Error::new(WITH_UMASK, "needs a umask"))?;
+    let mask = mask.to_string_lossy().parse().context(WITH_UMASK)?;
+    umask(Mode::from_bits_truncate(mask));
+    run(rest)
 }
