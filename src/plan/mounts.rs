@@ -139,10 +139,9 @@ fn check_path(what: &str, target: &str) -> Result<()> {
         return Err(Error::new(what, "not an absolute path without \"..\""));
     }
     match parts.map(|part| part.as_os_str().len()).max() {
-        Some(longest) if longest > LONGEST_NAME => Err(Error::new(
-            what,
-            format!("a name of {longest} bytes, and no guest supports more than {LONGEST_NAME}"),
-        )),
+        Some(longest) if longest > LONGEST_NAME => {
+            Err(Error::new(what, format!("a name of {longest} bytes, and no guest supports more than {LONGEST_NAME}")))
+        }
         _ => Ok(()),
     }
 }

@@ -82,9 +82,8 @@ pub fn parse(list: &str) -> Result<Vec<Port>> {
         ports.push(port);
     }
     if ports.len() > MOST {
-        return Err(
-            Error::new("--port", format!("more than {MOST} ports")).hint("in a network of its own a VM gets every port")
-        );
+        return Err(Error::new("--port", format!("more than {MOST} ports"))
+            .hint("in a network of its own a VM gets every port"));
     }
     Ok(ports)
 }

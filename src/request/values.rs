@@ -33,7 +33,8 @@ pub(super) fn bytes(name: &str, value: &str) -> Result<u64> {
     let number = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse::<u64>().ok()).flatten();
     let bytes = number.and_then(|n| n.checked_mul(1 << shift)).filter(|bytes| *bytes > 0);
     bytes.ok_or_else(|| {
-        Error::new(format!("--{name}"), format!("\"{value}\" is not a size")).hint("a number and K, M, G or T, such as 20G")
+        Error::new(format!("--{name}"), format!("\"{value}\" is not a size"))
+            .hint("a number and K, M, G or T, such as 20G")
     })
 }
 

@@ -21,7 +21,7 @@ fn used_device() -> Option<(PathBuf, String)> {
 fn what_is_no_device_to_give_away_is_refused() {
     let root = rootfs(Podman::Rootful, "tiny");
     let what = ["--rootfs", root.path().to_str().unwrap()];
-    let form = "(a device is named as /sys/bus/pci/devices/0000:01:00.0)";
+    let form = "(a device is named like /sys/bus/pci/devices/0000:01:00.0)";
     let uuid = "/sys/bus/mdev/devices/c2e088ba-954f-11ec-8584-525400666f2b";
     let mut table = vec![
         ("--vfio-pci", "/etc/passwd".to_string(), format!("not a path below /sys {form}")),

@@ -114,7 +114,8 @@ fn same_port(podman: Podman, pod: &Pod) {
         for (list, taken) in [("81,5353", "5353/udp"), ("81,8080/tcp", "8080/tcp")] {
             let run = Run { options: &["--port", list], ..tiny(podman, form, &what, &podman_options) };
             let (status, message) = run.refused();
-            let line = format!("qemu: --port {taken}: another VM or container in this network has it (give each its own)");
+            let line =
+                format!("qemu: --port {taken}: another VM or container in this network has it (give each its own)");
             assert!(status != Some(0) && message.contains(&line), "{form:?}: {message}");
         }
     }

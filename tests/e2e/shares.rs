@@ -136,11 +136,7 @@ fn what_cannot_be_passed_through() {
             vec![],
             "mount /x: its source is a socket, which a guest cannot use".into(),
         ),
-        (
-            vec!["-v".into(), v("fifo", "/x")],
-            vec![],
-            "mount /x: its source is a fifo, which a guest cannot use".into(),
-        ),
+        (vec!["-v".into(), v("fifo", "/x")], vec![], "mount /x: its source is a fifo, which a guest cannot use".into()),
         (vec!["-v".into(), v("dir", "/proc/x")], vec![], "mount /proc/x: the guest has its own there".into()),
         (
             vec!["-v".into(), v("dir", &long)],

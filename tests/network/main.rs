@@ -160,7 +160,8 @@ fn shared() {
     for (port, of) in [("9090/tcp", "tcp"), ("9091/udp", "udp"), ("9092", "tcp"), ("8080/tcp", "tcp")] {
         let network = TapConfig::new("vm-late", vec![WORLD], Ports::Only(ports::parse(port).unwrap()));
         let (number, _) = port.split_once('/').unwrap_or((port, ""));
-        let want = format!("qemu: --port {number}/{of}: another VM or container in this network has it (give each its own)");
+        let want =
+            format!("qemu: --port {number}/{of}: another VM or container in this network has it (give each its own)");
         assert_eq!(set_up(&network).unwrap_err().to_string(), want);
         assert!(addresses("vm-late").is_err());
     }

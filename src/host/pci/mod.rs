@@ -92,13 +92,11 @@ impl Places<'_> {
             return Err(error("not a path below /sys".into()).hint(format!("a device is named like {form}")));
         }
         let device = path.canonicalize().map_err(|e| {
-            error(reason(&e, "no such device"))
-                .hint(format!("/sys/bus/{list}/devices lists the devices"))
+            error(reason(&e, "no such device")).hint(format!("/sys/bus/{list}/devices lists the devices"))
         })?;
         if !device.starts_with(self.sys.join("devices")) {
-            return Err(
-                error("it does not lead to a device in /sys/devices".into()).hint(format!("a device is named like {form}"))
-            );
+            return Err(error("it does not lead to a device in /sys/devices".into())
+                .hint(format!("a device is named like {form}")));
         }
         let address = if option == WHOLE { whole(&device) } else { mediated(&device) };
         let address = address.map_err(|(why, hint)| error(why).hint(hint))?;

@@ -129,7 +129,7 @@ fn devices_that_can_be_passed_on() {
 #[test]
 fn a_path_has_to_lead_to_a_device() {
     let fake = Fake::new();
-    let form = "(a device is named as /sys/bus/pci/devices/0000:01:00.0)";
+    let form = "(a device is named like /sys/bus/pci/devices/0000:01:00.0)";
     for path in ["0000:01:00.0", "/etc", "/dev/vfio/7"] {
         assert_eq!(fake.find(WHOLE, path), failure(path, &format!("not a path below /sys {form}")));
     }

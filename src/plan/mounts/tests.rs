@@ -202,10 +202,7 @@ fn devices() {
 
 #[test]
 fn what_cannot_be_a_guests() {
-    refused(
-        one("/x", Source::Other("a socket"), &[]),
-        "mount /x: its source is a socket, which a guest cannot use",
-    );
+    refused(one("/x", Source::Other("a socket"), &[]), "mount /x: its source is a socket, which a guest cannot use");
     refused(
         one("/x", Source::Unusable("it is not there".into()), &[]),
         "mount /x: its source cannot be used: it is not there",
