@@ -220,7 +220,7 @@ mod tests {
         let bombs = [gzip(&[&half[..], &rest].concat()), [gzip(&half), gzip(&rest)].concat()];
         for bad in [&script[..3], cut, &wrong_crc, &second, &bombs[0], &bombs[1]] {
             let error = merge(bad, "").unwrap_err().to_string();
-            let want = "qemu: --cloud-init user-data: gzip data that cannot be unpacked, or is larger than 16 MiB";
+            let want = "--cloud-init user-data: gzip data that cannot be unpacked, or is larger than 16 MiB";
             assert_eq!(error, want);
         }
     }
