@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn other_commands_are_refused() {
-        let want = "qemu: image: needs one of the commands check, pack and unpack \
+        let want = "image: needs one of the commands check, pack and unpack \
                     (crun-qemu image check|pack|unpack …, with --help for more)";
         for words in [&[][..], &["chekc"], &["--json", "check"]] {
             let words: Vec<_> = words.iter().map(OsString::from).collect();

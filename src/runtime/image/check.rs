@@ -129,7 +129,7 @@ mod tests {
             ),
         ] {
             let error = judge(&at(name), None).map(drop).unwrap_err().to_string();
-            assert_eq!(error, format!("qemu: {}: {why}", at(name).display()));
+            assert_eq!(error, format!("{}: {why}", at(name).display()));
         }
         assert!(judge(&at("x.vmdk"), Some(Format::Raw)).is_ok());
     }

@@ -108,7 +108,7 @@ mod tests {
         // It appears after the look.
         let outfile = Outfile::new(&old, false).unwrap();
         fs::write(&old, "mine").unwrap();
-        let want = format!("qemu: {}: exists already (--replace replaces it)", old.display());
+        let want = format!("{}: exists already (--replace replaces it)", old.display());
         assert_eq!(outfile.fill(&from, &programs).unwrap_err().to_string(), want);
         assert_eq!(fs::read(&old).unwrap(), b"mine");
         Outfile::new(&old, true).unwrap().fill(&from, &programs).unwrap();
@@ -134,7 +134,7 @@ mod tests {
             let shown = |path: &Path| path.display().to_string();
             let want = want.replace("PATH", &shown(&path)).replace("PARENT", &shown(path.parent().unwrap()));
             let error = Outfile::new(&path, replace).map(drop).unwrap_err().to_string();
-            assert_eq!(error, format!("qemu: {want}"));
+            assert_eq!(error, format!("{want}"));
         }
     }
 }

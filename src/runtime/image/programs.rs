@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(programs.pipe(sh("exit 1"), sh("cat")), Ok(false));
         assert_eq!(programs.pipe(sh("yes"), sh("exit 1")), Ok(false));
         let error = programs.succeeds(&mut Command::new("/nowhere")).unwrap_err();
-        assert_eq!(error.to_string(), "qemu: /nowhere: No such file or directory");
+        assert_eq!(error.to_string(), "/nowhere: No such file or directory");
     }
 
     #[test]
@@ -171,7 +171,7 @@ mod tests {
         let programs = Programs::new().unwrap();
         nix::sys::signal::raise(Signal::SIGTERM).unwrap();
         let error = programs.pipe(sh("exec sleep 20"), sh("exec sleep 20")).unwrap_err();
-        assert_eq!(error.to_string(), "qemu: image: ended by SIGTERM");
+        assert_eq!(error.to_string(), "image: ended by SIGTERM");
     }
 
     #[test]

@@ -112,9 +112,9 @@ mod tests {
             ("- a b", "-: unknown option"),
             ("--format", "--format needs a value"),
         ] {
-            assert_eq!(parse(line), Err(format!("qemu: image x: {why} {usage}")), "{line}");
+            assert_eq!(parse(line), Err(format!("image x: {why} {usage}")), "{line}");
         }
         let error = parse("--format vmdk a b").unwrap_err();
-        assert!(error.starts_with("qemu: disk format \"vmdk\": neither qcow2 nor raw"), "{error}");
+        assert!(error.starts_with("disk format \"vmdk\": neither qcow2 nor raw"), "{error}");
     }
 }
