@@ -1,7 +1,7 @@
 //! Images whose manifests say what engines say: podman copies that before 4.6, and it comes to nothing.
 
 use crate::harness::{Form, LABEL, Podman, Run, Vm, directory, text, unique};
-use crate::hostile::{build, line, with_tiny};
+use crate::{build, line, with_tiny};
 
 /// Another engine, and a container that only holds a pod's namespaces, which is none of a VM's.
 const FORGED: &[&str] = &[
