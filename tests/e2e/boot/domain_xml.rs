@@ -42,7 +42,7 @@ fn prints_the_domain(podman: Podman, form: Form) {
     let output = text(&output);
     assert!(status == Some(0) && output.contains("<domain type=\"qemu\""), "{status:?} {output}");
     drop(vm);
-    let (status, stderr) = run.to_end();
+    let (status, stderr) = run.foreground();
     assert_eq!((status, stderr.as_str()), (Some(0), ""));
 }
 

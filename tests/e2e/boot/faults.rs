@@ -131,7 +131,7 @@ fn start_without_enough_descriptors_fails_with_a_reason() {
     let options: Vec<_> = options.iter().map(String::as_str).collect();
     let (podman_options, options) = (&podman_options[..], &options[..]);
     let run = Run { podman: Podman::Rootful, form: Form::BuildTree, podman_options, what: &what, options };
-    let (status, stderr) = run.to_end();
+    let (status, stderr) = run.foreground();
     let lines = stderr.lines().filter(|line| line.starts_with("qemu: ") && line.contains("Too many open files"));
     assert_eq!((status, lines.count()), (Some(1), 1), "{stderr}");
     assert_eq!(sum(&root), image);

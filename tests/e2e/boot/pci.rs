@@ -58,7 +58,7 @@ fn unusable_devices_are_refused() {
         let options = [*option, path.as_str()];
         let run =
             Run { podman: Podman::Rootful, form: Form::BuildTree, podman_options: &[], what: &what, options: &options };
-        let (status, stderr) = run.to_end();
+        let (status, stderr) = run.foreground();
         let line = format!("qemu: {option} {path}: {why}");
         assert!(status == Some(126) && stderr.trim().ends_with(&line), "{stderr}\nexpected: {line}");
     }

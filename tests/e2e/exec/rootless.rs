@@ -46,12 +46,12 @@ fn first_boot_and_exec_work_rootless() {
     let own_options = ["--cloud-init", &seed_dir, "--password-file", &password];
     // Files that only root can read, and a host without a policy.
     let policy = Policy::allow();
-    let (_, stderr) = run(&own_options).to_end();
+    let (_, stderr) = run(&own_options).foreground();
     // podman replaces the rest of such a line by a text of its own.
     assert!(stderr.contains(&format!(": qemu: --password-file {password}: Permission denied")), "{stderr}");
     drop(policy);
     let own = rootless_home().join(".config/crun-qemu/policy");
-    let (_, stderr) = run(&own_options).to_end();
+    let (_, stderr) = run(&own_options).foreground();
     assert!(stderr.ends_with(&format!("into /etc/crun-qemu/policy or {})\n", own.display())), "{stderr}");
 
     Podman::Rootless.own(seed.path());

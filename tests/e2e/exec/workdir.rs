@@ -31,7 +31,7 @@ fn impossible_working_directory_is_refused() {
     let root = rootfs(Podman::Rootful, "tiny");
     fs::create_dir_all(root.join("usr/bin/env")).unwrap();
     let what = root.as_root();
-    let (_, stderr) = tiny(Podman::Rootful, Form::Plugin, &what, &["-w", "/usr/bin/env"]).to_end();
+    let (_, stderr) = tiny(Podman::Rootful, Form::Plugin, &what, &["-w", "/usr/bin/env"]).foreground();
     let want = "qemu: working directory /usr/bin/env: no directory of that name can be there in the container around the \
                 VM (podman run --workdir /)";
     assert!(stderr.contains(want), "{stderr}");

@@ -124,7 +124,7 @@ fn each_wrong_option_has_its_line() {
             what: &what,
             options: &[option, &value],
         };
-        let (status, stderr) = run.to_end();
+        let (status, stderr) = run.foreground();
         let want = format!(": qemu: {option}{}\n", want.replace('@', dir));
         if !matches!(status, Some(125..=127)) || !stderr.ends_with(&want) || stderr.lines().count() != 1 {
             wrong.push(format!("{option} {value:?}: {status:?}\n  printed  {stderr:?}\n  expected {want:?}"));

@@ -40,7 +40,7 @@ impl Run<'_> {
     }
 
     /// `podman run --rm` of something that ends at once: the status and stderr.
-    pub fn to_end(&self) -> (Option<i32>, String) {
+    pub fn foreground(&self) -> (Option<i32>, String) {
         let (_vm, args) = self.named("--rm");
         let output = self.podman.output(&args);
         (output.status.code(), text(&output.stderr))
@@ -49,7 +49,7 @@ impl Run<'_> {
     /// `podman run --rm`, which must fail and print `line`.
     #[track_caller]
     pub fn fails_with(&self, line: &str) {
-        let (status, message) = self.to_end();
+        let (status, message) = self.foreground();
         assert!(status != Some(0) && message.contains(line), "{status:?} {message}");
     }
 

@@ -103,7 +103,7 @@ fn missing_working_directory_is_refused_by_podman() {
     let what = root.as_root();
     for form in FORMS {
         let run = Run { podman: Podman::Rootful, form, podman_options: &["-w", "/nowhere"], what: &what, options: &[] };
-        let (status, stderr) = run.to_end();
+        let (status, stderr) = run.foreground();
         // podman does not start the runtime.
         assert!(stderr.contains(r#"workdir "/nowhere" does not exist"#) && status != Some(0), "{status:?} {stderr}");
     }

@@ -181,7 +181,7 @@ fn forged_private_directory_is_refused() {
             image.tag
         );
         run("sh", &["-c", &make]);
-        let (status, message) = image.run(Form::BuildTree, &[&image.tag], &["--firmware", "bios"]).to_end();
+        let (status, message) = image.run(Form::BuildTree, &[&image.tag], &["--firmware", "bios"]).foreground();
         assert!(
             status != Some(0) && message.contains("qemu: ") && message.contains(why),
             "{why}: {status:?} {message}"
