@@ -1,9 +1,11 @@
-# make            builds
+# make            builds the plugin and the executables
 # make install    as root: installs below PREFIX, and the plugin where crun looks for it
-# make demo       as root: sets everything up and boots a VM
-# make test       as root: sets everything up and runs all tests
-# make fuzz SECONDS=60   gives hostile bytes to each fuzz target for so long (TESTS=name…: to those alone)
-# make validate   formatting, lints, documentation, the generated header
+# make uninstall  as root: removes what make install has installed
+# make demo       as root: installs everything that is needed, and boots a VM
+# make test       as root: installs everything that is needed, and runs all tests, or those in TESTS
+# make bench      as root: installs everything that is needed, and measures what a VM costs
+# make fuzz       fuzzes each target, or those in TESTS, for SECONDS (60) each
+# make validate   checks formatting, lints, documentation and the generated header
 
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -12,7 +14,7 @@ CARGO ?= cargo
 SHELL = /bin/sh
 
 libexec = $(PREFIX)/libexec/crun-qemu
-# where the plugin and the runtime executable look for crun-qemu-init
+# The plugin and the runtime executable look for crun-qemu-init here.
 export CRUN_QEMU_LIBEXEC = $(libexec)
 
 core = $(libexec)/crun-qemu-core.so
@@ -28,13 +30,13 @@ libraries = build/crun-qemu-core.so build/crun-qemu.so
 
 build: $(libraries)
 
-# Cargo knows itself what is out of date.
+# Cargo decides what is out of date.
 cargo:
 	@$(CARGO) build --release
 
 target/release/libcrun_qemu.a $(binaries): cargo ;
 
-# The plugin has the path of its core compiled in, as the core has that of crun-qemu-init.
+# The path of the core is compiled into the plugin, and that of crun-qemu-init into the core.
 build/core-path: cargo
 	@mkdir -p build
 	@echo $(core) | cmp -s - $@ || echo $(core) > $@
@@ -83,7 +85,7 @@ validate:
 	git ls-files --error-unmatch include/crun_qemu.h >/dev/null
 	git diff --exit-code -- include/crun_qemu.h
 	@util/check-length.sh 300
-	@if command -v shellcheck >/dev/null; then shellcheck $(scripts); else echo "shellcheck is not here: scripts were not checked"; fi
+	@if command -v shellcheck >/dev/null; then shellcheck $(scripts); else echo "shellcheck is not installed: scripts were not checked"; fi
 
 clean:
 	$(CARGO) clean

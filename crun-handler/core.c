@@ -1,10 +1,11 @@
-/* The Rust part, in a library of its own: an ordinary container's crun need not map and relocate its megabytes. */
+/* Loads the Rust part. It is a library of its own, so that crun need not map and relocate its megabytes for ordinary
+ * containers. */
 #include "core.h"
 
 #include <dlfcn.h>
 #include <stdio.h>
 
-/* Where `make install` puts it: an absolute path, so that nobody's library path decides. */
+/* Where `make install` puts the library: an absolute path, so that no library search path applies. */
 #ifndef CRUN_QEMU_CORE
 #error "CRUN_QEMU_CORE has to be the library's absolute path"
 #endif

@@ -3,7 +3,7 @@
 
 #include "crun_qemu.h"
 
-/* The functions of crun_qemu.h. */
+/* The functions that crun_qemu.h declares. */
 struct core
 {
   __typeof__ (crun_qemu_create) *create;
@@ -12,8 +12,8 @@ struct core
   __typeof__ (crun_qemu_exec) *exec;
 };
 
-/* Loads the library that has them, once. Returns NULL when it cannot be had, with *MSG a line that the caller frees, or
- * NULL when memory ran out. */
+/* Loads the library on the first call and returns its functions. On failure, returns NULL and sets *MSG to a line that
+ * the caller frees, or to NULL when memory ran out. */
 const struct core *core (char **msg);
 
 #endif

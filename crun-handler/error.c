@@ -1,4 +1,4 @@
-/* Text to crun's error. */
+/* Converts a line of text to crun's error. */
 #include "error.h"
 
 #include <stdlib.h>

@@ -3,7 +3,8 @@
 
 #include "crun.h"
 
-/* Hands MSG, a malloc'ed line or NULL when memory ran out, to crun, which frees it. Always returns a negative number. */
+/* Sets *ERR to an error with the text MSG, which crun frees. MSG is malloc'ed, or NULL when memory ran out; without an ERR,
+ * MSG is freed here. Always returns a negative number. */
 int fail (struct crun_error **err, char *msg);
 
 #endif

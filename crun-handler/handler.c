@@ -1,5 +1,5 @@
-/* The handler's table and its thunks. crun loads this on every command of every container: nothing runs, nothing is
- * allocated and the core is not loaded before a container asks for this handler. */
+/* The handler's table and its functions. crun loads this file on every command of every container: until a container asks
+ * for this handler, no code runs, nothing is allocated and the core is not loaded. */
 #include <stdio.h>
 #include <unistd.h>
 
@@ -7,7 +7,8 @@
 #include "crun.h"
 #include "error.h"
 
-/* While the host's files are still there: the other functions but one run in the container. */
+/* Loads the core while the host's files are still visible: all later functions except modify_oci_configuration run in the
+ * container. */
 static int
 load (void **cookie, struct crun_error **err)
 {
@@ -56,7 +57,7 @@ configure_container (void *cookie, enum crun_phase phase, struct crun_context *c
   return 0;
 }
 
-/* crun gives no error to fill in from here on: the reason goes to stderr, the status to the engine. */
+/* For functions that get no error to fill in from crun: the reason goes to stderr, the status to the engine. */
 static const struct core *
 core_or_exit (void)
 {

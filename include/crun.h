@@ -1,10 +1,10 @@
-/* crun's plugin ABI: the little of it that this plugin touches, in our own words.
+/* crun's plugin ABI: our own declaration of the part that this plugin uses.
  *
- * crun has no installed header for handlers and no version field in their table. What stands here is what the headers of
- * crun 1.8.1 to 1.27.1 say on 64-bit machines (tests/abi/layouts); 1.28 runs with it. It has changed twice in that time,
- * and src/crun/layout.rs lists the layouts. Every struct is a prefix of crun's, except where it says "complete"; nothing
- * here may be allocated by its sizeof. None of it is believed at run time: src/crun proves it against the container's
- * config.json before the first write.
+ * crun installs no header for handlers, and a handler's table has no version field. The declarations match the headers of
+ * crun 1.8.1 to 1.27.1 on 64-bit machines (tests/abi/layouts); 1.28 works with them too. The structs have changed twice in
+ * that time; src/crun/layout.rs lists the layouts. Each struct is a prefix of crun's, unless its comment says "complete".
+ * Only crun_error may be allocated by its sizeof. At run time nothing here is assumed to be right: src/crun/verify.rs
+ * compares the structs with the container's config.json before the first write.
  */
 #ifndef CRUN_QEMU_CRUN_H
 #define CRUN_QEMU_CRUN_H
@@ -21,7 +21,7 @@ struct crun_error
   char *msg;
 };
 
-/* The command's context. crun has made bundle absolute; in update it is ".". */
+/* The context of one crun command. bundle is absolute, except in update, where it is ".". */
 struct crun_context
 {
   const char *state_root;
@@ -29,7 +29,7 @@ struct crun_context
   const char *bundle;
 };
 
-/* root: whether readonly was present in the JSON is stored behind it, at different places; nobody asks. */
+/* root. crun stores behind it whether readonly was present in the JSON, at different places; we do not read that. */
 struct crun_root
 {
   char *path;
@@ -47,7 +47,7 @@ struct crun_process
   size_t env_len;
 };
 
-/* Complete. A new one is made larger and zeroed, for what later versions may append. */
+/* Complete. A new mount is allocated larger and zeroed, for members that later versions may append. */
 struct crun_mount
 {
   char *source;
@@ -62,7 +62,7 @@ struct crun_mount
   void *residual;
 };
 
-/* Device cgroup rule, complete, up to 1.8.4: each "was present in the JSON" bit follows its field. */
+/* Device cgroup rule, complete, up to 1.8.4. Each bit that says "was present in the JSON" follows its member. */
 struct crun_device_rule_interleaved
 {
   unsigned char allow;
@@ -76,7 +76,7 @@ struct crun_device_rule_interleaved
   void *residual;
 };
 
-/* Device cgroup rule, complete, from 1.8.5 on: all "present" bits at the end, lowest first: allow, major, minor. */
+/* Device cgroup rule, complete, from 1.8.5 on. All "present" bits are at the end, lowest first: allow, major, minor. */
 struct crun_device_rule_trailing
 {
   unsigned char allow;
@@ -88,7 +88,7 @@ struct crun_device_rule_trailing
   unsigned char present;
 };
 
-/* Complete, up to 1.8.4. */
+/* Memory limits, complete, up to 1.8.4. */
 struct crun_memory_interleaved
 {
   int64_t kernel;
@@ -112,8 +112,8 @@ struct crun_memory_interleaved
   void *residual;
 };
 
-/* Complete, from 1.8.5 on: the "present" bits are in the order of the fields, that of check_before_update is in the second
- * byte. */
+/* Memory limits, complete, from 1.8.5 on. The "present" bits are in the order of the members; that of
+ * check_before_update is in the second byte. */
 struct crun_memory_trailing
 {
   int64_t kernel;
@@ -129,7 +129,7 @@ struct crun_memory_trailing
   unsigned char present[2];
 };
 
-/* Complete. */
+/* A string map, complete. */
 struct crun_map
 {
   char **keys;
@@ -159,14 +159,14 @@ struct crun_device
   char *path;
 };
 
-/* The rest is laid out in either of the ways below. */
+/* The members that both layouts of linux begin with. */
 struct crun_linux
 {
   struct crun_device **devices;
   size_t devices_len;
 };
 
-/* Up to 1.21. */
+/* linux, up to 1.21. */
 struct crun_linux_without_net_devices
 {
   struct crun_linux common;
@@ -180,7 +180,7 @@ struct crun_linux_without_net_devices
   char *cgroups_path;
 };
 
-/* From 1.22 on. */
+/* linux, from 1.22 on. */
 struct crun_linux_with_net_devices
 {
   struct crun_linux common;
@@ -195,8 +195,8 @@ struct crun_linux_with_net_devices
   char *cgroups_path;
 };
 
-/* The parsed config.json. `crun update` hands over one in which all but linux is NULL. The member is not called
- * `linux`: some compilers predefine that word. */
+/* The parsed config.json. In the one of `crun update`, every member except linux is NULL. The member is called linux_
+ * because some compilers predefine the word linux. */
 struct crun_config
 {
   char *oci_version;
@@ -228,9 +228,9 @@ enum crun_phase
   CRUN_PHASE_MOUNTS = 3,
 };
 
-/* The handler's table: crun reads it in place, as long as the plugin is loaded. Members in this order since 1.8.1;
- * close_fds came with 1.27.1. Whatever is appended next must read as NULL, hence the padding. unload is called without
- * a look whether it is there. */
+/* The handler's table. crun reads it in place as long as the plugin is loaded. The members have had this order since
+ * 1.8.1; close_fds was added in 1.27.1. The padding makes members that are added later read as NULL. crun calls unload
+ * without checking for NULL. */
 struct crun_handler
 {
   const char *name;

@@ -1,21 +1,21 @@
 #!/bin/bash
 # Usage: bench.sh [--smoke] [--json FILE] [RUNS [SECTION...]]
-# Measures what crun-qemu costs on this host, everything being installed (make bench sees to that), and prints a table:
-# medians of RUNS (default 7) on the tiny guest, after one run that is not counted. FILE (default target/bench.json) gets
-# the same. Sections: plain start firmware memory exec scaling io. What is compared is measured in turns, in one run. Nothing is
-# asserted: figures of different hosts do not compare, ratios do, and those of a busy host do less.
-# BOOTS=N in the environment: whole boots, the costliest, N times instead. --smoke: everything once and small, in a minute
-# or, without KVM, some, to see that it runs: its figures mean nothing.
+# Measures what crun-qemu costs on this host and prints a table: medians of RUNS (default 7) on the tiny guest, after one
+# run that is not counted. FILE (default target/bench.json) gets the same figures. Everything must be installed, as
+# `make bench` does. Sections: plain start firmware memory exec scaling io. Things that are compared are measured in turns,
+# in one run. Nothing is asserted: figures of different hosts cannot be compared, ratios can, and less so on a busy host.
+# BOOTS=N in the environment: N whole boots, which cost most, instead of RUNS. --smoke: everything once and small, to see
+# that it runs, in a minute or, without KVM, a few; its figures mean nothing.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 here=$(cd "$(dirname "$0")" && pwd)
 [ -n "${CRUN_QEMU_BENCH_INSIDE-}" ] || case ${1-} in -h | --help) usage; exit ;; esac
 [ "$(id -u)" = 0 ] || die "root is needed: sudo make bench"
 if [ -z "${CRUN_QEMU_BENCH_INSIDE-}" ]; then
-    # one at a time; what it starts does not inherit the lock
+    # One benchmark at a time. Processes that it starts do not inherit the lock.
     status=0
     CRUN_QEMU_BENCH_INSIDE=1 flock -n -o -E 75 /run/crun-qemu-bench.lock "$here/host-quirks.sh" "$0" "$@" || status=$?
-    [ $status != 75 ] || die "another one is running"
+    [ $status != 75 ] || die "another benchmark is running"
     exit $status
 fi
 
@@ -39,7 +39,7 @@ BOOTS=${BOOTS:-$RUNS}
 . "$here/bench/report.sh"
 for section; do
     [ -e "$here/bench/$section.sh" ] || die "$section: no such section"
-    # shellcheck disable=SC1090 # each is checked by itself
+    # shellcheck disable=SC1090 # each section is checked by itself
     . "$here/bench/$section.sh"
 done
 

@@ -1,19 +1,19 @@
 #!/bin/bash
 # Usage: build-guest.sh NAME OUT
-# Builds a test guest's disk, a qcow2 file, from Debian packages of the archive that this host's own apt uses. As root;
-# without loop devices and without mounting the disk. Names:
-#   tiny        kernel, busybox, dropbear; boots to a shell in seconds and says TINY READY on the serial console
+# Builds a test guest's disk, a qcow2 file, from Debian packages of the archive that this host's apt uses. Needs root, but
+# neither loop devices nor mounting the disk. Names:
+#   tiny        kernel, busybox, dropbear; boots to a shell in seconds and prints TINY READY on the serial console
 #   cloud       cloud-init, systemd, OpenSSH; user debian
 #   ignition    systemd, OpenSSH, configured by Ignition before the root is entered; user core
-#   systemd     systemd and OpenSSH alone, to be entered by systemd's credentials
-#   trixie      the same of Debian 13, whose systemd takes mounts by credentials, too
+#   systemd     systemd and OpenSSH only; accepts keys by systemd credentials
+#   trixie      the same with Debian 13, whose systemd also accepts mounts by credentials
 #   bench       tiny with fio and iperf3
-# With -uefi after the name the disk boots by UEFI only, otherwise by BIOS only.
+# With -uefi after the name, the disk boots by UEFI only, otherwise by BIOS only.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 HERE=$(cd "$(dirname "$0")" && pwd)/guests
 case ${1-} in -h | --help) usage; exit ;; esac
-[ $# = 2 ] || die "two arguments wanted: NAME OUT"
+[ $# = 2 ] || die "expected two arguments: NAME OUT"
 GUEST=${1%-uefi} OUT=$2 FIRMWARE=bios FIRMWARE_MIB=0
 [ "$GUEST" = "$1" ] || { FIRMWARE=uefi FIRMWARE_MIB=64; }
 case $GUEST in */* | '' | debian) die "$1: no such guest" ;; esac

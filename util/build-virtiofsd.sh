@@ -1,13 +1,13 @@
 #!/bin/bash
 # Usage: build-virtiofsd.sh
-# Builds the virtiofsd that is written in Rust, once, and prints the path of the executable. For tests on hosts that have
-# QEMU's old one.
+# Builds the virtiofsd written in Rust, once, and prints the path of the executable. For tests on hosts that have QEMU's
+# old virtiofsd.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 case ${1-} in -h | --help) usage; exit ;; esac
 VERSION=1.14.0
 dir=$CACHE/virtiofsd-$VERSION
-# one that root has built serves everybody
+# One that root has built is readable for everybody.
 for d in "$dir" /var/cache/crun-qemu/virtiofsd-$VERSION; do
     [ ! -x "$d/bin/virtiofsd" ] || { echo "$d/bin/virtiofsd"; exit; }
 done

@@ -4,7 +4,7 @@
 # or *_tests.rs, and the part of a file from "#[cfg(test)] mod tests {" on.
 set -eu
 . "$(dirname "$0")/common.sh"
-case ${1-} in -h | --help) usage; exit ;; '') die "an argument wanted: LINES" ;; esac
+case ${1-} in -h | --help) usage; exit ;; '') die "expected one argument: LINES" ;; esac
 cd "$(dirname "$0")/.."
 long=$(git ls-files -z '*.rs' 'crun-handler/*' 'util/*' Makefile ':!**/tests/**' ':!tests/**' ':!**/tests.rs' ':!**/*_tests.rs' |
     xargs -0 awk -v max="$1" '

@@ -1,14 +1,14 @@
 #!/bin/sh
 # Usage: crun-facts.sh SOURCE
-# Prints how crun, whose configured and built source tree is SOURCE, lays out the structs of include/crun.h. Files in
-# tests/abi/layouts have this of each version in which it has changed.
+# Prints the layout of the structs of include/crun.h in crun, whose configured and built source tree is SOURCE.
+# tests/abi/layouts has this output for each version in which the layout has changed.
 set -eu
 . "$(dirname "$0")/common.sh"
 case ${1-} in -h | --help) usage; exit ;; esac
-[ $# = 1 ] || die "one argument wanted: SOURCE"
+[ $# = 1 ] || die "expected one argument: SOURCE"
 here=$(cd "$(dirname "$0")/.." && pwd)
 exe=$(mktemp)
 trap 'rm -f "$exe"' EXIT
-# A member is called linux, which gcc predefines. Nothing is linked with crun.
+# crun has a member called linux, a word that gcc predefines. Nothing is linked with crun.
 "${CC:-cc}" -std=gnu11 -Ulinux -w -DLIBCRUN_PUBLIC= -I"$1" -I"$1/src" -I"$1/libocispec/src" -o "$exe" "$here/tests/abi/facts.c"
 "$exe"

@@ -1,8 +1,8 @@
 #!/bin/bash
 # Usage: demo.sh
-# Boots the tiny guest with podman and crun, everything being installed (make demo sees to that). On a terminal: the
-# guest's console is the terminal. Otherwise: shows the boot, runs commands in the guest, stops it, and succeeds only if
-# all of that worked.
+# Boots the tiny guest with podman and crun. Everything must be installed, as `make demo` does. On a terminal, the terminal
+# becomes the guest's console. Otherwise the script shows the boot, runs commands in the guest, stops it, and succeeds only
+# if all of that worked.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 case ${1-} in -h | --help) usage; exit ;; esac
@@ -11,7 +11,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 NAME=crun-qemu-demo
 BOOT_SECONDS=180
 
-# One namespace for all that follows, on hosts that need it.
+# On hosts that need a namespace, everything below runs in one.
 [ -n "${CRUN_QEMU_DEMO_INSIDE-}" ] || CRUN_QEMU_DEMO_INSIDE=1 exec "$here/host-quirks.sh" "$0" "$@"
 
 disk=$("$here/guest.sh" tiny)
@@ -22,7 +22,7 @@ else
 fi
 
 podman rm -f -i -t 0 $NAME >/dev/null
-# The root of the container: a directory that holds the disk and nothing else. The link costs no space.
+# The container's root: a directory that holds only the disk. The hard link costs no space.
 root=$CACHE/demo/root
 rm -rf "$CACHE/demo"
 mkdir -p "$root"
@@ -39,12 +39,12 @@ if [ -t 0 ] && [ -t 1 ]; then
     say "from another terminal: $elsewhere exec -it $NAME root"
     status=0
     "${run[@]}" --rm -it "${vm[@]}" || status=$?
-    # 130 is what ctrl-] gives
+    # 130 is the status after ctrl-].
     [ $status = 130 ] || exit $status
     exit 0
 fi
 
-# Whatever fails, the VM goes and the demo fails.
+# On any failure, the VM is removed and the demo fails.
 trap 'podman rm -f -i -t 0 $NAME >/dev/null 2>&1 || :' EXIT
 trap 'exit 1' HUP INT TERM
 step() { say "$*"; "$@" || die "failed: $*"; }
@@ -70,4 +70,4 @@ step podman exec $NAME root uname -a
 step podman stop -t 60 $NAME
 status=$(podman wait $NAME)
 [ "$status" = 0 ] || die "the VM ended with status $status"
-say "all of it worked"
+say "everything worked"

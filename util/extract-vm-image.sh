@@ -1,7 +1,7 @@
 #!/bin/bash
 # Usage: extract-vm-image.sh [--replace] CONTAINER-IMAGE OUTFILE
-# Takes the VM image out of a container image: the sole regular file in / or in /disk/. Uses podman, docker or buildah,
-# whichever is there, and asks no registry. An existing OUTFILE is an error without --replace.
+# Copies the VM image out of a container image: the only regular file in / or in /disk/. Uses podman, docker or buildah,
+# whichever is installed, and no registry. An existing OUTFILE is an error without --replace.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 
@@ -15,7 +15,7 @@ while :; do
     *) break ;;
     esac
 done
-[ $# = 2 ] || die "two arguments wanted: CONTAINER-IMAGE OUTFILE (--help says more)"
+[ $# = 2 ] || die "expected two arguments: CONTAINER-IMAGE OUTFILE (see --help)"
 image=$1 out=$2
 [ ! -d "$out" ] || die "$out: is a directory"
 [ ! -L "$out" ] || die "$out: is a symbolic link"
@@ -23,7 +23,7 @@ image=$1 out=$2
 [ -n "$replace" ] || [ ! -e "$out" ] || die "$out: exists already (--replace replaces it)"
 [ -d "$(dirname -- "$out")" ] || die "$(dirname -- "$out"): no such directory"
 
-# create makes a container that is never started and prints its name; files writes what is in it as a tar archive.
+# create makes a container that is never started, and prints its name. files writes its content as a tar archive.
 for engine in podman docker buildah ''; do command -v "${engine:-true}" >/dev/null && break; done
 case $engine in
 podman | docker)
@@ -49,8 +49,8 @@ trap cleanup EXIT
 trap 'exit 1' HUP INT TERM
 container=$(create) || die "$engine could not open $image"
 
-# Type and name of what lies in / and /disk/ and is no directory. Names are escaped by tar, so that a line is a file.
-# Docker adds /.dockerenv and some places to mount on to whatever it exports.
+# Types and names of everything in / and /disk/ except directories. tar escapes names, so that each line is one file.
+# Docker adds /.dockerenv and some mount points to each archive that it exports.
 listing=$(files | tar -tv --quoting-style=escape --numeric-owner |
     awk '$1 ~ /^d/ { next }
         { type = substr($1, 1, 1); for (i = 1; i <= 5; i++) sub(/^[^ ]+ +/, "") }
@@ -69,7 +69,7 @@ esac
 case $name in *\\*) die "$image: /$name: unusual characters in the file's name" ;; esac
 
 new=$(mktemp "$(dirname -- "$out")/.extract.XXXXXX")
-# a sparse file stays one
+# A sparse file stays sparse.
 files | tar -x -O --no-wildcards -- "$name" | dd of="$new" bs=1M conv=sparse iflag=fullblock status=none
 chmod "$(printf %o $((0666 & ~$(umask))))" "$new"
 if [ -n "$replace" ]; then mv -f "$new" "$out"; else ln "$new" "$out" 2>/dev/null || die "$out: exists already (--replace replaces it)"; fi

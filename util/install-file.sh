@@ -1,10 +1,10 @@
 #!/bin/sh
 # Usage: install-file.sh MODE FILE DIR
-# Installs FILE into DIR by renaming, since it may be running; leaves alone what is the same already.
+# Installs FILE into DIR by renaming, because the old file may be running. A file with the same content is left as it is.
 set -eu
 . "$(dirname "$0")/common.sh"
 case ${1-} in -h | --help) usage; exit ;; esac
-[ $# = 3 ] || die "three arguments wanted: MODE FILE DIR"
+[ $# = 3 ] || die "expected three arguments: MODE FILE DIR"
 to=$3/${2##*/}
 ! cmp -s "$2" "$to" || exit 0
 mkdir -p "$3" 2>/dev/null || :

@@ -1,13 +1,13 @@
 #!/bin/bash
 # Usage: newest-crun.sh
-# Unpacks the newest crun that Debian has (sid), once, with the libraries that it needs, and prints the path of the
-# executable. Its handlers directory is that of the host's own crun. For tests of the plugin; `rm -r` its directory to
-# have a newer one.
+# Unpacks the newest crun in Debian (sid), once, with the libraries that it needs, and prints the path of the executable.
+# Its handlers directory is the same as that of the host's crun. For tests of the plugin. To get a newer one, remove its
+# directory.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 case ${1-} in -h | --help) usage; exit ;; esac
 dir=$CACHE/crun-sid
-# one that root has made serves everybody
+# One that root has made is readable for everybody.
 for d in "$dir" /var/cache/crun-qemu/crun-sid; do
     [ ! -x "$d/crun" ] || { echo "$d/crun"; exit; }
 done
@@ -22,14 +22,15 @@ trap 'rm -rf "$work"' EXIT
 say "crun of Debian sid: packages"
 apt_suite "$work" sid deb
 { apt_in "$work" update && apt_in "$work" -y --no-install-recommends --download-only install crun; } > "$work/log" 2>&1 ||
-    { cat "$work/log" >&2; die "crun cannot be had from Debian sid"; }
+    { cat "$work/log" >&2; die "crun cannot be downloaded from Debian sid"; }
 rm -rf "$dir"
 mkdir "$dir"
 for deb in "$work"/debs/*.deb; do dpkg-deb -x "$deb" "$dir/root"; done
-# It is newer than the host's libraries, and starts itself again by /proc/self/exe: these paths have to be its own.
+# This crun needs newer libraries than the host's, and executes itself again by /proc/self/exe, so the paths must be in the
+# executable.
 libraries=$(dirname "$(find "$dir/root" -name libc.so.6)")
 cp "$dir/root/usr/bin/crun" "$dir/crun.new"
 patchelf --set-interpreter "$(echo "$libraries"/ld-linux-*.so.*)" --set-rpath "$libraries" "$dir/crun.new"
-"$dir/crun.new" --version >&2 || die "what was unpacked does not run"
+"$dir/crun.new" --version >&2 || die "the unpacked crun does not run"
 mv "$dir/crun.new" "$dir/crun"
 echo "$dir/crun"

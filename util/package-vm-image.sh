@@ -1,7 +1,7 @@
 #!/bin/bash
 # Usage: package-vm-image.sh [--replace] IMAGE TAG
-# Makes the container image TAG that holds nothing but the VM image IMAGE (qcow2 or raw), under /disk/, with podman,
-# buildah or docker, whichever is there. An existing TAG is an error without --replace.
+# Makes the container image TAG that holds only the VM image IMAGE (qcow2 or raw), in /disk/. Uses podman, buildah or
+# docker, whichever is installed. An existing TAG is an error without --replace.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 
@@ -15,10 +15,10 @@ while :; do
     *) break ;;
     esac
 done
-[ $# = 2 ] || die "two arguments wanted: IMAGE TAG (--help says more)"
+[ $# = 2 ] || die "expected two arguments: IMAGE TAG (see --help)"
 image=$1 tag=$2
 
-# magic OFFSET LENGTH: bytes of the image in hexadecimal.
+# magic OFFSET LENGTH: prints bytes of the image in hexadecimal.
 magic() { od -An -v -tx1 -j "$1" -N "$2" "$image" | tr -d ' \n'; }
 
 [ -e "$image" ] || [ -L "$image" ] || die "$image: no such file"
@@ -51,8 +51,8 @@ docker) exists() { docker image inspect "$tag" >/dev/null 2>&1; } ;;
 esac
 [ -n "$replace" ] || ! exists || die "$tag: exists already (--replace replaces it)"
 
-# The engine copies all of the directory that it is given, or has its own idea of what to leave out: a directory with a
-# hard link to the image beside it costs nothing, a copy is made only where that cannot be.
+# The engine copies the whole directory that it is given, or decides by rules of its own what to leave out. So it gets a
+# directory with a hard link to the image, which costs nothing; a copy is made only if a link is not possible.
 context=$(mktemp -d "$(dirname -- "$image")/.package.XXXXXX" 2>/dev/null) || context=$(mktemp -d /var/tmp/package.XXXXXX)
 trap 'rm -rf "$context"' EXIT
 trap 'exit 1' HUP INT TERM

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Usage: setup.sh [run] [build] [test]
-# Installs the Debian packages that are missing for running VMs, for building crun-qemu, for its tests and test guests
-# (default: all three). Does nothing, quickly, when nothing is missing. Elsewhere than on Debian it says what to install.
+# Installs the missing Debian packages for running VMs, for building crun-qemu, and for its tests and test guests (default:
+# all three). If nothing is missing, it does nothing and is quick. On other distributions it prints what to install.
 set -eu
 . "$(dirname "$0")/common.sh"
 
@@ -9,7 +9,7 @@ RUN="podman crun netavark aardvark-dns slirp4netns uidmap fuse-overlayfs cataton
     libvirt-daemon libvirt-daemon-driver-qemu qemu-system-x86 qemu-utils seabios ovmf
     iproute2 iptables openssh-client"
 BUILD="libvirt-dev libclang-dev clang pkg-config gcc libc6-dev make"
-TEST="shellcheck fish tcsh zsh mksh python3 g++ libxml2-dev busybox-static psmisc tmux strace valgrind binutils
+TEST="shellcheck jq fish tcsh zsh mksh python3 g++ libxml2-dev busybox-static psmisc tmux strace valgrind binutils
     nftables fio iperf3
     mmdebstrap e2fsprogs fdisk syslinux syslinux-common grub-efi-amd64-bin grub-common dosfstools mtools lz4 cpio kmod
     libyajl-dev libseccomp-dev libcap-ng-dev libcap-dev libsystemd-dev gperf autoconf automake libtool dpkg-dev patchelf"
@@ -19,7 +19,7 @@ FEDORA_RUN="podman crun netavark aardvark-dns slirp4netns shadow-utils fuse-over
     iproute iptables-nft openssh-clients"
 FEDORA_BUILD="libvirt-devel clang-devel clang pkgconf-pkg-config gcc make"
 
-# What cannot be done without, by command, whatever the distribution calls its package.
+# The commands that are needed, whatever the distribution calls their packages.
 RUN_COMMANDS="podman crun qemu-img ip ssh"
 BUILD_COMMANDS="cc make pkg-config clang"
 
@@ -32,14 +32,15 @@ fedora() {
     exit 0
 }
 
-# Those of its arguments that are not installed.
+# missing PACKAGE...: prints the packages that are not installed.
 missing() {
     dpkg-query -W -f '${db:Status-Status} ${Package}\n' "$@" 2>/dev/null |
         awk -v want="$*" '$1 == "installed" { have[$2] = 1 }
             END { n = split(want, w, " "); for (i = 1; i <= n; i++) if (!(w[i] in have)) print w[i] }' | sort -u
 }
 
-# qemu-utils from another archive (backports) conflicts with the release's QEMU: both in the version of QEMU's candidate.
+# same_qemu PACKAGE...: prints the packages, with qemu-utils in the version of QEMU's candidate: from another archive
+# (backports) it would conflict with the release's QEMU.
 same_qemu() {
     version=$(apt-cache policy qemu-system-x86 | awk '$1 == "Candidate:" { print $2 }')
     for p; do
@@ -51,7 +52,7 @@ same_qemu() {
     done
 }
 
-# Up to Debian 12 virtiofsd comes with QEMU.
+# Up to Debian 12, QEMU's package contains virtiofsd.
 [ "$(. /etc/os-release && echo "${VERSION_ID:-0}" | cut -d. -f1)" -le 12 ] || RUN="$RUN virtiofsd"
 
 wanted='' fedora='' commands=''

@@ -9,7 +9,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/.."
 [ "$(id -u)" = 0 ] || die "root is needed: sudo make test"
 
-# One namespace for all tests, on hosts that need it.
+# On hosts that need a namespace, all tests run in one.
 [ -n "${CRUN_QEMU_TEST_INSIDE-}" ] || CRUN_QEMU_TEST_INSIDE=1 exec "$here/host-quirks.sh" "$0" "$@"
 
 # Removes what an earlier run left when it was killed.

@@ -1,10 +1,10 @@
 #!/bin/bash
 # Usage: run.sh DIR [VM-OPTION...]
-# Boots the disk in DIR, which cloud-init has to configure, with a block device and a qcow2 image as further disks.
-# As root: it makes a loop device.
+# Boots the disk in DIR, which must have cloud-init, with a block device and a qcow2 image as further disks. Needs root to
+# make a loop device.
 set -euo pipefail
 name=crun-qemu-example-block-device
-root=$(realpath "${1:?a directory that holds a disk is wanted}")
+root=$(realpath "${1:?expected a directory that holds a disk}")
 shift
 work=$(mktemp -d /var/tmp/crun-qemu-example.XXXXXX)
 device=
@@ -19,5 +19,5 @@ podman run -d --name $name ${LABEL:+--label "$LABEL"} --runtime "${RUNTIME:-/usr
 podman exec $name root lsblk -n -o SIZE,SERIAL /dev/my-disk /dev/my-image
 podman exec $name root sh -c 'mkfs.ext4 -q /dev/my-disk && mount /dev/my-disk /mnt && echo kept > /mnt/file && umount /mnt'
 podman stop -t 60 $name
-# What the guest wrote is on the device.
+# The device has what the guest wrote.
 debugfs -R 'cat file' "$device" 2>/dev/null

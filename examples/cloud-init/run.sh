@@ -1,10 +1,10 @@
 #!/bin/bash
 # Usage: run.sh DIR [VM-OPTION...]
-# Boots the disk in DIR, which has to have cloud-init, with the user-data and meta-data beside this script.
+# Boots the disk in DIR, which must have cloud-init, with the user-data and meta-data beside this script.
 set -euo pipefail
 name=crun-qemu-example-cloud-init
 here=$(cd "$(dirname "$0")" && pwd)
-root=$(realpath "${1:?a directory that holds a disk is wanted}")
+root=$(realpath "${1:?expected a directory that holds a disk}")
 shift
 trap 'podman rm -f -i -t 0 $name >/dev/null' EXIT
 set -x

@@ -1,10 +1,10 @@
 #!/bin/bash
 # Usage: run.sh DIR [VM-OPTION...]
-# Makes a container image of the disk in DIR and runs it as the pod of pod.yaml.
+# Makes a container image of the disk in DIR and runs it as the pod in pod.yaml.
 set -euo pipefail
 name=crun-qemu-example-kube runtime=${RUNTIME:-/usr/local/bin/crun-qemu}
 here=$(cd "$(dirname "$0")" && pwd)
-disk=$(find "$(realpath "${1:?a directory that holds a disk is wanted}")" -maxdepth 1 -type f)
+disk=$(find "$(realpath "${1:?expected a directory that holds a disk}")" -maxdepth 1 -type f)
 shift
 pod=$(mktemp)
 trap 'podman pod rm -f -i -t 0 $name >/dev/null; podman rmi -f -i localhost/$name >/dev/null; rm "$pod"' EXIT

@@ -1,10 +1,10 @@
 #!/bin/bash
 # Usage: run.sh DIR [VM-OPTION...]
-# Shows the libvirt domain of a VM, with the disk in DIR, that has a mediated device (a slice of a GPU, say): the one
-# that UUID names, else the first that this host has. No VM runs. A host without any gets to see the error.
+# Prints the libvirt domain of a VM with the disk in DIR and a mediated device (for example a slice of a GPU): the device
+# that UUID names, else the first one of this host. No VM runs. On a host without such a device, shows the error.
 set -euo pipefail
 name=crun-qemu-example-mdev devices=/sys/bus/mdev/devices
-root=$(realpath "${1:?a directory that holds a disk is wanted}")
+root=$(realpath "${1:?expected a directory that holds a disk}")
 shift
 trap 'podman rm -f -i -t 0 $name >/dev/null' EXIT
 found=$(ls $devices 2>/dev/null || true)
@@ -19,5 +19,5 @@ status=0
 set -x
 podman run --name $name ${LABEL:+--label "$LABEL"} --runtime "${RUNTIME:-/usr/local/bin/crun-qemu}" "${limits[@]}" \
     --rootfs "$root" "" --vfio-pci-mdev "$device" --print-libvirt-xml "$@" || status=$?
-# Without a device the error is what was wanted.
+# Without a device, an error is the expected result.
 [ $status = 0 ] || [ -z "${UUID-}$found" ]

@@ -1,15 +1,15 @@
 #!/bin/bash
 # Usage: run.sh DIR [VM-OPTION...]
-# Makes a container image of the disk in DIR and runs it as vm.container says. Podman's own generator (4.4 or newer)
-# shows the service that it makes of that file; the container itself is run without systemd here, with the same options.
+# Makes a container image of the disk in DIR and runs it with the options in vm.container. Podman's generator (4.4 or newer)
+# prints the service that it makes of that file. The container itself is run without systemd here, with the same options.
 set -euo pipefail
 name=crun-qemu-example-quadlet
 here=$(cd "$(dirname "$0")" && pwd)
-disk=$(find "$(realpath "${1:?a directory that holds a disk is wanted}")" -maxdepth 1 -type f)
+disk=$(find "$(realpath "${1:?expected a directory that holds a disk}")" -maxdepth 1 -type f)
 shift
 trap 'podman rm -f -i -t 0 $name >/dev/null; podman rmi -f -i localhost/$name >/dev/null' EXIT
 values() { sed -n "s/^$1=//p" "$here/vm.container"; }
-# Each of these keys stands for words on podman's command line.
+# Each of these keys stands for arguments on podman's command line.
 options=()
 for word in $(values PodmanArgs); do options+=("$word"); done
 for word in $(values Annotation); do options+=(--annotation "$word"); done

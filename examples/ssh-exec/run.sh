@@ -1,9 +1,9 @@
 #!/bin/bash
 # Usage: run.sh DIR [VM-OPTION...]
-# Boots the disk in DIR and does things in the guest with podman exec, which is ssh.
+# Boots the disk in DIR and runs commands in the guest by podman exec, which is ssh.
 set -euo pipefail
 name=crun-qemu-example-ssh-exec
-root=$(realpath "${1:?a directory that holds a disk is wanted}")
+root=$(realpath "${1:?expected a directory that holds a disk}")
 shift
 trap 'podman rm -f -i -t 0 $name >/dev/null' EXIT
 set -x
@@ -11,7 +11,7 @@ podman run -d --name $name ${LABEL:+--label "$LABEL"} --runtime "${RUNTIME:-/usr
     --rootfs "$root" "" "$@"
 # The first word is the guest's user; an exec waits for the guest's sshd.
 podman exec $name root uname -a
-# Arguments arrive as they are, …
+# Arguments arrive unchanged, …
 podman exec $name root printf '%s\n' 'two words' '$HOME' "it's"
 # … so does standard input, …
 echo 'from the host' | podman exec -i $name root cat

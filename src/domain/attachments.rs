@@ -1,64 +1,60 @@
 //! Disks and file systems that the container was given.
 
-use std::io;
-
-use super::xml::Xml;
-use super::{ON_ERROR_OF_DEVICES, ON_ERROR_OF_FILES};
+use super::tree::Element;
+use super::{DEVICE_ERROR_POLICY, FILE_ERROR_POLICY};
 use crate::plan::attachments::{Attachments, Disk, DiskSource, SharedFile};
 
-/// The guest's own disk and the seed are the first two.
+/// Index of the first of these disks: the guest's own disk and the seed disk come before.
 const FIRST: usize = 2;
-/// Requests under way at once: what libvirt's documentation suggests.
+/// Virtqueue size of virtiofs: the value in libvirt's documentation.
 const QUEUE: &str = "1024";
 
 /// The disks, in their order.
-pub(super) fn disks(xml: &mut Xml, attachments: &Attachments) -> io::Result<()> {
-    attachments.disks.iter().enumerate().try_for_each(|(n, disk)| one_disk(xml, &name(FIRST + n), disk))
+pub(super) fn disks(attachments: &Attachments) -> impl Iterator<Item = Element> {
+    attachments.disks.iter().enumerate().map(|(n, disk)| one_disk(&name(FIRST + n), disk))
 }
 
-fn one_disk(xml: &mut Xml, name: &str, disk: &Disk) -> io::Result<()> {
-    let kind = match disk.source {
-        DiskSource::File(_) => "file",
-        DiskSource::Mounted(..) | DiskSource::Device(..) => "block",
-    };
-    xml.parent("disk", &[("type", kind), ("device", "disk")], |xml| {
-        let mut driver = vec![("name", "qemu"), ("type", disk.format.name()), ("discard", "unmap")];
-        driver.extend(if kind == "file" { ON_ERROR_OF_FILES } else { ON_ERROR_OF_DEVICES });
-        if kind == "block" {
-            // The host's cache would only hold twice what the guest has in its own.
+fn one_disk(name: &str, disk: &Disk) -> Element {
+    let mut driver = vec![("name", "qemu"), ("type", disk.format.name()), ("discard", "unmap")];
+    let (kind, source) = match disk.source {
+        DiskSource::File(_) => {
+            driver.extend(FILE_ERROR_POLICY);
+            ("file", super::open_file(&disk.path()))
+        }
+        DiskSource::Mounted(..) | DiskSource::Device(..) => {
+            driver.extend(DEVICE_ERROR_POLICY);
+            // The host's page cache would only duplicate the guest's.
             driver.push(("cache", "none"));
+            ("block", Element::new("source", &[("dev", &disk.path())]))
         }
-        xml.empty("driver", &driver)?;
-        match disk.source {
-            DiskSource::File(_) => super::open_file(xml, &disk.path())?,
-            _ => xml.empty("source", &[("dev", &disk.path())])?,
-        }
-        xml.empty("backingStore", &[])?;
-        xml.empty("target", &[("dev", name), ("bus", "virtio")])?;
-        if disk.read_only {
-            xml.empty("readonly", &[])?;
-        }
-        xml.text("serial", &[], &disk.serial())
-    })
+    };
+    Element::new("disk", &[("type", kind), ("device", "disk")])
+        .with([
+            Element::new("driver", &driver),
+            source,
+            Element::new("backingStore", &[]),
+            Element::new("target", &[("dev", name), ("bus", "virtio")]),
+        ])
+        .with(disk.read_only.then(|| Element::new("readonly", &[])))
+        .with([Element::text("serial", disk.serial())])
 }
 
-/// Every virtiofs.
-pub(super) fn file_systems(xml: &mut Xml, attachments: &Attachments) -> io::Result<()> {
-    for share in &attachments.shares {
-        file_system(xml, &share.socket(), &share.tag())?;
-    }
-    if attachments.files.is_empty() { Ok(()) } else { file_system(xml, &SharedFile::socket(), SharedFile::TAG) }
+/// The virtiofs file systems: one for each share, and one for all shared files.
+pub(super) fn file_systems(attachments: &Attachments) -> impl Iterator<Item = Element> {
+    let shares = attachments.shares.iter().map(|share| file_system(&share.socket(), &share.tag()));
+    let files = (!attachments.files.is_empty()).then(|| file_system(&SharedFile::socket(), SharedFile::TAG));
+    shares.chain(files)
 }
 
-fn file_system(xml: &mut Xml, socket: &str, tag: &str) -> io::Result<()> {
-    xml.parent("filesystem", &[("type", "mount")], |xml| {
-        xml.empty("driver", &[("type", "virtiofs"), ("queue", QUEUE)])?;
-        xml.empty("source", &[("socket", socket)])?;
-        xml.empty("target", &[("dir", tag)])
-    })
+fn file_system(socket: &str, tag: &str) -> Element {
+    Element::new("filesystem", &[("type", "mount")]).with([
+        Element::new("driver", &[("type", "virtiofs"), ("queue", QUEUE)]),
+        Element::new("source", &[("socket", socket)]),
+        Element::new("target", &[("dir", tag)]),
+    ])
 }
 
-/// The name of the virtio disk of this index: `vda`, `vdb`, …, `vdz`, `vdaa`, ….
+/// Name of the virtio disk at this index: `vda`, `vdb`, …, `vdz`, `vdaa`, ….
 pub fn name(mut index: usize) -> String {
     let mut letters = Vec::new();
     loop {

@@ -1,24 +1,24 @@
-//! A document of the administrator's laid over the domain. Pure.
+//! Merges the administrator's document into the domain. Pure.
 //!
-//! An element is laid over its counterpart: attributes and text replace the counterpart's, children are laid over the
-//! counterpart's children, and what has no counterpart is added. Nothing can be taken away.
+//! An element is merged into its counterpart: its attributes and text replace the counterpart's, its children are merged
+//! into the counterpart's children, and an element without a counterpart is added. Nothing can be removed.
 
 use super::tree::Element;
 
-/// Elements of which a domain has any number and that nothing tells apart: each is added.
+/// Elements that may repeat and that nothing distinguishes: each is added.
 const ADDED: &[&str] = &["entry", "hostdev", "qemu:arg", "qemu:env"];
-/// Attributes of a device's `<target>` that say which one it is.
+/// Attributes of `<target>` that identify a device.
 const PLACE: &[&str] = &["dev", "dir", "port"];
-/// Parents of elements of which there are several kinds under one name.
+/// Parents whose children of one name differ by `type`.
 const OF_KINDS: &[&str] = &["devices", "domain"];
 
-/// The attribute that names a file's descriptor.
+/// Attribute of `<source>` that names the file's descriptor.
 pub(super) const DESCRIPTOR: &str = "fdgroup";
 
 impl Element {
-    /// Lays `over` over this element.
-    pub fn lay_over(&mut self, over: Self) {
-        // Another file's descriptor is not ours.
+    /// Merges `over` into this element.
+    pub fn merge(&mut self, over: Self) {
+        // The descriptor belongs to the file that is replaced.
         if over.attribute("file").is_some() {
             self.attributes.retain(|(name, _)| name != DESCRIPTOR);
         }
@@ -34,21 +34,21 @@ impl Element {
         let places: Vec<_> = over.children.iter().map(|child| self.counterpart(child, &over.children)).collect();
         for (child, place) in over.children.into_iter().zip(places) {
             match place {
-                Some(index) => self.children[index].lay_over(child),
+                Some(index) => self.children[index].merge(child),
                 None => self.children.push(child),
             }
         }
     }
 
-    /// Index of the one child that `child` means, if it is also the only one of `all` that means it.
+    /// Index of the child that `child` matches, if each is the other's only match; `all` are the siblings of `child`.
     fn counterpart(&self, child: &Self, all: &[Self]) -> Option<usize> {
-        let means = |child: &Self, mine: &Self| self.alike(child, mine);
-        let mut candidates = (0..self.children.len()).filter(|index| means(child, &self.children[*index]));
+        let matches = |child: &Self, mine: &Self| self.alike(child, mine);
+        let mut candidates = (0..self.children.len()).filter(|index| matches(child, &self.children[*index]));
         let index = candidates.next().filter(|_| candidates.next().is_none())?;
-        (all.iter().filter(|other| means(other, &self.children[index])).count() == 1).then_some(index)
+        (all.iter().filter(|other| matches(other, &self.children[index])).count() == 1).then_some(index)
     }
 
-    /// Whether two children of this one's kind can be the same, as far as both say what they are.
+    /// Whether two children of this element may be the same device or setting: nothing that both state differs.
     fn alike(&self, a: &Self, b: &Self) -> bool {
         let agree = |a: &Self, b: &Self, name| match (a.attribute(name), b.attribute(name)) {
             (Some(a), Some(b)) => a == b,
@@ -69,8 +69,8 @@ mod tests {
 
     fn merged(ours: &str, over: &str) -> String {
         let mut ours = Element::parse(ours).unwrap();
-        ours.lay_over(Element::parse(over).unwrap());
-        // Without the indentation.
+        ours.merge(Element::parse(over).unwrap());
+        // Without indentation.
         ours.document().lines().map(str::trim).collect()
     }
 
@@ -90,7 +90,7 @@ mod tests {
                 "<domain id='7'><memory unit='GiB'>4</memory><title>a &lt; b</title></domain>",
                 r#"<domain type="kvm" id="7"><memory unit="GiB">4</memory><os/><title>a &lt; b</title></domain>"#,
             ),
-            // A disk is known by its target.
+            // A disk is identified by its target.
             (
                 &devices(disks),
                 &devices("<disk><driver cache='none'/><target dev='vda'/></disk>"),
@@ -101,14 +101,14 @@ mod tests {
                 &devices("<disk type='file'><target dev='vdx'/></disk>"),
                 r#"<domain><devices><disk type="file"><target dev="vda"/></disk><disk type="file"><target dev="vdx"/></disk></devices></domain>"#,
             ),
-            // A file is known by its descriptor, another one by its name.
+            // Replacing the file drops the descriptor.
             (
                 "<source file='/a' fdgroup='/a'/>",
                 "<source startupPolicy='x'/>",
                 r#"<source file="/a" fdgroup="/a" startupPolicy="x"/>"#,
             ),
             ("<source file='/a' fdgroup='/a'/>", "<source file='/b'/>", r#"<source file="/b"/>"#),
-            // Of another type, it is another one; without a type it is the only one there is.
+            // A different type is another device; without a type it matches the only one.
             (
                 &devices("<interface type='ethernet'><model type='virtio'/></interface>"),
                 &devices("<interface type='user'/>"),
@@ -119,13 +119,13 @@ mod tests {
                 &devices("<interface><model type='e1000e'/></interface>"),
                 r#"<domain><devices><interface type="ethernet"><model type="e1000e"/></interface></devices></domain>"#,
             ),
-            // Two mean none.
+            // Two that match the same device match none.
             (
                 &devices("<input bus='usb'/>"),
                 &devices("<input bus='ps2'/><input/>"),
                 r#"<domain><devices><input bus="usb"/><input bus="ps2"/><input/></devices></domain>"#,
             ),
-            // Always one more.
+            // Always added.
             (
                 &devices("<hostdev type='pci'/>"),
                 &devices("<hostdev type='pci'/>"),
@@ -150,14 +150,14 @@ mod tests {
             ("", "it has no root element"),
             ("<a>", "it ends within <a>"),
             ("<a/><b/>", "it has more than one root element"),
-            ("<a/>x", "there is text outside of it"),
+            ("<a/>x", "there is text outside the root element"),
             ("<a>&x;</a>", "the entity x is unknown"),
-            ("<!DOCTYPE a><a/>", "it has a document type, which libvirt's documents have not"),
+            ("<!DOCTYPE a><a/>", "it has a document type, which libvirt does not use"),
             (&"<a>".repeat(65), "nested more than 64 levels deep"),
-            ("<a>\x01</a>", "'\\u{1}' is no text"),
-            ("<a b='&#1;'/>", "'\\u{1}' is no text"),
-            ("<a]/>", "\"a]\" is no name"),
-            ("<a 1='2'/>", "\"1\" is no name"),
+            ("<a>\x01</a>", "'\\u{1}' is not text"),
+            ("<a b='&#1;'/>", "'\\u{1}' is not text"),
+            ("<a]/>", "\"a]\" is not a name"),
+            ("<a 1='2'/>", "\"1\" is not a name"),
         ] {
             assert_eq!(read(text), Err(want.into()), "{text}");
         }

@@ -1,13 +1,13 @@
 //! The libvirt domain of a plan. Pure; every path is one inside the container.
+//!
+//! Runs on the creating side, in crun's process or the runtime executable. The plan is trusted; text in it may come from
+//! the user, and the XML writer escapes it.
 
 mod attachments;
 mod hostdev;
 mod merge;
 mod network;
-mod tree;
-mod xml;
-
-use std::io;
+pub mod tree;
 
 use crate::first_boot::guest_setup;
 use crate::handoff::paths;
@@ -17,17 +17,40 @@ use crate::plan::attachments::DiskSource;
 use crate::plan::{Accelerator, BootDisk, Firmware, Plan, TRANSLATION_CACHE};
 pub use attachments::name as disk_name;
 use tree::Element;
-use xml::Xml;
 
-/// The XML document. `oem_strings` go into the SMBIOS tables, where systemd looks for credentials.
-pub fn xml(plan: &Plan, oem_strings: &[String]) -> String {
-    let mut xml = Xml::new();
-    // Writing into a Vec cannot fail.
-    let _ = domain(&mut xml, plan, oem_strings);
-    xml.finish()
+/// The domain. `oem_strings` go into the SMBIOS tables, where systemd looks for credentials.
+pub fn domain(plan: &Plan, oem_strings: &[String]) -> Element {
+    let (kind, cpu) = match plan.accelerator {
+        Accelerator::Kvm => ("kvm", "host-passthrough"),
+        Accelerator::Tcg => ("qemu", "maximum"),
+    };
+    Element::new("domain", &[("type", kind), ("xmlns:qemu", QEMU_NAMESPACE)])
+        .with([
+            Element::text("name", &plan.name),
+            Element::text("uuid", &plan.uuid),
+            Element::new("memory", &[("unit", "b")]).with_text(plan.memory.to_string()),
+        ])
+        // virtiofsd maps the guest's memory.
+        .with(plan.attachments.has_virtiofs().then(shared_memory))
+        .with([
+            Element::text("vcpu", plan.vcpus.to_string()),
+            smbios(oem_strings),
+            firmware_configuration(),
+            os(&plan.firmware),
+            features(plan.accelerator),
+            Element::new("cpu", &[("mode", cpu), ("check", "none")]),
+            Element::new("clock", &[("offset", "utc")]),
+            Element::text("on_poweroff", "destroy"),
+            Element::text("on_reboot", "restart"),
+            Element::text("on_crash", "destroy"),
+            power_management(),
+            devices(plan),
+            Element::new("seclabel", &[("type", "none")]),
+        ])
+        .with(network::user_network(plan))
 }
 
-/// The files behind the plan's disks, which the domain knows by descriptors: QEMU has no right to them but that.
+/// The files behind the plan's disks, which QEMU gets as descriptors: it has no permission to open them.
 pub fn files(plan: &Plan) -> Vec<OpenFile> {
     let file = |path: &str, read_only| OpenFile { path: path.into(), read_only };
     let boot = match plan.disk {
@@ -39,16 +62,16 @@ pub fn files(plan: &Plan) -> Vec<OpenFile> {
     boot.into_iter().chain([file(paths::SEED, true)]).chain(attachments).collect()
 }
 
-/// A source that is one of [`files()`].
-fn open_file(xml: &mut Xml, path: &str) -> io::Result<()> {
-    xml.empty("source", &[("file", path), (merge::DESCRIPTOR, path)])
+/// The source of a disk that is one of [`files()`].
+fn open_file(path: &str) -> Element {
+    Element::new("source", &[("file", path), (merge::DESCRIPTOR, path)])
 }
 
-/// A document to be laid over a domain.
+/// A document to merge into a domain.
 pub struct Overrides(Element);
 
 impl Overrides {
-    /// Reads it; on failure says what is wrong with it.
+    /// Parses it.
     ///
     /// # Errors
     /// It is not XML, or the root element is not `<domain>`.
@@ -59,140 +82,125 @@ impl Overrides {
         }
     }
 
-    /// Lays it over `domain`, which is ours.
-    ///
-    /// # Errors
-    /// `domain` is not XML.
-    pub fn over(self, domain: &str) -> Result<String, String> {
-        let mut domain = Element::parse(domain)?;
-        domain.lay_over(self.0);
-        Ok(domain.document())
+    /// Merges it into `domain`.
+    pub fn merge_into(self, domain: &mut Element) {
+        domain.merge(self.0);
     }
 }
 
-/// What a failure of the host's does to a disk that is a file of the host's. A write fails because storage is full, a
-/// quota is reached, a server is gone: somebody can mend that, and until then the VM is paused, as a guest that were told
-/// would give up its file system. What cannot be read is told: it concerns that place of the disk alone.
-const ON_ERROR_OF_FILES: [(&str, &str); 2] = [("error_policy", "stop"), ("rerror_policy", "report")];
-/// What it does to a block device. The guest is told of a broken sector, as on a real machine: it may have a second disk
-/// for that. Only a lack of space, below a thin volume, pauses the VM.
-const ON_ERROR_OF_DEVICES: [(&str, &str); 2] = [("error_policy", "enospace"), ("rerror_policy", "report")];
+/// What QEMU does when the host fails to write or read a disk that is a host file. A failed write pauses the VM: the
+/// reason (full storage, a quota, a lost server) can be removed, and a guest that saw the error would give up its file
+/// system. A failed read is reported to the guest: it concerns one place on the disk.
+const FILE_ERROR_POLICY: [(&str, &str); 2] = [("error_policy", "stop"), ("rerror_policy", "report")];
+/// The same for a block device. The guest sees a broken sector, as on a real machine: it may have a second disk for
+/// that. Only a lack of space, below a thin volume, pauses the VM.
+const DEVICE_ERROR_POLICY: [(&str, &str); 2] = [("error_policy", "enospace"), ("rerror_policy", "report")];
 
-/// Of the elements that hold QEMU's own options.
+/// Namespace of the elements that hold QEMU's own options.
 const QEMU_NAMESPACE: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
 
-fn domain(xml: &mut Xml, plan: &Plan, oem_strings: &[String]) -> io::Result<()> {
-    let (kind, cpu) = match plan.accelerator {
-        Accelerator::Kvm => ("kvm", "host-passthrough"),
-        Accelerator::Tcg => ("qemu", "maximum"),
+fn shared_memory() -> Element {
+    let source = Element::new("source", &[("type", "memfd")]);
+    Element::parent("memoryBacking", [source, Element::new("access", &[("mode", "shared")])])
+}
+
+fn smbios(oem_strings: &[String]) -> Element {
+    let strings = oem_strings.iter().map(|text| Element::text("entry", text));
+    Element::new("sysinfo", &[("type", "smbios")]).with([Element::parent("oemStrings", strings)])
+}
+
+fn firmware_configuration() -> Element {
+    Element::new("sysinfo", &[("type", "fwcfg")]).with([
+        Element::new("entry", &[("name", "opt/com.coreos/config"), ("file", paths::IGNITION)]),
+        Element::new("entry", &[("name", guest_setup::FIRMWARE_FILE), ("file", paths::SETUP)]),
+    ])
+}
+
+fn os(firmware: &Firmware) -> Element {
+    let kind = Element::new("type", &[("arch", "x86_64"), ("machine", "q35")]).with_text("hvm");
+    let firmware = match firmware {
+        Firmware::Bios => vec![Element::new("bios", &[("useserial", "yes")])],
+        Firmware::Uefi(uefi) => vec![
+            Element::new("loader", &[("readonly", "yes"), ("type", "pflash")]).with_text(&uefi.code),
+            Element::text("nvram", paths::NVRAM),
+        ],
     };
-    xml.parent("domain", &[("type", kind), ("xmlns:qemu", QEMU_NAMESPACE)], |xml| {
-        xml.text("name", &[], &plan.name)?;
-        xml.text("uuid", &[], &plan.uuid)?;
-        xml.text("memory", &[("unit", "b")], &plan.memory.to_string())?;
-        if plan.attachments.has_virtiofs() {
-            // What serves it has to see the guest's memory.
-            xml.parent("memoryBacking", &[], |xml| {
-                xml.empty("source", &[("type", "memfd")])?;
-                xml.empty("access", &[("mode", "shared")])
-            })?;
+    Element::parent("os", [kind])
+        .with(firmware)
+        .with([Element::new("smbios", &[("mode", "sysinfo")]), Element::new("boot", &[("dev", "hd")])])
+}
+
+fn features(accelerator: Accelerator) -> Element {
+    // The container's memory limit leaves room for a translation cache of this size.
+    let cache = || Element::new("tb-cache", &[("unit", "MiB")]).with_text((TRANSLATION_CACHE >> 20).to_string());
+    let tcg = (accelerator == Accelerator::Tcg).then(|| Element::parent("tcg", [cache()]));
+    Element::parent("features", [Element::new("acpi", &[]), Element::new("apic", &[])]).with(tcg)
+}
+
+/// Without sleep states: nothing would wake the guest.
+fn power_management() -> Element {
+    let state = |name| Element::new(name, &[("enabled", "no")]);
+    Element::parent("pm", [state("suspend-to-mem"), state("suspend-to-disk")])
+}
+
+fn devices(plan: &Plan) -> Element {
+    let serial = Element::new("serial", &[("type", "unix")]).with([
+        Element::new("source", &[("mode", "connect"), ("path", paths::CONSOLE)]),
+        Element::new("target", &[("type", "isa-serial"), ("port", "0")]),
+    ]);
+    let random = Element::new("backend", &[("model", "random")]).with_text("/dev/urandom");
+    Element::parent(
+        "devices",
+        [
+            Element::text("emulator", &plan.emulator),
+            Element::new("controller", &[("type", "usb"), ("model", "none")]),
+            boot_disk(plan.disk),
+            seed_disk(),
+        ],
+    )
+    .with(attachments::disks(&plan.attachments))
+    .with(attachments::file_systems(&plan.attachments))
+    .with(network::interface(plan))
+    .with(hostdev::hostdevs(plan))
+    .with([
+        serial,
+        Element::new("rng", &[("model", "virtio")]).with([random]),
+        Element::new("memballoon", &[("model", "virtio"), ("freePageReporting", "on")]),
+        Element::new("panic", &[("model", "isa")]),
+    ])
+}
+
+fn boot_disk(disk: BootDisk) -> Element {
+    let no_more = || Element::new("backingStore", &[]);
+    let (format, file, backing) = match disk {
+        BootDisk::Overlay { image, .. } => {
+            let backing = Element::new("backingStore", &[("type", "file")]).with([
+                Element::new("format", &[("type", image.name())]),
+                open_file(paths::IMAGE),
+                no_more(),
+            ]);
+            (Format::Qcow2, paths::OVERLAY, backing)
         }
-        xml.text("vcpu", &[], &plan.vcpus.to_string())?;
-        xml.parent("sysinfo", &[("type", "smbios")], |xml| {
-            xml.parent("oemStrings", &[], |xml| oem_strings.iter().try_for_each(|text| xml.text("entry", &[], text)))
-        })?;
-        xml.parent("sysinfo", &[("type", "fwcfg")], |xml| {
-            xml.empty("entry", &[("name", "opt/com.coreos/config"), ("file", paths::IGNITION)])?;
-            xml.empty("entry", &[("name", guest_setup::FIRMWARE_FILE), ("file", paths::SETUP)])
-        })?;
-        xml.parent("os", &[], |xml| os(xml, &plan.firmware))?;
-        xml.parent("features", &[], |xml| {
-            xml.empty("acpi", &[])?;
-            xml.empty("apic", &[])?;
-            translation_cache(xml, plan.accelerator)
-        })?;
-        xml.empty("cpu", &[("mode", cpu), ("check", "none")])?;
-        xml.empty("clock", &[("offset", "utc")])?;
-        xml.text("on_poweroff", &[], "destroy")?;
-        xml.text("on_reboot", &[], "restart")?;
-        xml.text("on_crash", &[], "destroy")?;
-        // A guest that put itself to sleep would find nobody to wake it.
-        xml.parent("pm", &[], |xml| {
-            xml.empty("suspend-to-mem", &[("enabled", "no")])?;
-            xml.empty("suspend-to-disk", &[("enabled", "no")])
-        })?;
-        xml.parent("devices", &[], |xml| devices(xml, plan))?;
-        xml.empty("seclabel", &[("type", "none")])?;
-        network::user_network(xml, plan)
-    })
-}
-
-/// The container's limit of memory has room for a cache of this size.
-fn translation_cache(xml: &mut Xml, accelerator: Accelerator) -> io::Result<()> {
-    match accelerator {
-        Accelerator::Kvm => Ok(()),
-        Accelerator::Tcg => xml
-            .parent("tcg", &[], |xml| xml.text("tb-cache", &[("unit", "MiB")], &(TRANSLATION_CACHE >> 20).to_string())),
-    }
-}
-
-fn os(xml: &mut Xml, firmware: &Firmware) -> io::Result<()> {
-    xml.text("type", &[("arch", "x86_64"), ("machine", "q35")], "hvm")?;
-    match firmware {
-        Firmware::Bios => xml.empty("bios", &[("useserial", "yes")]),
-        Firmware::Uefi(uefi) => {
-            xml.text("loader", &[("readonly", "yes"), ("type", "pflash")], &uefi.code)?;
-            xml.text("nvram", &[], paths::NVRAM)
-        }
-    }?;
-    xml.empty("smbios", &[("mode", "sysinfo")])?;
-    xml.empty("boot", &[("dev", "hd")])
-}
-
-fn devices(xml: &mut Xml, plan: &Plan) -> io::Result<()> {
-    xml.text("emulator", &[], &plan.emulator)?;
-    xml.empty("controller", &[("type", "usb"), ("model", "none")])?;
-    boot_disk(xml, plan.disk)?;
-    xml.parent("disk", &[("type", "file"), ("device", "disk")], |xml| {
-        xml.empty("driver", &[("name", "qemu"), ("type", "raw")])?;
-        open_file(xml, paths::SEED)?;
-        xml.empty("backingStore", &[])?;
-        xml.empty("target", &[("dev", "vdb"), ("bus", "virtio")])?;
-        xml.empty("readonly", &[])
-    })?;
-    attachments::disks(xml, &plan.attachments)?;
-    attachments::file_systems(xml, &plan.attachments)?;
-    network::interface(xml, plan)?;
-    hostdev::hostdevs(xml, plan)?;
-    xml.parent("serial", &[("type", "unix")], |xml| {
-        xml.empty("source", &[("mode", "connect"), ("path", paths::CONSOLE)])?;
-        xml.empty("target", &[("type", "isa-serial"), ("port", "0")])
-    })?;
-    xml.parent("rng", &[("model", "virtio")], |xml| xml.text("backend", &[("model", "random")], "/dev/urandom"))?;
-    xml.empty("memballoon", &[("model", "virtio"), ("freePageReporting", "on")])?;
-    xml.empty("panic", &[("model", "isa")])
-}
-
-fn boot_disk(xml: &mut Xml, disk: BootDisk) -> io::Result<()> {
-    let (format, file, image) = match disk {
-        BootDisk::Overlay { image, .. } => (Format::Qcow2, paths::OVERLAY, Some(image)),
-        BootDisk::Image(format) => (format, paths::IMAGE, None),
+        BootDisk::Image(format) => (format, paths::IMAGE, no_more()),
     };
-    xml.parent("disk", &[("type", "file"), ("device", "disk")], |xml| {
-        let mut driver = vec![("name", "qemu"), ("type", format.name()), ("discard", "unmap")];
-        driver.extend(ON_ERROR_OF_FILES);
-        xml.empty("driver", &driver)?;
-        open_file(xml, file)?;
-        match image {
-            None => xml.empty("backingStore", &[]),
-            Some(format) => xml.parent("backingStore", &[("type", "file")], |xml| {
-                xml.empty("format", &[("type", format.name())])?;
-                open_file(xml, paths::IMAGE)?;
-                xml.empty("backingStore", &[])
-            }),
-        }?;
-        xml.empty("target", &[("dev", "vda"), ("bus", "virtio")])
-    })
+    let mut driver = vec![("name", "qemu"), ("type", format.name()), ("discard", "unmap")];
+    driver.extend(FILE_ERROR_POLICY);
+    Element::new("disk", &[("type", "file"), ("device", "disk")]).with([
+        Element::new("driver", &driver),
+        open_file(file),
+        backing,
+        Element::new("target", &[("dev", "vda"), ("bus", "virtio")]),
+    ])
+}
+
+fn seed_disk() -> Element {
+    Element::new("disk", &[("type", "file"), ("device", "disk")]).with([
+        Element::new("driver", &[("name", "qemu"), ("type", "raw")]),
+        open_file(paths::SEED),
+        Element::new("backingStore", &[]),
+        Element::new("target", &[("dev", "vdb"), ("bus", "virtio")]),
+        Element::new("readonly", &[]),
+    ])
 }
 
 #[cfg(test)]
@@ -203,7 +211,11 @@ mod tests {
     use crate::plan::tests::{BIOS_IMAGE, ID, host, request};
     use crate::request::options::FirmwareChoice;
 
-    /// `BLESS=1 cargo test` writes the golden files anew.
+    fn xml(plan: &Plan, oem_strings: &[String]) -> String {
+        domain(plan, oem_strings).document()
+    }
+
+    /// `BLESS=1 cargo test` rewrites the golden files.
     fn compare(name: &str, got: &str) {
         let path = format!("{}/tests/golden/{name}.xml", env!("CARGO_MANIFEST_DIR"));
         if std::env::var_os("BLESS").is_some() {
@@ -249,20 +261,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_laid_over_a_domain_leaves_the_rest_as_it_is() {
-        let golden = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/kvm-hostdevs.xml"));
-        let (golden, over) = (golden.unwrap(), |text| Overrides::parse(text).unwrap());
-        // What is nowhere empty in ours is not so afterwards either.
-        let same = golden.replace("<oemStrings>\n    </oemStrings>", "<oemStrings/>");
-        assert_eq!(over("<domain/>").over(&golden).unwrap(), same);
-        let two = over("<domain><vcpu>2</vcpu></domain>").over(&golden).unwrap();
-        assert_eq!(two, same.replace("<vcpu>4</vcpu>", "<vcpu>2</vcpu>"));
+    fn merging_leaves_the_rest_unchanged() {
+        let golden =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/kvm-hostdevs.xml")).unwrap();
+        let merged = |text: &str| {
+            let mut domain = Element::parse(&golden).unwrap();
+            Overrides::parse(text).unwrap().merge_into(&mut domain);
+            domain.document()
+        };
+        assert_eq!(merged("<domain/>"), golden);
+        assert_eq!(merged("<domain><vcpu>2</vcpu></domain>"), golden.replace("<vcpu>4</vcpu>", "<vcpu>2</vcpu>"));
         let error = Overrides::parse("<network/>").err().unwrap();
         assert_eq!(error, "its root element is <network>, not <domain>");
     }
 
     #[test]
-    fn what_comes_from_outside_is_escaped() {
+    fn outside_text_is_escaped() {
         let sources = Sources::default();
         let mut plan = plan(ID, &request(), &host(), BIOS_IMAGE, &sources).unwrap();
         plan.name = "<&>".into();

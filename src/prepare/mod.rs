@@ -95,10 +95,11 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     let fd_store = network::write(&private, &plan, &request)?;
     memory::keep(&private, &plan, &config)?;
     let oem_strings = first_boot::write(&private, &plan, wishes, &network::engines_file(&request, "/etc/hosts"))?;
-    let domain = domain::xml(&plan, &oem_strings);
-    let domain =
-        overrides.map_or(Ok(domain.clone()), |over| over.over(&domain)).map_err(|why| Error::new("domain", why))?;
-    write_launch(&private, domain, &plan, &request, judged, stages)?;
+    let mut domain = domain::domain(&plan, &oem_strings);
+    if let Some(overrides) = overrides {
+        overrides.merge_into(&mut domain);
+    }
+    write_launch(&private, domain.document(), &plan, &request, judged, stages)?;
     let artifacts = Artifacts {
         root: private.join(skeleton::ROOT),
         workdir: workdir.mount(&private.join(skeleton::ROOT)),

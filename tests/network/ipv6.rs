@@ -160,7 +160,9 @@ pub fn follows_the_container() {
     let guest = Place::behind(TAP);
     let default = || ip_output(&guest, "-6 route show default");
     // Time for the guest's first router solicitation.
-    wait_for(|| ip_output(&guest, "-6 addr show dev guest0 scope link").lines().any(|line| line.contains("scope link")));
+    wait_for(|| {
+        ip_output(&guest, "-6 addr show dev guest0 scope link").lines().any(|line| line.contains("scope link"))
+    });
     thread::sleep(Duration::from_secs(3));
     assert_eq!((ip_output(&guest, "-6 addr show dev guest0 scope global"), default()), (String::new(), String::new()));
     for _ in 0..2 {

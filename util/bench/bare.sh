@@ -1,8 +1,8 @@
 # shellcheck shell=bash disable=SC2154,SC2034,SC2153 # the variables are shared with bench.sh and lib.sh
-# The same guest by hand: QEMU with the command line that libvirt made for us, in a network namespace with such a tap.
+# The same guest by hand: QEMU with the command line that libvirt made for us, in a network namespace with a tap.
 
-# bare_template QEMU: takes the command line and the files of a running VM. What libvirt holds open or keeps to itself is
-# replaced: monitor, master key, tap and console.
+# bare_template QEMU: copies the command line and the files of a running VM. It replaces what libvirt holds open or does not
+# share: monitor, master key, tap and console.
 bare_template() {
     local arg last='' from=() i
     mapfile -d '' -t from < "/proc/$1/cmdline"
@@ -18,7 +18,7 @@ bare_template() {
         case $last$arg in
         -object*'"id":"masterKey0"'*) unset 'bare_command[-1]'; last=''; continue ;;
         -add-fdset=*) unset 'bare_command[-1]'; last=''; continue ;;
-        # files that QEMU has by descriptors: the image, the one that is written, and the seed
+        # Files that QEMU has by descriptors: the image, the overlay and the seed disk.
         -blockdev*'"filename":"/dev/fdset/'*'"read-only":false'*) arg=$(named overlay.qcow2) ;;
         -blockdev*'"filename":"/dev/fdset/'*)
             case ${bare_command[*]} in *"$image"*) arg=$(named seed.img) ;; *) arg=$(named image) ;; esac
@@ -39,11 +39,11 @@ bare_template() {
     bare_group=$(cpu_group "$1")
 }
 
-# named FILE: $arg with that file of /crun-qemu in place of the descriptor.
+# named FILE: prints $arg with /crun-qemu/FILE in place of the descriptor.
 named() { echo "${arg/\/dev\/fdset\/[0-9]/\/crun-qemu\/$1}"; }
 
-# cpu_group PID: the directory beside its container's CPU cgroup. On a busy host it decides who gets how much, so QEMU by hand
-# has to be in such a one too. Nothing where it cannot be told.
+# cpu_group PID: prints a directory beside the CPU cgroup of the process's container, or nothing if there is none. On a busy
+# host the cgroup decides how much CPU time a process gets, so QEMU by hand must be in such a cgroup too.
 cpu_group() {
     local line controllers dir
     line=$(awk -F: '$2 ~ /(^|,)cpu(,|$)/ { v1 = $0 } $2 == "" { v2 = $0 } END { print v1 != "" ? v1 : v2 }' "/proc/$1/cgroup")
@@ -52,8 +52,8 @@ cpu_group() {
     [ ! -w "$dir/cgroup.procs" ] || echo "$dir/$NAME"
 }
 
-# bare_host N: directory N with an overlay, left in `bare_dir`, and a namespace with its tap and a DHCP server on it, which
-# the process `bare_ns` holds.
+# bare_host N: makes directory N with an overlay, and a network namespace with a tap and a DHCP server. Sets `bare_dir` to the
+# directory and `bare_ns` to the process that holds the namespace.
 bare_host() {
     local dir=$work/bare.$1
     bare_dir=$dir
@@ -72,8 +72,8 @@ bare_host() {
     echo $! >> "$dir/pids"
 }
 
-# bare_start N: boots it, the console to the file `console` of its directory; leaves QEMU in `qemu`, the beginning in
-# `begun`, the directory in `bare_dir`.
+# bare_start N: boots guest N, with its console in the file `console` of its directory. Sets `qemu` to QEMU's process, `begun`
+# to the time of the start, and `bare_dir` to the directory.
 bare_start() {
     bare_host "$1"
     begun=${EPOCHREALTIME/[.,]/}
@@ -83,7 +83,7 @@ bare_start() {
     qemu=$!
     echo "$qemu" >> "$bare_dir/pids"
 }
-# stamp DIR: notes when the console's first byte comes, when the firmware is done and when the guest is ready.
+# stamp DIR: records the times of the console's first byte, of the end of the firmware and of the guest's "ready".
 stamp() {
     local line
     IFS= read -r -N 1 line || :
@@ -96,15 +96,15 @@ note_time() {
     echo "${EPOCHREALTIME/[.,]/}" > "$1.new"
     mv "$1.new" "$1"
 }
-# libvirt_start: the same domain by libvirt's virt-qemu-run, which has the driver in its process as we have; otherwise as
-# bare_start. Of the one before, which was killed, it knows what QEMU can do and nothing else: it would find a domain that it
-# has to remove first, and may be asked for the next meanwhile.
+# libvirt_start: boots the same domain with libvirt's virt-qemu-run, which embeds the driver as our supervisor does; otherwise
+# like bare_start. From the run before, which was killed, only the cache of QEMU's capabilities is kept: a leftover domain
+# would have to be removed first, possibly while the next one is started.
 libvirt_start() {
     bare_host 0
     rm -rf "$work/libvirt/run" "$work/libvirt/lib"
     mkfifo "$bare_dir/console"
     mkdir -p "$work/libvirt/etc"
-    # it asks for its usual user, which need not be here, before it reads which one it shall be
+    # libvirt looks up its usual user, which may not exist here, before it reads the configured one.
     { cat /etc/passwd; echo libvirt-qemu:x:0:0::/:/bin/false; } > "$work/libvirt/etc/passwd"
     { cat /etc/group; echo libvirt-qemu:x:0:; } > "$work/libvirt/etc/group"
     printf '%s\n' 'user = "root"' 'group = "root"' 'cgroup_controllers = []' 'stdio_handler = "file"' > "$work/libvirt/etc/qemu.conf"
@@ -119,7 +119,7 @@ libvirt_start() {
         "$work/libvirt/etc" virt-qemu-run -r "$work/libvirt" "$bare_dir/domain.xml" </dev/null >"$bare_dir/stderr" 2>&1 &
     echo $! >> "$bare_dir/pids"
 }
-# bare_ready DIR: waits until the guest is there.
+# bare_ready DIR: waits until the guest is ready.
 bare_ready() {
     local deadline=$((SECONDS + BOOT_SECONDS))
     until [ -e "$1/ready" ]; do
@@ -143,7 +143,7 @@ bare_end_all() {
     for dir in "$work"/bare.*; do [ ! -e "$dir" ] || bare_end "${dir##*.}"; done
 }
 
-# template: what bare_start needs, once; the guest need not be up for it.
+# template: makes once what bare_start needs. The guest need not have booted.
 template() {
     [ ! -e "$work/template" ] || return 0
     until_exec template qemu-system-x86 guest= /crun-qemu/image "$work/vm/disk.qcow2" "${vm[@]}"

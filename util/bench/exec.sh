@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2154,SC2034,SC2153 # the variables are shared with bench.sh and lib.sh
-# podman exec in a guest that is up, against podman exec in a plain container and ssh by hand.
+# podman exec in a booted guest, compared with podman exec in a plain container and with ssh by hand.
 
 measure_exec() {
     say "exec: again, twenty at once, and bytes through it"
@@ -31,7 +31,7 @@ measure_exec() {
     record many.count $many
     remove "$NAME-vm" "$NAME-plain"
 }
-# at_once N COMMAND...
+# at_once N COMMAND...: runs COMMAND N times at once.
 at_once() {
     local n=$1 i all=(); shift
     for ((i = 0; i < n; i++)); do "$@" & all+=($!); done

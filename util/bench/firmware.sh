@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2154,SC2034,SC2153 # the variables are shared with bench.sh and lib.sh
-# What the choice of firmware buys: the time until it hands over to the disk's boot loader.
+# The effect of the choice of firmware: the time until it hands over to the disk's boot loader.
 
 measure_firmware() {
     say "firmware: BIOS and UEFI, the network card with and without its boot ROM"
@@ -11,7 +11,7 @@ measure_firmware() {
     for round in $(rounds); do
         for form in without with; do
             bare_command=("${without[@]}")
-            # libvirt's command line says that the card has none
+            # libvirt's command line disables the card's boot ROM.
             [ $form = without ] || bare_command=("${without[@]//,\"romfile\":\"\"/}")
             bare_start 0
             deadline=$((SECONDS + 60))
@@ -29,7 +29,7 @@ measure_firmware() {
     round=0
 }
 
-# until_loader FIRMWARE ROOT TEXT: from podman run until the console has said TEXT.
+# until_loader FIRMWARE ROOT TEXT: measures the time from podman run until the console has printed TEXT.
 until_loader() {
     begun=$(us)
     "${plugin[@]}" --name "$NAME-vm" --rootfs "$2" "" "${options[@]}" --firmware "$1" >/dev/null

@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2154,SC2034,SC2153 # the variables are shared with bench.sh and lib.sh
-# Disk, directory and network of a guest of ours against the same devices by hand: the same QEMU command line, the same
-# virtiofsd, such a tap. Both guests are up, and asked in turns: by fio, tar and iperf3.
+# Disk, directory and network of a VM, compared with the same devices by hand: the same QEMU command line, the same virtiofsd,
+# the same kind of tap. Both guests are up and are measured in turns, by fio, tar and iperf3.
 
 measure_io() {
     say "io: disk, virtiofs and network, against the same devices by hand"
@@ -43,7 +43,7 @@ measure_io() {
     overlays
 }
 
-# fio DIRECTORY TURN JOB...: MiB/s of each JOB, which is NAME:KIND:BLOCK, past the guest's page cache, one after another.
+# fio DIRECTORY TURN JOB...: records the MiB/s of each JOB (NAME:KIND:BLOCK), one by one, past the guest's page cache.
 fio() {
     local directory=$1 turn=$2 job jobs=() name kind block rate; shift 2
     for job; do
@@ -52,13 +52,13 @@ fio() {
     done
     by_hand "$pid" "/disk/bin/fio --minimal --thread --directory=$directory --filename=fio --size=${mib}M --direct=1 --end_fsync=1 \
         --time_based --runtime=$for ${jobs[*]}" <&6 > "$work/fio" || die "fio: $(tail -3 "$work/fio")"
-    # in version 3 of this form the 7th field is what was read in KiB/s, the 48th what was written
+    # In version 3 of this format, field 7 is the read rate in KiB/s and field 48 the write rate.
     while read -r name rate; do record "$name.$turn" "$rate"; done < <(awk -F ';' '$1 == 3 { printf "%s %.3f\n", $3, ($7 + $48) / 1024 }' "$work/fio")
 }
-# iperf NAME ARGUMENT...: Mbit/s that arrive.
+# iperf NAME ARGUMENT...: records the Mbit/s that arrive.
 iperf() {
     local name=$1 rate tries=40; shift
-    # the server sends everybody away until it has done with the one before, which takes an emulated guest a while
+    # The server refuses clients until it has finished with the previous one, which takes a while in an emulated guest.
     until nsenter -t "$pid" -n timeout 60 iperf3 -f m -t "$for" -c 10.0.99.2 "$@" <&6 > "$work/iperf" 2>&1; do
         ((tries--)) || die "iperf3: $(tail -3 "$work/iperf")"
         sleep 0.5
@@ -67,14 +67,14 @@ iperf() {
     [ -n "$rate" ] || die "iperf3 says no rate: $(cat "$work/iperf")"
     record "$name" "$rate"
 }
-# in_guest NAME COMMAND: how long COMMAND takes, by the guest's clock.
+# in_guest NAME COMMAND: records how long COMMAND takes, by the guest's clock.
 in_guest() {
     local took
     took=$(by_hand "$pid" "a=\$(cut -d' ' -f1 /proc/uptime); { $2; } >/dev/null && echo \$a \$(cut -d' ' -f1 /proc/uptime)" <&6) ||
         die "$2: failed"
     record "$1" "$(awk '{ printf "%.3f", $2 - $1 + 0.001 }' <<<"$took")"
 }
-# bare_virtiofsd PID: the virtiofsd of the VM whose supervisor is PID, again, for the bare guest.
+# bare_virtiofsd PID: starts a virtiofsd for the guest by hand, like that of the VM whose supervisor is PID.
 bare_virtiofsd() {
     local daemon from=() arg command=() socket fd
     daemon=$(pgrep -P "$1" virtiofsd | head -1)
@@ -100,7 +100,7 @@ bare_virtiofsd() {
     until [ -S "$work/virtiofs.sock" ]; do sleep 0.05; kill -0 $virtiofsd 2>/dev/null || die "virtiofsd: $(cat "$work/virtiofsd.err")"; done
 }
 
-# overlays: QEMU's exec and what is stored, with a small image and one of 10 GiB.
+# overlays: measures the time to QEMU's exec, and what is stored, with a small image and one of 10 GiB.
 overlays() {
     mkdir -p "$work/small" "$work/large"
     qemu-img convert -O raw "$disk" "$work/small/disk.raw"
@@ -130,7 +130,7 @@ rows_io() {
         key=${name//./_}
         row "${key}_bare" "$unit" "" "$what, by hand" median "$name.bare"
         row "${key}_ours" "$unit" "" "  with us" median "$name.ours"
-        # a time is the better the shorter it is
+        # For times, less is better.
         if [ "$unit" = s ]; then set -- "$name.bare" "$name.ours"; else set -- "$name.ours" "$name.bare"; fi
         row "${key}_ratio" x ">= 0.95" "  throughput, ours to by hand" ratio "$@"
     done

@@ -1,23 +1,23 @@
 # shellcheck shell=bash disable=SC2154,SC2034 # the variables are shared with bench.sh and the sections
-# What the sections of the benchmark share: containers, clocks, samples.
+# Shared by the sections of the benchmark: containers, clocks, samples.
 
 NAME=crun-qemu-bench
 BOOT_SECONDS=600
-# as the tests', whose images and storage it may share
+# The same user as in the tests, so that images and storage can be shared.
 USER_NAME=crun-qemu-test USER_HOME=/var/tmp/crun-qemu-test
 
 load_now() { cut -d' ' -f1 /proc/loadavg; }
-# rounds: the numbers of a measurement's rounds; what is below zero is not counted.
+# rounds: prints the numbers of the rounds of a measurement; rounds below zero are not counted.
 rounds() { seq $((0 - WARM)) $((RUNS - 1)); }
-# record NAME VALUE: one sample more, unless this is a round that is not counted.
+# record NAME VALUE: adds a sample, unless the round is not counted.
 round=0
 record() { [ "$round" -lt 0 ] || echo "$2" >> "$work/samples/$1"; }
 
 us() { local t=$EPOCHREALTIME; echo "${t/[.,]/}"; }
-# since US: seconds from then to now.
+# since US: prints the seconds from US to now.
 since() { local now=$EPOCHREALTIME; seconds $((${now/[.,]/} - $1)); }
 seconds() { printf '%s%d.%06d' "$([ "$1" -ge 0 ] || echo -)" $((${1#-} / 1000000)) $((${1#-} % 1000000)); }
-# timed NAME COMMAND...: how long it took. Stdin is /dev/null unless redirected by the caller to 6.
+# timed NAME COMMAND...: records how long COMMAND takes. Its stdin is descriptor 6, by default /dev/null.
 timed() {
     local name=$1 begun; shift
     begun=$(us)
@@ -26,9 +26,9 @@ timed() {
 }
 exec 6</dev/null
 
-# until_exec NAME COMM ARGUMENT INSIDE OUTSIDE COMMAND...: the time from the command's start to the first exec of a process
-# that is called COMM then, with ARGUMENT somewhere in its command line, and to whom INSIDE is the file that OUTSIDE is here.
-# Without forks of its own until then, so as not to be what it measures. Leaves that process in `pid`, the beginning in `begun`.
+# until_exec NAME COMM ARGUMENT INSIDE OUTSIDE COMMAND...: records the time from the start of COMMAND to the first exec of a
+# process called COMM that has ARGUMENT in its command line, and for which INSIDE is the same file as OUTSIDE here. It does
+# not fork until then, which would disturb the measurement. Sets `pid` to that process and `begun` to the time of the start.
 exec {never}<> <(:)
 until_exec() {
     local sample=$1 comm=$2 argument=$3 inside=$4 outside=$5 now name deadline=$((SECONDS + 60)); shift 5
@@ -62,7 +62,7 @@ remove_all() {
     podman ps -aq --filter label=$NAME 2>/dev/null | xargs -r podman rm -f -t 0 >/dev/null 2>&1 || :
 }
 
-# Roots: one with the guest's disk, one with busybox and a process whose name nothing else has.
+# make_roots DIR: makes a root with the guest's disk, and one with busybox and a program of a unique name.
 make_roots() {
     mkdir -p "$1/vm" "$1"/plain/{bin,dev,etc,proc,sys,tmp,run}
     cp --reflink=auto "$disk" "$1/vm/disk.qcow2"
@@ -73,7 +73,7 @@ make_roots() {
     chmod 755 "$1/plain/bin/bench-idle"
 }
 
-# prepare: the guest, the roots and the commands. Ours are `vm` and `user_vm`, others' `plain` and `user_plain`.
+# prepare: makes the guest, the roots and the commands: `vm` and `user_vm` run VMs, `plain` and `user_plain` containers.
 prepare() {
     disk=$("$here/guest.sh" tiny)
     accelerator=KVM options=()
@@ -96,8 +96,8 @@ prepare() {
         "${options[@]}")
 }
 
-# console_said LOG TEXT: waits until the console, as podman logged it (k8s-file: time, stream, P for a part of a line, text),
-# has said TEXT, or any byte at all where TEXT is empty; leaves in `at` when that was, in microseconds since 1970.
+# console_said LOG TEXT: waits until the console has printed TEXT, or any byte if TEXT is empty, and sets `at` to the time of
+# that, in microseconds since 1970. LOG is podman's, a k8s-file: time, stream, P for a part of a line, text.
 console_said() {
     local deadline=$((SECONDS + BOOT_SECONDS))
     until at=$(awk -v text="$2" '{
@@ -111,13 +111,13 @@ console_said() {
     at=$(date -d "$at" +%s%6N)
 }
 
-# logs_of FORM: where the console of vm or user_vm is logged.
+# logs_of FORM: prints the path of the console log of vm or user_vm.
 logs_of() {
     local of=(podman)
     [ "$1" = vm ] || of=(as_user podman)
     "${of[@]}" inspect --format '{{.HostConfig.LogConfig.Path}}' $NAME-vm
 }
-# boots COMMAND...: a VM, and waits until the guest is there. Its container is left in `container`, the supervisor in `pid`.
+# boots COMMAND...: starts a VM and waits until the guest is ready. Sets `container`, `pid` (the supervisor) and `qemu`.
 boots() {
     container=$("$@")
     console_said "$(podman inspect --format '{{.HostConfig.LogConfig.Path}}' "$container")" "TINY READY"
@@ -126,17 +126,17 @@ boots() {
 }
 qemu_of() { pgrep -P "$1" qemu-system; }
 
-# by_hand PID ARGUMENT...: ssh into the guest from its network namespace.
+# by_hand PID ARGUMENT...: runs ssh into the guest from the network namespace of PID.
 by_hand() {
     local pid=$1; shift
     nsenter -t "$pid" -n ssh -F none -i "$work/key" -o BatchMode=yes -o StrictHostKeyChecking=no -o LogLevel=ERROR \
         -o UserKnownHostsFile=/dev/null root@10.0.99.2 "$@"
 }
-# key_of PID: the key to the guest whose supervisor it is, for by_hand.
+# key_of PID: copies the ssh key of the VM whose supervisor is PID, for by_hand.
 key_of() { install -m 600 "/proc/$1/root/crun-qemu/ssh/id" "$work/key"; }
 
-# Memory beside QEMU: every process of the container but QEMU, and conmon. What VMs share counts by its share (PSS).
-# beside PID: "NAME PSS DIRTY", in KiB, of each process beside the QEMU whose supervisor is PID.
+# beside PID: prints "NAME PSS DIRTY", in KiB, for each process beside QEMU of the VM whose supervisor is PID: every process of
+# the container except QEMU, and conmon. PSS divides shared memory among those that share it.
 beside() {
     local p name
     for p in $(awk '/^PPid:/ { print $2 }' "/proc/$1/status") "$1" $(pgrep -P "$1" || :); do
@@ -146,6 +146,6 @@ beside() {
             "/proc/$p/smaps_rollup"
     done
 }
-# sum COLUMN [FACTOR]: of stdin.
+# sum COLUMN [DIVISOR]: prints the sum of a column of stdin, divided.
 sum() { awk -v c="$1" -v f="${2:-1}" '{ s += $c } END { printf "%.3f", s / f }'; }
 rss() { awk '/^VmRSS:/ { printf "%.2f", $2 / 1024 }' "/proc/$1/status"; }

@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2154,SC2034,SC2153 # the variables are shared with bench.sh and lib.sh
-# One VM's memory: beside QEMU, by mapping, and what the guest gives back.
+# The memory of one VM: beside QEMU, by mapping, and the memory that the guest returns to the host.
 
-# by_mapping PID: PSS and private dirty memory in KiB by mapped file, the greatest first.
+# by_mapping PID: prints PSS and private dirty memory in KiB by mapped file, the largest first.
 by_mapping() {
     awk '/^[0-9a-f]+-[0-9a-f]+ / { name = NF > 5 ? $6 : "anonymous"; sub(/.*\//, "", name) }
         /^Pss:/ { pss[name] += $2 } /^Private_Dirty:/ { dirty[name] += $2 }
@@ -25,10 +25,10 @@ measure_memory() {
         given_back "$pid" "$qemu"
     done
     round=0
-    # the exec section may go on with this VM
+    # The exec section can use this VM.
 }
 
-# given_back PID QEMU: QEMU's memory while the guest has a file in a tmpfs, and when it has removed it.
+# given_back PID QEMU: records QEMU's memory while the guest has a file in a tmpfs, and after it has removed the file.
 given_back() {
     local full=160 holding after
     [ -z "$SMOKE" ] || full=64
@@ -36,7 +36,7 @@ given_back() {
     by_hand "$1" "modprobe virtio_balloon; mkdir -p /mnt/t && mount -t tmpfs -o size=1g t /mnt/t && dd if=/dev/zero of=/mnt/t/f bs=1M count=$full 2>/dev/null" <&6
     holding=$(rss "$2")
     by_hand "$1" "rm /mnt/t/f && umount /mnt/t && sync && echo 3 > /proc/sys/vm/drop_caches" <&6
-    # the guest reports what has been free for two seconds, a part at a time
+    # The guest reports pages that have been free for two seconds, a part at a time.
     sleep "$([ -n "$SMOKE" ] && echo 2 || echo 12)"
     after=$(rss "$2")
     record rss.full "$holding"

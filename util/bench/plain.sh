@@ -1,12 +1,12 @@
 # shellcheck shell=bash disable=SC2154,SC2034,SC2153 # the variables are shared with bench.sh and lib.sh
-# An ordinary container with and without the plugin: time, and instructions, which have no noise.
+# An ordinary container with and without the plugin: the time, and the number of instructions, which has no noise.
 
 measure_plain() {
     say "plain: crun run of an ordinary container with and without the plugin"
     local crun handlers times=150
     crun=$(command -v crun)
     [ -z "$SMOKE" ] || times=3
-    # crun that looks for handlers where there are none
+    # A crun whose handlers directory does not exist.
     mkdir -p "$work/crun" "$work/bundle"
     cp "$crun" "$work/crun/with"
     LC_ALL=C sed 's#/crun/handlers#/crun/no-plugs#' "$crun" > "$work/crun/without"
@@ -14,11 +14,11 @@ measure_plain() {
     "$work/crun/with" --version | grep -q +QEMU || die "$crun has not loaded the plugin"
     ! "$work/crun/without" --version | grep -q +QEMU || die "could not make a crun without the plugin"
     (cd "$work/bundle" && "$crun" spec)
-    # valgrind keeps descriptors for itself: no limits
+    # valgrind needs descriptors of its own, so the limits are removed.
     sed -i 's/"terminal": true/"terminal": false/; s#"path": "rootfs"#"path": "'"$work"'/plain"#
         s#^\([[:space:]]*\)"sh"$#\1"true"#; /"rlimits": \[/,/\],/d' "$work/bundle/config.json"
     for round in $(seq $((0 - WARM)) $((RUNS * times - 1))); do
-        # in turns, the one that is first too
+        # Each variant is the first one in every other round.
         for which in $([ $((round % 2)) = 0 ] && echo with without || echo without with); do
             timed "crun.$which" "$work/crun/$which" run -b "$work/bundle" "$NAME-ordinary"
         done
@@ -31,8 +31,8 @@ measure_plain() {
     record so.relocations "$(readelf -rW "$handlers/crun-qemu.so" | grep -c '^[0-9a-f]\{12,\}')"
 }
 
-# instructions WHICH: what crun executes in user space, in millions. crun copies itself to memory and executes the copy,
-# which valgrind cannot follow; it does not when it lies on a read-only mount.
+# instructions WHICH: records the instructions that crun executes in user space, in millions. crun copies itself to memory and
+# executes the copy, which valgrind cannot follow; on a read-only mount it does not.
 instructions() {
     # shellcheck disable=SC2016 # for the inner shell
     unshare -m sh -c 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && _LIBCONTAINER_CLONED_BINARY=1 exec \

@@ -1,15 +1,15 @@
 #!/bin/bash
 # Usage: plot.sh JSON
-# Prints an SVG of the benchmark's results: what a VM's start is made of, and more VMs at once.
+# Prints the benchmark's results as SVG: the stages of a VM's start, and several VMs at once.
 set -euo pipefail
 . "$(dirname "$0")/../common.sh"
 case ${1-} in '' | -h | --help) usage; exit ;; esac
-# One row a line; keys and labels hold no quotes and no commas are looked for.
+# There is one row in each line, and keys contain no quotes.
 sed -n 's/.*"key":"\([^"]*\)".*"value":\([^,]*\),.*/\1 \2/p' "$1" | awk '
     { v[$1] = $2 }
     function text(x, y, s, anchor) { printf "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">%s</text>\n", x, y, anchor, s }
     function bar(x, y, w, color) { if (w > 0) printf "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"18\" fill=\"%s\"/>\n", x, y, w, color }
-    # stages of a start: QEMU is executed, the console speaks, the guest is ready
+    # The stages of a start: the exec of QEMU, the first byte on the console, the guest is ready.
     function start(y, name, a, b, c,   x) {
         x = 150
         text(x - 8, y + 14, name, "end")

@@ -1,8 +1,9 @@
 # shellcheck shell=bash disable=SC2154,SC2034 # the variables are shared with bench.sh and the sections
-# The table and the JSON: a row each.
+# The table and the JSON, with one row for each figure.
 
-# stats KIND NAME...: "value q1 q3 min max n" of samples; KIND is `median` of one, `difference` of the first's median less
-# the others', or `ratio` of the first's to the second's. The spread of the latter two is that of the rounds' own.
+# stats KIND NAME...: prints "value q1 q3 min max n" of samples. KIND is `median` of the only one, `difference` of the first
+# median and the others, or `ratio` of the first median to the second. The spread of the latter two is that of their
+# values in each round.
 stats() {
     local kind=$1 files=() name; shift
     for name; do files+=("$work/samples/$name"); done
@@ -33,7 +34,7 @@ stats() {
         }'
 }
 
-# row KEY UNIT BUDGET LABEL KIND NAME...: BUDGET is "<= N", ">= N" or "".
+# row KEY UNIT BUDGET LABEL KIND NAME...: prints a row. BUDGET is "<= N", ">= N" or "".
 row() {
     local key=$1 unit=$2 budget=$3 label=$4 kind=$5 value q1 q3 min max n met=null; shift 5
     read -r value q1 q3 min max n < <(stats "$kind" "$@")
@@ -47,10 +48,10 @@ row() {
         "$budget" "$flag" "${loads/,/-}"
 }
 figure() { awk -v v="$1" 'BEGIN { printf((v * v >= 1e6 ? "%.0f" : v * v >= 1e4 ? "%.1f" : "%.3f"), v) }'; }
-# note TEXT: a line of explanation below a row.
+# note TEXT: prints a line of explanation below a row.
 note() { echo "    $*"; }
 
-# report SECTION...: prints the table, and writes the JSON whole or not at all.
+# report SECTION...: prints the table, and writes the JSON in one step.
 report() {
     local section loads
     : > "$work/json"

@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2154,SC2034,SC2153 # the variables are shared with bench.sh and lib.sh
-# More VMs at once, ours and QEMUs by hand: until all are up, and what each costs.
+# Several VMs at once, compared with as many QEMUs by hand: the time until all are up, and the cost of each.
 
 measure_scaling() {
     say "scaling: VMs started at once"

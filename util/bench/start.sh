@@ -1,20 +1,20 @@
 # shellcheck shell=bash disable=SC2154,SC2034,SC2153 # the variables are shared with bench.sh and lib.sh
-# From the command to the guest, in stages that can be seen from outside: QEMU's exec, the console's first byte, the guest's
-# "ready", and podman exec. By us with root and without, and by QEMU alone.
+# From the command to the guest, in stages that are visible from outside: QEMU's exec, the console's first byte, the guest's
+# "ready", and podman exec. Measured for rootful and rootless VMs, and for QEMU by hand.
 
-# our_start FORM DISK COMMAND...: as FORM, vm or user_vm, until the console's first byte; the VM is left running, its console's
-# log in `log`, its supervisor in `pid`.
+# our_start FORM DISK COMMAND...: starts a VM in FORM (vm or user_vm) and waits for the console's first byte. The VM keeps
+# running. Sets `log` to the console's log and `pid` to the supervisor.
 our_start() {
     local form=$1 disk=$2; shift 2
     until_exec "$form.exec" qemu-system-x86 guest= /crun-qemu/image "$disk" "$@"
     qemu=$pid
     pid=$(awk '/^PPid:/ { print $2 }' "/proc/$qemu/status")
     log=$(logs_of "$form")
-    # podman's clock and this one are the same
+    # podman and this script use the same clock.
     console_said "$log" ""
     record "$form.first" "$(seconds $((at - begun)))"
 }
-# first_by_hand FORM COMMAND...: the same for QEMU by hand, which COMMAND starts.
+# first_by_hand FORM COMMAND...: does the same for QEMU by hand, which COMMAND starts.
 first_by_hand() {
     local form=$1 deadline=$((SECONDS + 60)); shift
     "$@"
@@ -28,7 +28,7 @@ ready_by_hand() {
     bare_ready "$bare_dir"
     record "$1.ready" "$(seconds $(($(cat "$bare_dir/ready") - begun)))"
 }
-# stages FORM: what the supervisor noted, and what the guest said on the way.
+# stages FORM: records the supervisor's timings, and the times of the guest's messages.
 stages() {
     local status name
     status=$(podman exec "$NAME-vm" - crun-qemu-init status --json <&6)
@@ -40,7 +40,7 @@ stages() {
     console_said "$log" "tiny: firmware"
     record "$1.at.userland" "$(seconds $((at - begun)))"
 }
-# ready FORM: waits for the guest of which the above is the beginning.
+# ready FORM: waits until the guest that our_start has started is ready.
 ready() {
     console_said "$log" "TINY READY"
     record "$1.ready" "$(seconds $((at - begun)))"
@@ -51,7 +51,7 @@ measure_start() {
     remove "$NAME-vm" "$NAME-plain"
     template
     virt_qemu_run=$(command -v virt-qemu-run || :)
-    # it fills its own cache of what QEMU can do
+    # This fills its own cache of QEMU's capabilities.
     round=-1
     [ -z "$virt_qemu_run" ] || { first_by_hand libvirt libvirt_start; bare_end 0; }
     for round in $(rounds); do
@@ -73,7 +73,7 @@ measure_start() {
     execs
 }
 
-# boot_once: until the guest is ready, and its first exec.
+# boot_once: measures the time until the guest is ready, and its first exec.
 boot_once() {
     "${plain[@]}" >/dev/null
     our_start vm "$work/vm/disk.qcow2" "${vm[@]}"
@@ -83,7 +83,7 @@ boot_once() {
     stages vm
     remove "$NAME-vm" "$NAME-plain"
     our_start user_vm "$work/rootless/vm/disk.qcow2" "${user_vm[@]}"
-    # an exec at once waits for the guest's sshd
+    # An exec right after the start waits for the guest's sshd.
     as_user podman exec "$NAME-vm" root true <&6 2>/dev/null
     record user_vm.sshd "$(since "$begun")"
     ready user_vm
@@ -98,8 +98,8 @@ boot_once() {
     bare_end 0
 }
 
-# exec_once: the first podman exec of this VM, against ssh by hand into a guest whose sshd has been asked once, and podman
-# exec in a plain container.
+# exec_once: measures the first podman exec of this VM, compared with ssh by hand into a guest whose sshd has been used once,
+# and with podman exec in a plain container.
 exec_once() {
     key_of "$pid"
     by_hand "$pid" true <&6
@@ -108,7 +108,7 @@ exec_once() {
     timed exec.first podman exec "$NAME-vm" root true
 }
 
-# cold_once: a start with nothing known of QEMU yet: in a mount namespace where our cache is empty.
+# cold_once: measures a start without a cache of QEMU's capabilities, in a mount namespace where our cache is empty.
 cold_once() {
     mkdir -p "$work/empty"
     rm -rf "${work:?}/empty/"*
@@ -118,7 +118,7 @@ cold_once() {
     remove "$NAME-vm"
 }
 
-# execs: ours before QEMU's, in a traced run of its own, and when each of the run's was.
+# execs: counts our execs before QEMU's, in a traced run of its own, and records when each exec of the run took place.
 execs() {
     traced "${plain[@]}"
     names "$work/strace" | sort > "$work/plain.execs"
@@ -138,7 +138,7 @@ traced() {
     remove "$NAME-vm" "$NAME-plain"
     wait $tracer || :
 }
-# names TRACE: what was executed until QEMU or the plain container's process was, by name.
+# names TRACE: prints the names of the programs that were executed before QEMU or the plain container's process.
 names() {
     sed -n 's/.*execve("\([^"]*\)".* = 0$/\1/p; s/.*<... execve resumed>.* = 0$/?/p' "$1" | sed 's#.*/##' |
         sed '/^\(qemu-system-.*\|bench-idle\)$/,$d'

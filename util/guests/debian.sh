@@ -1,18 +1,18 @@
 # shellcheck shell=bash disable=SC2034 # used by the recipes
-# Sourced: Debian trees with systemd, for guests that are Debian. Slimmed, because every unit and generator costs boot
-# time where there is no KVM.
+# Sourced: trees of Debian with systemd, for guests. They are slimmed, because without KVM each unit and generator costs boot
+# time.
 
-# What every such guest has.
+# The packages that all these guests have.
 DEBIAN_PACKAGES=linux-image-cloud-amd64,systemd-sysv,udev,dbus,kmod,tiny-initramfs,gzip,openssh-server
 DEBIAN_PACKAGES=$DEBIAN_PACKAGES,sudo,iproute2,iputils-ping,netbase,procps,less,ca-certificates
 
 CMDLINE="rw console=ttyS0,115200 quiet mitigations=off apparmor=0 audit=0 nokaslr norandmaps tsc=reliable
     cryptomgr.notests random.trust_cpu=on fsck.mode=skip"
 
-# The release of Debian: the host's, unless a recipe says another.
+# suite: prints the release of Debian: the host's, unless a recipe sets another.
 suite() { echo "${SUITE:-$(. /etc/os-release && echo "$VERSION_CODENAME")}"; }
 
-# Lines for apt: that suite from the archive that the host's own apt uses.
+# sources: prints lines for apt, with that release from the archive that the host's apt uses.
 sources() {
     apt_lists
     local suite
@@ -24,7 +24,8 @@ sources() {
     apt_archives | awk -v s="$suite" '$2 == s || $2 == s "-security" || $2 == s "-updates" { print "deb", $1, $2, "main" }'
 }
 
-# debian_root DIR PACKAGES [DIR COPIED IN FIRST]: a Debian tree with the packages (comma-separated).
+# debian_root DIR PACKAGES [FIRST]: makes a Debian tree with the packages (comma-separated). The files in FIRST are copied
+# into it first.
 debian_root() {
     local root=$1 packages=$2 pre=$W/pre suite
     suite=$(suite)
@@ -44,7 +45,7 @@ debian_root() {
         "$suite" "$root" - >&2 2>"$W/mmdebstrap.log" || { tail -40 "$W/mmdebstrap.log" >&2; die "mmdebstrap failed"; }
 }
 
-# debian_configure DIR UUID: what all guests have in common; UUID names the root file system.
+# debian_configure DIR UUID: configures what all guests have in common. UUID names the root file system.
 debian_configure() {
     local root=$1 system=$1/etc/systemd/system g
     rm -f "$root"/usr/sbin/policy-rc.d "$root"/etc/ssh/ssh_host_* "$root"/var/lib/dbus/machine-id "$root"/etc/resolv.conf
@@ -74,17 +75,17 @@ debian_configure() {
         systemd-tmpfiles-clean.timer cryptsetup.target integritysetup.target veritysetup.target
 }
 
-# wants DIR TARGET UNIT [NAME]: TARGET pulls UNIT in.
+# wants DIR TARGET UNIT [NAME]: makes TARGET want UNIT.
 wants() {
     mkdir -p "$1/etc/systemd/system/$2.wants"
     ln -sf "/lib/systemd/system/$3" "$1/etc/systemd/system/$2.wants/${4-$3}"
 }
 
-# mask DIR UNIT...
+# mask DIR UNIT...: masks units.
 mask() {
     local root=$1 u; shift
     for u; do ln -sf /dev/null "$root/etc/systemd/system/$u"; done
 }
 
-# The kernel's version in DIR.
+# kernel_version DIR: prints the version of the kernel in DIR.
 kernel_version() { basename "$1"/boot/vmlinuz-* | sed 's/^vmlinuz-//'; }

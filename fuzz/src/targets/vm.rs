@@ -84,7 +84,7 @@ pub fn identity() -> Identity {
 
 /// The domain.
 pub fn domain_of(plan: &Plan) -> String {
-    domain::xml(plan, &oem_strings(plan))
+    domain::domain(plan, &oem_strings(plan)).document()
 }
 
 /// What is changed in the configuration.

@@ -146,7 +146,7 @@ fn unusable_images_are_not_packaged() {
         assert!(!Podman::Rootful.output(&["image", "exists", &tag]).status.success(), "{name}");
     }
     assert_eq!(names(dir.path()), before);
-    refuses(PACKAGE, &[&at("empty")], "two arguments wanted: IMAGE TAG (--help says more)");
+    refuses(PACKAGE, &[&at("empty")], "expected two arguments: IMAGE TAG (see --help)");
     refuses(PACKAGE, &["--force", &at("empty"), "x"], "--force: unknown option");
 }
 

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# bench: tiny, with this host's own fio and iperf3 on its disk: /disk/bin/fio, /disk/bin/iperf3.
+# bench: tiny, with this host's fio and iperf3 on its disk: /disk/bin/fio, /disk/bin/iperf3.
 
 # shellcheck source=../tiny/recipe.sh
 . "$HERE/tiny/recipe.sh"

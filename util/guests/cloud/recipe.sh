@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# cloud: Debian with cloud-init (NoCloud), systemd, networkd and OpenSSH, as its cloud images have them.
+# cloud: Debian with cloud-init (NoCloud), systemd, networkd and OpenSSH, as in Debian's cloud images.
 
 recipe() {
     local root=$W/root uuid=c10d0000-0000-4000-8000-00000000c10d k
@@ -9,7 +9,7 @@ recipe() {
     printf '127.0.0.1 localhost\n::1 localhost ip6-localhost\n' > "$root/etc/hosts"
     cp -r "$HERE/cloud/root/." "$root"
     rm -f "$root/etc/cloud/cloud.cfg.d/90_dpkg.cfg"
-    # the list of data sources is fixed, so this probe decides nothing: what cannot be executed counts as "found"
+    # The list of data sources is fixed, so this probe is not needed: a probe that cannot be executed counts as "found".
     chmod 644 "$root/usr/lib/cloud-init/ds-identify"
     wants "$root" network-online.target systemd-networkd-wait-online.service
     mask "$root" cloud-init-hotplugd.socket

@@ -1,17 +1,17 @@
 # shellcheck shell=bash
-# ignition: Debian with systemd, networkd and OpenSSH. Debian's own ignition runs on the first boot from a busybox
-# initramfs, before the root is entered; it reads its config from fw_cfg opt/com.coreos/config.
+# ignition: Debian with systemd, networkd and OpenSSH. On the first boot, Debian's ignition runs from a busybox initramfs,
+# before the root is entered. It reads its configuration from fw_cfg opt/com.coreos/config.
 
 MODULES="virtio_pci virtio_blk virtio_scsi sd_mod ext4 virtio_net virtio-rng qemu_fw_cfg"
 
-# busybox and modules only; ignition, useradd and their libraries run from the mounted root
+# The initramfs has busybox and modules only. ignition, useradd and their libraries run from the mounted root.
 ignition_initramfs() {
     local root=$1 k=$2 i=$W/initramfs n=10 m f
     mkdir -p "$i"/{bin,modules,dev,proc,sys,run,sysroot,tmp,etc,var/log}
     cp -r "$HERE/ignition/initramfs/." "$i"
     cp "$root/bin/busybox" "$i/bin/"
     ln -s busybox "$i/bin/sh"
-    # numbered in the order of loading
+    # The modules are numbered in the order of loading.
     for m in $MODULES; do modprobe -d "$root" -S "$k" --show-depends "$m" | awk '/^insmod/ { print $2 }'; done |
         awk '!seen[$0]++' | while read -r f; do cp "$f" "$i/modules/$n-${f##*/}"; n=$((n + 1)); done
     initramfs "$i" "$W/initrd.img"

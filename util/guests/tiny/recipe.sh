@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # tiny: Debian's cloud kernel with busybox and dropbear in an initramfs. Users root and tiny, a shell on ttyS0.
-# Its disk, where writes are kept, is mounted at /disk.
+# The disk, which keeps what is written, is mounted at /disk.
 
 PACKAGES="busybox-static dropbear-bin openssh-sftp-server libtomcrypt1 libtommath1 libgmp10 libcrypt1 zlib1g libc6"
 LIBRARIES="libtomcrypt.so.1 libtommath.so.1 libgmp.so.10 libcrypt.so.1 libz.so.1 libc.so.6"
@@ -10,7 +10,7 @@ MODULES="virtio_pci virtio_blk virtio_net virtio_console virtio-rng virtio_scsi 
 CMDLINE="console=ttyS0,115200 quiet mitigations=off apparmor=0 audit=0 nokaslr norandmaps tsc=reliable
     cryptomgr.notests random.trust_cpu=on net.ifnames=0 panic=-1"
 
-# unpack_packages DIR PACKAGE...: their files, from the cache or the host's archive; nothing is installed.
+# unpack_packages DIR PACKAGE...: unpacks packages from the cache or the host's archive into DIR; nothing is installed.
 unpack_packages() {
     local dir=$1 debs deb; shift
     mkdir -p "$CACHE/debs"
@@ -22,10 +22,10 @@ unpack_packages() {
     done
 }
 
-# one FILE NAME: the path of NAME below a directory, wherever this release of Debian has it.
+# one DIR NAME: prints the path of NAME below DIR, wherever this release of Debian has it.
 one() { find "$1" -name "$2" ! -type d | sort | head -1 | grep . || die "$2: not in the packages"; }
 
-# modules FROM TO KERNEL: the modules with what they need.
+# modules FROM TO KERNEL: copies the modules and their dependencies.
 modules() {
     local from=$1 to=$2 k=$3 m f d
     depmod -b "$from" "$k"
@@ -36,7 +36,7 @@ modules() {
     (cd "$to/lib/modules/$k" && rm -f ./*.bin modules.builtin.modinfo modules.order modules.devname modules.softdep)
 }
 
-# tree FROM TO KERNEL: the initramfs.
+# tree FROM TO KERNEL: makes the tree of the initramfs.
 tree() {
     local from=$1 to=$2 k=$3 a l busybox
     mkdir -p "$to"/{bin,sbin,etc/dropbear,proc,sys,dev/pts,run,tmp,root,home/tiny,mnt,disk,var/log} \
@@ -67,14 +67,14 @@ tree() {
     modules "$from" "$to" "$k"
 }
 
-# tiny MIB: the guest, with a disk of that size that holds what is in $W/disk.
+# tiny MIB: makes the guest, with a disk of that size that holds the files of $W/disk.
 tiny() {
     apt_lists
     local kernel_package k
     kernel_package=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image/ { print $2; exit }')
     k=${kernel_package#linux-image-}
     say "tiny: $kernel_package and busybox"
-    # usr-merged, as newer packages are
+    # /usr is merged, as in newer packages.
     mkdir -p "$W/packages/usr/lib" "$W/disk"
     ln -s usr/lib "$W/packages/lib"
     # shellcheck disable=SC2086

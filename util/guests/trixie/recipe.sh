@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034 # SUITE is for debian.sh
-# trixie: like systemd, of Debian 13, whose systemd takes more by credentials.
+# trixie: like systemd, but Debian 13, whose systemd accepts more by credentials.
 
 SUITE=trixie
 # shellcheck source=../systemd/recipe.sh

@@ -1,3 +1,3 @@
 #!/bin/sh
-# No service is started while the tree is made.
+# Keeps services from being started while the tree is made.
 exit 101
