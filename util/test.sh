@@ -48,7 +48,7 @@ live='report
 # One binary after the other; a test without a result was running when its binary crashed.
 # shellcheck disable=SC2016 # jq's variables
 summary='
-    reduce (inputs | report) as $r ({binaries: [], failed: [], skipped: [], passed: 0};
+    reduce (inputs | report) as $r ({failed: [], skipped: [], passed: 0};
         if $r.binary then .target = $r.binary | .running = [] | .bad = []
         elif $r.type == "end" then
             (.bad + if $r.status == 0 then [] else .running end) as $bad

@@ -138,7 +138,7 @@ pub fn terminal(vm: &Vm, user: &str) {
     assert_eq!(console.finish().0, Some(5), "a login shell's status");
 }
 
-/// With OpenSSH 20 are more at once than it takes sessions on a connection; they end while others begin.
+/// Many execs at once, which start and end independently. OpenSSH accepts fewer than 20 sessions on a connection.
 fn concurrent(vm: &Vm, user: &str, many: usize) {
     let execs: Vec<_> = (0..many)
         .map(|i| {
@@ -152,7 +152,8 @@ fn concurrent(vm: &Vm, user: &str, many: usize) {
     }
 }
 
-fn around(vm: &Vm) {
+/// The user `-` is the container around the VM, which also has the status command.
+fn dash_runs_in_the_container(vm: &Vm) {
     assert_eq!(vm.exec_ok(&["-", "id", "-u"]), "0");
     assert!(vm.exec_ok(&["-", "ls", "/crun-qemu"]).contains("supervisor.json"));
     ends(&vm.exec(&["-", "sh", "-c", "exit 9"]), 9, "", "");
@@ -167,7 +168,7 @@ fn around(vm: &Vm) {
     let names: Vec<&str> = status.lines().filter_map(|line| line.split_whitespace().next()).collect();
     let want = ["name", "state", "uptime", "accelerator", "vcpus", "memory", "disk", "disk", "guest", "container"];
     assert_eq!(names[..want.len()], want, "{status}");
-    let json: Value = serde_json::from_str(&vm.exec_ok(&["-", "crun-qemu-init", "status", "--json"])).unwrap();
+    let json = vm.status_json();
     assert_eq!((&json["state"], &json["accelerator"]), (&Value::from("running"), &Value::from("tcg")), "{json}");
     assert!(json["uptime"].as_u64().is_some_and(|seconds| seconds > 0), "{json}");
     assert_eq!(json["disks"][0]["source"], "/crun-qemu/overlay.qcow2", "{json}");
@@ -216,7 +217,7 @@ fn exec_in_a_cloud_guest_behaves_as_in_a_container() {
     streams(&vm, user, 20);
     options(&vm, user);
     terminal(&vm, user);
-    around(&vm);
+    dash_runs_in_the_container(&vm);
     unknown_user_is_refused(&vm);
     exec_kill_ends_the_command(&vm, user);
     concurrent(&vm, user, 20);
@@ -242,7 +243,7 @@ fn exec_in_a_small_guest_behaves_as_in_a_container() {
     terminal(&vm, "tiny");
     exec_kill_ends_the_command(&vm, "tiny");
     concurrent(&vm, "tiny", 12);
-    around(&vm);
+    dash_runs_in_the_container(&vm);
 
     for (change, status) in [("touch", "healthy"), ("rm", "unhealthy")] {
         vm.exec_ok(&["tiny", change, "/tmp/healthy"]);

@@ -12,7 +12,7 @@ pub const ECHO: usize = 64 << 10;
 /// Printed when the guest waits for a letter.
 pub const READY: &str = "READY\r\n";
 /// Claims the power button, ignores it, and prints `READY` again.
-pub const DEAF: &str = "d";
+pub const IGNORE_BUTTON: &str = "d";
 /// Powers off.
 pub const OFF: &str = "o";
 /// Resets the machine.
@@ -93,7 +93,7 @@ global_asm!(
     "  dec ecx",
     "  jnz 230b",
     "  jmp 200b",
-    "232:", // deaf
+    "232:", // ignore the button
     "  mov dx, 0x602",
     "  mov ax, 0x100",
     "  out dx, ax",

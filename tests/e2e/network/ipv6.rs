@@ -12,15 +12,15 @@ use crate::harness::{
 /// The guest's address by DHCPv6.
 const GUEST: &str = "fd63:7275:6e71::2";
 
-/// A field of the network with IPv6.
+/// A field of `podman inspect` for the network with IPv6.
 fn field(container: &Vm, field: &str) -> String {
     container.inspect(&format!("{{{{range .NetworkSettings.Networks}}}}{{{{.{field}}}}}{{{{end}}}}"))
 }
 
-/// Waits until a script in the guest prints what is wanted.
+/// Waits until a script in the guest prints output that is `done`.
 #[track_caller]
-fn until(vm: &Vm, script: &str, wanted: impl Fn(&str) -> bool) {
-    eventually_within(PATIENCE / 4, script, || wanted(&vm.guest_sh(script)));
+fn until(vm: &Vm, script: &str, done: impl Fn(&str) -> bool) {
+    eventually_within(PATIENCE / 4, script, || done(&vm.guest_sh(script)));
 }
 
 /// Other containers and the host reach it at the container's address.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::sector::{DEAF, OFF, PANIC, READY, RESET};
+use crate::harness::sector::{IGNORE_BUTTON, OFF, PANIC, READY, RESET};
 use crate::harness::{
     Console, Form, Podman, Traces, Vm, children, eventually, kill_process, qemu, rootfs, sector, text, tiny,
 };
@@ -21,7 +21,7 @@ fn guest_that_ignores_the_power_button_is_killed() {
     let root = sector::rootfs(Podman::Rootful);
     let vm = sector::start(&root);
     let traces = Traces::of(&vm);
-    let _console = sector::send(&vm, DEAF);
+    let _console = sector::send(&vm, IGNORE_BUTTON);
     vm.wait_for(READY.trim(), 2);
     vm.podman.ok(&["stop", "-t", "2", &vm.name]);
     assert_eq!(vm.inspect("{{.State.ExitCode}}"), "137");

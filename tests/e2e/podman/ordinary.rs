@@ -66,7 +66,7 @@ fn ordinary_containers_do_not_change() {
 
 #[test]
 fn plugin_needs_only_libc() {
-    for (name, wants) in [("crun-qemu.so", "dlopen@GLIBC_"), ("crun-qemu-core.so", "execve@GLIBC_")] {
+    for (name, symbol) in [("crun-qemu.so", "dlopen@GLIBC_"), ("crun-qemu-core.so", "execve@GLIBC_")] {
         let library = source("build").join(name);
         let library = library.to_str().unwrap();
         let needed = run("sh", &["-c", &format!("ldd {library} | awk '{{ print $1 }}' | sort")]);
@@ -79,7 +79,7 @@ fn plugin_needs_only_libc() {
             .filter(|line| !line.trim_start().starts_with("w "))
             .collect();
         assert!(foreign.is_empty(), "{foreign:?}");
-        assert!(undefined.contains(wants), "{undefined}");
+        assert!(undefined.contains(symbol), "{undefined}");
     }
 }
 

@@ -90,7 +90,7 @@ impl Writer {
                 while !gone() && Instant::now() < deadline {
                     thread::sleep(Duration::from_millis(20));
                 }
-                // Before a reboot podman believes only conmon's file that the container has ended.
+                // Until the next boot podman learns of a container's end only from conmon's file.
                 fs::write(Path::new(&exits).join(id), "137").unwrap();
             }
         }

@@ -39,8 +39,8 @@ fn cloud_init_example_works() {
 
 #[test]
 fn shared_directory_example_works() {
-    let wanted = ["/srv/read-only virtiofs ro,", "from the host\na = 1\na secret", "from the guest\n"];
-    prints(&example(Podman::Rootful, "shared-directory", "cloud").0, &wanted);
+    let parts = ["/srv/read-only virtiofs ro,", "from the host\na = 1\na secret", "from the guest\n"];
+    prints(&example(Podman::Rootful, "shared-directory", "cloud").0, &parts);
 }
 
 #[test]
@@ -55,8 +55,8 @@ fn ignition_example_works() {
 
 #[test]
 fn ssh_exec_example_works_rootless() {
-    let wanted = ["Linux ", "two words\n$HOME\nit's\n", "from the host\n", "exit status 7\n", "state        running\n"];
-    prints(&example(Podman::Rootless, "ssh-exec", "tiny").0, &wanted);
+    let parts = ["Linux ", "two words\n$HOME\nit's\n", "from the host\n", "exit status 7\n", "state        running\n"];
+    prints(&example(Podman::Rootless, "ssh-exec", "tiny").0, &parts);
 }
 
 /// The example handles hosts with and without a mediated device.
