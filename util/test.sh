@@ -38,12 +38,14 @@ for guest in tiny tiny-uefi bench cloud ignition systemd trixie; do "$here/guest
 # shellcheck disable=SC2016 # jq's variables
 reports='
     def report: (capture("(?<json>\\{ *\"(type|binary)\":.*\\})\\s*$").json | fromjson)? // {output: .};
-    def skips: (.stdout // "") | split("\n") | map(select(startswith("SKIP: ")));'
+    def skips: (.stdout // "") | split("\n") | map(select(startswith("SKIP: ")));
+    def seconds: "\((.exec_time // 0) * 10 | round / 10)s";'
 live='report
     | if .output then .output
       elif .type != "test" or .event == "started" then empty
-      elif .event == "ok" then (skips[], "ok \(.name) \(.exec_time * 10 | round / 10)s")
-      elif .event == "failed" then "FAILED \(.name) \((.exec_time // 0) * 10 | round / 10)s\n\(.message // "")\(.stdout // "")"
+      elif .event == "timeout" then "still running: \(.name)"
+      elif .event == "ok" then (skips[], "ok \(.name) \(seconds)")
+      elif .event == "failed" then "FAILED \(.name) \(seconds)\n\(.message // "")\(.stdout // "")"
       else "\(.event) \(.name)" end'
 # One binary after the other; a test without a result was running when its binary crashed.
 # shellcheck disable=SC2016 # jq's variables
