@@ -4,7 +4,7 @@ use std::fs;
 
 use crun_qemu::domain::Overrides;
 
-use crate::harness::{Form, LABEL, Podman, Run, Vm, directory, mount_namespace, rootfs, text, unique};
+use crate::harness::{Form, Podman, Run, Vm, directory, mount_namespace, rootfs, text};
 
 /// Runs its arguments with `$0` as the system's policy.
 const WITH_POLICY: &str = "mount -t tmpfs tmpfs /mnt && mkdir -p /mnt/upper/crun-qemu /mnt/work \
@@ -27,7 +27,7 @@ fn prints_the_domain(podman: Podman, form: Form) {
     let what = root.as_root();
     let options = ["--print-libvirt-xml"];
     let run = Run { podman, form, podman_options: &[], what: &what, options: &options };
-    let vm = Vm { podman, name: unique(LABEL) };
+    let vm = Vm::new(podman);
     let output = podman.output(&run.args(&vm.name));
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
     let xml = text(&output.stdout);
@@ -103,7 +103,7 @@ fn merge_option_overrides_the_domain_if_the_policy_allows_it() {
             ),
         ),
     ] {
-        let vm = Vm { podman: Podman::Rootful, name: unique(LABEL) };
+        let vm = Vm::new(Podman::Rootful);
         let output = start(&vm.name, policy, &file);
         let stderr = text(&output.stderr);
         assert!(
@@ -114,7 +114,7 @@ fn merge_option_overrides_the_domain_if_the_policy_allows_it() {
 
     let two = "<domain><vcpu>2</vcpu><description>me &amp; <![CDATA[<mine>]]></description></domain>";
     let two = file("two", two);
-    let vm = Vm { podman: Podman::Rootful, name: unique(LABEL) };
+    let vm = Vm::new(Podman::Rootful);
     let output = start(&vm.name, allow, &two);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(vm.exec_ok(&["root", "nproc", "--all"]), "2");

@@ -6,8 +6,8 @@ use std::path::Path;
 use nix::sys::signal::Signal;
 
 use crate::harness::{
-    Dir, Form, LABEL, Podman, Run, Traces, Vm, cgroup_file, directory, eventually, host_script, kill_process, qemu,
-    rootfs, run, start, text, tiny, unique,
+    Dir, Form, Podman, Run, Traces, Vm, cgroup_file, directory, eventually, host_script, kill_process, qemu, rootfs,
+    run, start, text, tiny,
 };
 
 #[derive(Debug, Clone, Copy)]
@@ -152,7 +152,7 @@ fn start_works_after_a_runtime_was_killed_during_create() {
     );
     let runtime = host_script(&dir, "runtime", &script);
     let podman_options = ["--runtime", runtime.to_str().unwrap()];
-    let vm = Vm { podman: Podman::Rootful, name: unique(LABEL) };
+    let vm = Vm::new(Podman::Rootful);
     // podman uses the last --runtime.
     let mut args = tiny(vm.podman, Form::BuildTree, &root.as_root(), &podman_options).args(&vm.name);
     args[0] = "create".into();

@@ -76,7 +76,7 @@ fn kvm_that_runs_no_guest_is_not_used() {
     let line = doctor.lines().find(|line| line.get(6..).is_some_and(|l| l.starts_with("KVM "))).unwrap();
     assert_eq!(line.starts_with("ok "), works, "{line}");
     let root = rootfs(Podman::Rootful, "tiny");
-    let vm = Vm { podman: Podman::Rootful, name: unique(LABEL) };
+    let vm = Vm::new(Podman::Rootful);
     let mut args = podman_run(&vm.name, &[], &root.as_root(), &[]);
     args.insert(1, "-d".into());
     vm.podman.ok(&args);

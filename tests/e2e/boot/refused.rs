@@ -1,8 +1,6 @@
 //! VMs that cannot start: podman's message contains the whole error line, and nothing is left behind.
 
-use crate::harness::{
-    BadRoot, Dir, Form, LABEL, Podman, ROOTS, Run, Vm, assert_refused, directory, text, unique, write_image,
-};
+use crate::harness::{BadRoot, Dir, Form, Podman, ROOTS, Run, Vm, assert_refused, directory, text, write_image};
 
 /// podman's options, the VM's options and the error line.
 const OPTIONS: &[(&[&str], &[&str], &str)] = &[
@@ -113,7 +111,7 @@ fn command_is_refused() {
     let root = good_root();
     // Without "" after the directory the next word is a command.
     let what = [&root.as_root()[..], &["/sbin/init"]].concat();
-    let vm = Vm { podman: Podman::Rootful, name: unique(LABEL) };
+    let vm = Vm::new(Podman::Rootful);
     for form in [Form::BuildTree, Form::Plugin] {
         let mut args = vec!["run".to_string(), "--rm".into(), "--name".into(), vm.name.clone()];
         args.extend(form.options());

@@ -59,7 +59,7 @@ pub fn container(podman: Podman, options: &[&str]) -> (Vm, Dir) {
     std::fs::copy(busybox, root.join("busybox")).unwrap();
     std::fs::write(root.join("page"), PAGE).unwrap();
     podman.own(root.path());
-    let container = Vm { podman, name: unique(LABEL) };
+    let container = Vm::new(podman);
     let mut args = vec!["run", "-d", "--runtime", "crun", "--name", &container.name, "--label", LABEL];
     args.extend(options);
     args.extend(root.as_root());

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
-use super::{Form, LABEL, Run, Vm, podman_with, run, text, unique};
+use super::{Form, Run, Vm, podman_with, run, text};
 
 /// The runtime executable and the plugin.
 pub const FORMS: [Form; 2] = [Form::BuildTree, Form::Plugin];
@@ -23,7 +23,7 @@ fn listing(root: &Path) -> String {
 #[track_caller]
 pub fn assert_refused(run: &Run, root: &Path, hidden: Option<&str>, line: &str) {
     let before = listing(root);
-    let vm = Vm { podman: run.podman, name: unique(LABEL) };
+    let vm = Vm::new(run.podman);
     let output = podman_run(run, &vm.name, hidden);
     let stderr = text(&output.stderr);
     let want = format!("qemu: {}", line.replace("SOLE", SOLE).replace("ROOT", root.to_str().unwrap()));

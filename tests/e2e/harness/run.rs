@@ -1,6 +1,6 @@
 //! `podman run`.
 
-use super::{Console, Dir, Form, LABEL, Podman, Vm, rootfs, text, unique};
+use super::{Console, Dir, Form, LABEL, Podman, Vm, rootfs, text};
 
 /// `podman run`: podman's own options, what to run, and the VM's options.
 #[derive(Clone, Copy)]
@@ -25,7 +25,7 @@ impl Run<'_> {
 
     /// The container's handle, and the arguments of `podman run FLAG`.
     fn named(&self, flag: &str) -> (Vm, Vec<String>) {
-        let vm = Vm { podman: self.podman, name: unique(LABEL) };
+        let vm = Vm::new(self.podman);
         let mut args = self.args(&vm.name);
         args.insert(1, flag.into());
         (vm, args)

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{Console, PATIENCE, Podman, text};
+use super::{Console, LABEL, PATIENCE, Podman, text, unique};
 
 /// Waits in the guest until its disk is mounted, a moment after it reports that it is ready.
 pub const MOUNTED: &str = "until grep -q ' /disk ' /proc/mounts; do usleep 100000; done";
@@ -16,6 +16,11 @@ pub struct Vm {
 }
 
 impl Vm {
+    /// The handle of a container that does not exist yet.
+    pub fn new(podman: Podman) -> Self {
+        Self { podman, name: unique(LABEL) }
+    }
+
     /// All output of the console so far.
     pub fn logs(&self) -> String {
         let output = self.podman.output(&["logs", &self.name]);

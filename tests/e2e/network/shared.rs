@@ -1,8 +1,8 @@
 //! Networks shared with a pod, another container or the host, and a host without a tun device.
 
 use crate::harness::{
-    Form, LABEL, PAGE, Pod, Podman, Run, Vm, container, directory, echo, free_port, gets_page, host_script,
-    host_server, own_traces, page, published, rootfs, run, serve, start, text, tiny, traces, unique, wget,
+    Form, PAGE, Pod, Podman, Run, Vm, container, directory, echo, free_port, gets_page, host_script, host_server,
+    own_traces, page, published, rootfs, run, serve, start, text, tiny, traces, wget,
 };
 
 /// The VM's only warning is about QEMU's user network.
@@ -99,7 +99,7 @@ fn failed_starts_leave_nothing(podman: Podman, pod: &Pod, pid: &str, nothing_lef
     let root = rootfs(podman, "tiny");
     let what = root.as_root();
     for form in [Form::BuildTree, Form::Plugin] {
-        let created = Vm { podman, name: unique(LABEL) };
+        let created = Vm::new(podman);
         let mut args = tiny(podman, form, &what, &["--pod", &pod.1]).args(&created.name);
         args[0] = "create".into();
         podman.ok(&args);
@@ -109,7 +109,7 @@ fn failed_starts_leave_nothing(podman: Podman, pod: &Pod, pid: &str, nothing_lef
     }
 
     let podman_options = ["--pod", &pod.1, "--memory", "900t", "--memory-swap", "-1"];
-    let failed = Vm { podman, name: unique(LABEL) };
+    let failed = Vm::new(podman);
     let output = podman.output(&tiny(podman, Form::BuildTree, &what, &podman_options).args(&failed.name));
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     nothing_left();
@@ -118,7 +118,7 @@ fn failed_starts_leave_nothing(podman: Podman, pod: &Pod, pid: &str, nothing_lef
         run("nsenter", &["--net", "--target", pid, "ip", "addr", "add", range, "dev", "lo"]);
     }
     for form in [Form::BuildTree, Form::Plugin] {
-        let full = Vm { podman, name: unique(LABEL) };
+        let full = Vm::new(podman);
         let output = podman.output(&tiny(podman, form, &what, &["--pod", &pod.1]).args(&full.name));
         let line =
             "qemu: network of the VM: no free subnet: 10.0.99.0/24, 172.31.99.0/24, 192.168.199.0/24 are all in use";

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 
 use crate::harness::sector::{IGNORE_BUTTON, OFF, PANIC, READY, RESET};
 use crate::harness::{
-    Console, Form, Podman, Traces, Vm, children, eventually, kill_process, qemu, rootfs, sector, text, tiny,
+    Console, Form, Podman, Traces, Vm, children, eventually, kill_process, qemu, sector, start, text,
 };
 
 /// Waits until the tiny guest handles the power button, some time after it reports that it is ready.
@@ -63,9 +63,7 @@ fn reset_panic_and_power_off_have_their_exit_statuses() {
 
 #[test]
 fn killed_qemu_is_reported() {
-    let root = rootfs(Podman::Rootful, "tiny");
-    let what = root.as_root();
-    let vm = tiny(Podman::Rootful, Form::BuildTree, &what, &[]).detached();
+    let (vm, _root) = start(Podman::Rootful, Form::BuildTree, &[], &[]);
     vm.wait_for("TINY READY", 1);
     kill_process(qemu(&vm), Signal::SIGKILL);
     assert_eq!(vm.wait(), 1);
@@ -75,9 +73,7 @@ fn killed_qemu_is_reported() {
 
 #[test]
 fn linux_guest_pauses_reboots_stops_and_panics() {
-    let root = rootfs(Podman::Rootful, "tiny");
-    let what = root.as_root();
-    let vm = tiny(Podman::Rootful, Form::BuildTree, &what, &[]).detached();
+    let (vm, _root) = start(Podman::Rootful, Form::BuildTree, &[], &[]);
     vm.wait_for("TINY READY", 1);
     let pid = vm.pid();
     let names = |parent| children(parent).into_iter().map(|(_, name, _)| name).collect::<Vec<_>>();
@@ -118,9 +114,7 @@ fn linux_guest_pauses_reboots_stops_and_panics() {
 /// `podman stop` ends it with status 0.
 #[test]
 fn attached_start_prints_the_console() {
-    let root = rootfs(Podman::Rootful, "tiny");
-    let what = root.as_root();
-    let vm = tiny(Podman::Rootful, Form::BuildTree, &what, &[]).detached();
+    let (vm, _root) = start(Podman::Rootful, Form::BuildTree, &[], &[]);
     vm.wait_for("TINY READY", 1);
     wait_for_acpid(&vm);
     assert_eq!(vm.stop(), 0);

@@ -1,12 +1,10 @@
 //! podman's options that change the container around the VM: each works or is refused with a reason.
 
-use crate::harness::{FORMS, Form, Podman, Run, Vm, assert_refused, rootfs, text, tiny};
+use crate::harness::{FORMS, Form, Podman, Run, Vm, assert_refused, rootfs, start, text};
 
 /// A VM with these options boots and shuts down; `check` is called while it runs.
 fn works(form: Form, podman_options: &[&str], check: impl Fn(&Vm)) {
-    let root = rootfs(Podman::Rootful, "tiny");
-    let what = root.as_root();
-    let vm = tiny(Podman::Rootful, form, &what, podman_options).detached();
+    let (vm, _root) = start(Podman::Rootful, form, podman_options, &[]);
     vm.wait_for("TINY READY", 1);
     check(&vm);
     assert_eq!(vm.stop(), 0, "{podman_options:?}");

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Form, Pod, Podman, Vm, cgroup_value, cgroups_v1, rootfs, text, tiny};
+use crate::harness::{Form, Pod, Podman, Vm, cgroup_value, cgroups_v1, start, text};
 
 const MIB: u64 = 1 << 20;
 const MEMORY: u64 = 256 * MIB;
@@ -112,8 +112,6 @@ fn podman_shows_processes_and_memory(vm: &Vm) {
 
 #[test]
 fn guest_has_its_memory_and_cpus() {
-    let root = rootfs(Podman::Rootful, "tiny");
-    let what = root.as_root();
     let options = [
         "--memory",
         "256m",
@@ -126,7 +124,7 @@ fn guest_has_its_memory_and_cpus() {
         "--cpu-shares",
         "512",
     ];
-    let vm = tiny(Podman::Rootful, Form::BuildTree, &what, &options).detached();
+    let (vm, _root) = start(Podman::Rootful, Form::BuildTree, &options, &[]);
     let console = vm.wait_for("TINY READY", 1);
     assert!(console.contains("cpus 2 memory "), "{console}");
     assert_eq!(cgroup_value(&vm, "cpu", "cpu.shares", "cpu.weight"), if cgroups_v1() { "512" } else { "20" });
@@ -158,10 +156,9 @@ fn guest_has_its_memory_and_cpus() {
 #[test]
 fn pod_memory_limit_holds() {
     let podman = Podman::Rootful;
-    let (pod, root) = (Pod::new(podman, &["--memory", "900m"]), rootfs(podman, "tiny"));
-    let what = root.as_root();
+    let pod = Pod::new(podman, &["--memory", "900m"]);
     let options = ["--pod", &pod.1, "--memory", "900m", "--cpus", "1"];
-    let vm = tiny(podman, Form::BuildTree, &what, &options).detached();
+    let (vm, _root) = start(podman, Form::BuildTree, &options, &[]);
     vm.wait_for("TINY READY", 1);
     let line = "qemu: --memory: the guest has 365 of 900 MiB (the limit, one above the container's, is not to be raised \
                 by what QEMU needs)";
@@ -178,15 +175,8 @@ fn pod_memory_limit_holds() {
 /// The plugin changes the limit in crun's structs.
 #[test]
 fn plugin_raises_the_memory_limit() {
-    let root = rootfs(Podman::Rootful, "tiny");
-    let what = root.as_root();
-    let vm = tiny(
-        Podman::Rootful,
-        Form::Plugin,
-        &what,
-        &["--memory", "256m", "--memory-swap", "300m", "--cpuset-cpus", "0"],
-    )
-    .detached();
+    let options = ["--memory", "256m", "--memory-swap", "300m", "--cpuset-cpus", "0"];
+    let (vm, _root) = start(Podman::Rootful, Form::Plugin, &options, &[]);
     let limit = memory_limit(&vm);
     assert!((MEMORY + 128 * MIB..MEMORY + 1024 * MIB).contains(&limit), "{limit}");
     let swap: u64 = cgroup_value(&vm, "memory", "memory.memsw.limit_in_bytes", "memory.swap.max").parse().unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::harness::sector::READY;
-use crate::harness::{Form, Podman, Traces, kill_process, qemu, rootfs, sector, tiny};
+use crate::harness::{Form, Podman, Traces, kill_process, qemu, rootfs, sector, start, tiny};
 
 /// Reason to end a guest that does not handle the power button yet and has written nothing.
 const NOTHING_TO_LOSE: &str =
@@ -15,9 +15,7 @@ const NOTHING_TO_LOSE: &str =
 /// From the boot loader to a guest that is up; once its kernel runs the guest shuts down.
 #[test]
 fn stop_at_any_moment_ends_with_status_0() {
-    let root = rootfs(Podman::Rootful, "tiny");
-    let what = root.as_root();
-    let vm = tiny(Podman::Rootful, Form::BuildTree, &what, &[]).detached();
+    let (vm, _root) = start(Podman::Rootful, Form::BuildTree, &[], &[]);
     assert_eq!(vm.stop(), 0, "at once");
     let mut presses = 0;
     // The kernel prints nothing; it starts some time after the boot loader's line.

@@ -4,14 +4,12 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use crate::harness::{
-    FORMS, Form, Image, LABEL, Podman, Run, Vm, directory, podman_run, refusal, run, text, unique, with_tiny,
-};
+use crate::harness::{FORMS, Form, Image, Podman, Run, Vm, directory, podman_run, refusal, run, text, with_tiny};
 
 /// Error line of an image that is refused, without podman's prefix and with ROOT for the container's root.
 fn line(form: Form, image: &Image, options: &[&str]) -> String {
     let run = Run { podman: Podman::Rootful, form, podman_options: &[], what: &[&image.tag], options };
-    let vm = Vm { podman: run.podman, name: unique(LABEL) };
+    let vm = Vm::new(run.podman);
     let line = refusal(&vm, &podman_run(&run, &vm.name, None));
     let root = vm.inspect("{{.GraphDriver.Data.UpperDir}}").replace("/diff", "/merged");
     line.replace(&root, "ROOT")
@@ -261,7 +259,7 @@ fn image_cannot_change_the_meaning_of_podmans_options() {
         what: &[&image.tag],
         options: &["--print-libvirt-xml"],
     };
-    let vm = Vm { podman: run.podman, name: unique(LABEL) };
+    let vm = Vm::new(run.podman);
     let output = run.podman.output(&run.args(&vm.name));
     let (xml, errors) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{errors}");

@@ -38,7 +38,7 @@ fn has_secret(vm: &Vm) -> bool {
 
 /// Error line of `podman run` with these arguments.
 fn line(podman_options: &[&str], form: Form, args: &[&str]) -> String {
-    let vm = Vm { podman: Podman::Rootful, name: unique(LABEL) };
+    let vm = Vm::new(Podman::Rootful);
     let mut words: Vec<String> = ["run", "-d", "--name", &vm.name, "--label", LABEL].map(String::from).to_vec();
     words.extend(form.options());
     words.extend(podman_options.iter().chain(args).map(ToString::to_string));

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::harness::{Form, LABEL, Podman, Run, Vm, directory, mount_namespace, rootfs, text, unique};
+use crate::harness::{Form, Podman, Run, Vm, directory, mount_namespace, rootfs, text};
 
 const ALLOW: &str = "host-paths = allow\n";
 
@@ -16,7 +16,7 @@ fn refusal_line(run: &Run, system: &str, own: &str) -> String {
             fs::write(over.join(dir).join("policy"), policy).unwrap();
         }
     }
-    let vm = Vm { podman: Podman::Rootful, name: unique(LABEL) };
+    let vm = Vm::new(Podman::Rootful);
     let mut args = run.args(&vm.name);
     args.insert(1, "-d".into());
     let script = r#"for d in etc root; do

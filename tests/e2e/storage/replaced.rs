@@ -62,7 +62,7 @@ impl Swap {
 
     /// `podman run` with that crun: the status and stderr.
     fn run(&self, run: &Run) -> (Option<i32>, String) {
-        let vm = Vm { podman: run.podman, name: unique(LABEL) };
+        let vm = Vm::new(run.podman);
         let mut args = run.args(&vm.name);
         args.insert(1, "--rm".into());
         let output = podman_with(&self.dir.join("crun"), "/usr/bin/crun").args(args).output().unwrap();

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::{Form, Loop, Podman, directory, rootfs, run, source, text, tiny};
+use crate::harness::{Form, Loop, Podman, directory, rootfs, run, source, start, text, tiny};
 use crate::podman::memory_update_changes_the_guests_memory;
 
 /// A user whom the guest does not know.
@@ -63,9 +63,7 @@ fn runs_a_vm(crun: &str) {
 #[test]
 fn plugin_and_runtime_executable_together_do_nothing_twice() {
     assert!(run("crun", &["--version"]).contains("+QEMU"));
-    let root = rootfs(Podman::Rootful, "tiny");
-    let what = root.as_root();
-    let vm = tiny(Podman::Rootful, Form::Executable, &what, &["--annotation", "run.oci.handler=qemu"]).detached();
+    let (vm, _root) = start(Podman::Rootful, Form::Executable, &["--annotation", "run.oci.handler=qemu"], &[]);
     let console = vm.wait_for("TINY READY", 1);
     assert_eq!(console.matches("tiny: net ").count(), 1, "{console}");
     let children = run("pgrep", &["-P", &vm.pid().to_string(), "-l"]);
