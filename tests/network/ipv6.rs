@@ -92,7 +92,7 @@ fn ask_for_the_address(guest: &Place) -> Ipv6Addr {
 }
 
 /// As with IPv4: connections of the guest out, in and to itself, and what it must not reach.
-pub fn traffic() {
+pub fn guest_connects_out_and_in() {
     let (world, container) = world_and_container_with_ipv6();
     let mut held = set_up(&network(WORLD)).unwrap().unwrap();
     assert_eq!(prefix(TAP).map(|p| (p.gateway(), p.guest())), Some((GATEWAY6, GUEST6)));
@@ -177,7 +177,7 @@ pub fn follows_the_container() {
 }
 
 /// In a shared namespace two VMs have different prefixes and their own ports.
-pub fn shared() {
+pub fn guest_has_named_ports_only() {
     const SECOND: &str = "vm-ffffffff";
     let (world, container) = world_and_container_with_ipv6();
     let set_up = |tap: &str, list: &str| {
@@ -217,7 +217,7 @@ pub fn shared() {
 }
 
 /// In a namespace without IPv6 the guest has none, without a warning.
-pub fn absent() {
+pub fn guest_has_none() {
     fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").unwrap();
     world_and_container(WORLD, CONTAINER);
     assert!(set_up(&network(WORLD)).unwrap().is_none());

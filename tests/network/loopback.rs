@@ -9,7 +9,7 @@ use crate::places::{Place, connect, ip, serve_name, world_and_container};
 use crate::{CONTAINER, GATEWAY, GUEST, TAP, WORLD, network};
 
 /// A resolver on a loopback address and an arbitrary port, like Docker's.
-pub fn resolver() {
+pub fn guest_reaches_resolver() {
     let resolver = Ipv4Addr::new(127, 0, 0, 11);
     let (_world, container) = world_and_container(WORLD, CONTAINER);
     container.run(move || serve_name((resolver, 41234), "docker"));
@@ -27,7 +27,7 @@ pub fn resolver() {
 
 /// A program that provides the container's network, like pasta: it forwards connections to a published port of the host's
 /// loopback to the container's loopback, on which no other program of the container depends.
-pub fn forwarded() {
+pub fn forwarder_reaches_the_guest() {
     let container = Place::new(|| {});
     ip("link set lo up");
     ip("tuntap add mode tap name eno1");

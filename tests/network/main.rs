@@ -32,7 +32,7 @@ fn network(resolver: Ipv4Addr) -> TapConfig {
 }
 
 /// Connections of the guest out, in and to itself, and what it must not reach.
-fn traffic() {
+fn guest_connects_out_and_in() {
     let (world, container) = world_and_container(WORLD, CONTAINER);
     set_up(&network(WORLD)).unwrap();
     assert_eq!(addresses(TAP).unwrap(), Addresses { gateway: GATEWAY, guest: GUEST, mtu: 1400 });
@@ -121,7 +121,7 @@ fn tables() -> String {
 }
 
 /// In a shared namespace the guest has only the named ports, by protocol.
-fn shared() {
+fn guest_has_named_ports_only() {
     let (world, container) = world_and_container(WORLD, CONTAINER);
     let held = set_up_shared(TAP, "8080,8081/tcp,8082/udp");
     // Another VM has another subnet.
@@ -269,15 +269,15 @@ fn failures_leave_nothing() {
 }
 
 below_unshare! {
-    traffic: traffic_rootful, traffic_rootless;
-    shared: shared_rootful, shared_rootless;
-    loopback::forwarded: forwarded_on_loopback_rootful, forwarded_on_loopback_rootless;
-    loopback::resolver: loopback_resolver_rootful, loopback_resolver_rootless;
+    guest_connects_out_and_in: guest_connects_out_and_in_rootful, guest_connects_out_and_in_rootless;
+    guest_has_named_ports_only: guest_has_named_ports_only_rootful, guest_has_named_ports_only_rootless;
+    loopback::forwarder_reaches_the_guest: forwarder_reaches_the_guest_rootful, forwarder_reaches_the_guest_rootless;
+    loopback::guest_reaches_resolver: guest_reaches_resolver_rootful, guest_reaches_resolver_rootless;
     descriptors_are_passed_on: descriptors_are_passed_on_rootful, descriptors_are_passed_on_rootless;
     rules_are_as_listed_by_nft: rules_are_as_listed_by_nft_rootful, rules_are_as_listed_by_nft_rootless;
     failures_leave_nothing: failures_leave_nothing_rootful, failures_leave_nothing_rootless;
-    ipv6::traffic: ipv6_traffic_rootful, ipv6_traffic_rootless;
+    ipv6::guest_connects_out_and_in: ipv6_guest_connects_out_and_in_rootful, ipv6_guest_connects_out_and_in_rootless;
     ipv6::follows_the_container: ipv6_follows_the_container_rootful, ipv6_follows_the_container_rootless;
-    ipv6::shared: ipv6_shared_rootful, ipv6_shared_rootless;
-    ipv6::absent: no_ipv6_rootful, no_ipv6_rootless;
+    ipv6::guest_has_named_ports_only: ipv6_guest_has_named_ports_only_rootful, ipv6_guest_has_named_ports_only_rootless;
+    ipv6::guest_has_none: guest_has_no_ipv6_rootful, guest_has_no_ipv6_rootless;
 }
