@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::engine::Engine;
 use crate::host::mount_sources::Node;
 use crate::plan::attachments::Attachments;
 
@@ -41,9 +42,9 @@ fn an_image_cannot_forge_what_is_the_kernels() {
         (json!({"destination": "/proc/1", "type": "tmpfs", "source": "tmpfs"}), false),
     ] {
         let sources = Sources { mounts: vec![Source::Directory], devices: vec![] };
-        for engine in ["libpod", "docker"] {
+        for engine in [Engine::Podman, Engine::Unnamed] {
             let mut request = request(json!([mount]));
-            request.engine = Some(engine.into());
+            request.engine = engine;
             match sort(&request, &sources) {
                 Ok(attachments) => assert!(want && attachments.kept == [0], "{mount}"),
                 Err(e) => assert!(!want && e.to_string().ends_with("the guest has its own there"), "{mount}: {e}"),
