@@ -6,6 +6,8 @@
 pub mod error;
 pub mod handoff;
 
+pub mod engine;
+
 pub mod host;
 
 pub mod request;

@@ -8,6 +8,7 @@ use std::path::Path;
 use nix::sys::stat::{major, minor};
 use oci_spec::runtime::Mount;
 
+use crate::engine::mounts::is_bind;
 use crate::error;
 use crate::request::Request;
 
@@ -75,12 +76,6 @@ impl Sources {
             devices: request.devices.iter().map(device).collect(),
         }
     }
-}
-
-/// Whether a mount is of something that has a path on the host already.
-pub fn is_bind(mount: &Mount) -> bool {
-    let mut options = mount.options().iter().flatten();
-    mount.typ().as_deref() == Some("bind") || options.any(|o| o == "bind" || o == "rbind")
 }
 
 fn source(mount: &Mount) -> Source {

@@ -5,25 +5,13 @@ use std::path::{Component, Path};
 use oci_spec::runtime::Mount;
 
 use super::attachments::{Attachments, Disk, DiskSource, FLAGS, Share, SharedFile, Tmpfs};
+use crate::engine::mounts::{KERNEL, Purpose, is_below, is_bind};
 use crate::error::{Error, Result};
 use crate::host::image::Format;
-use crate::host::mount_sources::{BlockDevice, Source, Sources, is_bind};
+use crate::host::mount_sources::{BlockDevice, Source, Sources};
 use crate::request::blockdev::Blockdev;
-use crate::request::engine::PODMAN;
-use crate::request::{Device, Request, is_engine_init};
+use crate::request::{Device, Request};
 
-/// Mounts that the engine makes in every container and that serve the processes around the VM too. Directories are
-/// meant with everything below them.
-const KERNELS: &[&str] = &["/dev", "/proc", "/sys"];
-/// Files that the engine makes for the container: nobody in it has to write them, and engines read them again.
-const ENGINE_FILES: &[&str] = &["/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/run/.containerenv"];
-/// Of the kernel's those that everybody can write to, in a pod the other containers too, and that no process around the
-/// VM needs.
-const SHARED_MEMORY: &[&str] = &["/dev/mqueue", "/dev/shm"];
-/// Mounts that the engine makes for the container's own programs, of which there are none.
-const DROPPED: &[&str] = &["/run", "/run/lock", "/run/secrets", "/var/log/journal", "/dev/termination-log"];
-/// The same, but only where the container's root is read-only: else the user asked for them.
-const DROPPED_READ_ONLY: &[&str] = &["/tmp", "/var/tmp"];
 /// No file system of a guest's takes a longer name, in bytes.
 const LONGEST_NAME: usize = 255;
 
@@ -64,6 +52,7 @@ fn sort_mount(
     let target = mount.destination().to_string_lossy().into_owned();
     let what = format!("mount {target}");
     let read_only = is_read_only(mount);
+    let engine = request.engine;
     match source {
         // All the host's devices come so with --privileged of a rootless podman: nobody asked for one of them.
         Source::Block(_)
@@ -79,23 +68,22 @@ fn sort_mount(
             attachments.disks.push(disk_of_block(&what, disk, target, read_only, *device)?);
             return Ok(());
         }
-        Source::CharDevice if !request.all_devices && has_rbind(request, mount) && !is_useful(&target) => {
+        Source::CharDevice if !request.all_devices && engine.marks_user_bind(mount) && !is_useful(&target) => {
             return Err(no_char_device(what));
         }
-        _ if is_users(request, mount) => {}
-        _ if ENGINE_FILES.contains(&&*target) => {
+        _ => {}
+    }
+    match engine.purpose(mount, request.root_readonly) {
+        Purpose::User => {}
+        Purpose::EngineFile => {
             attachments.engine_files.push((index, target));
             return Ok(());
         }
-        _ if SHARED_MEMORY.contains(&&*target) && is_the_kernels(mount) => return Ok(()),
-        _ if is_below(&target, KERNELS) && is_the_kernels(mount) => {
+        Purpose::Kernel => {
             attachments.kept.push(index);
             return Ok(());
         }
-        _ if DROPPED.contains(&&*target) || is_engine_init(&target) || is_for_read_only_root(request, mount) => {
-            return Ok(());
-        }
-        _ => {}
+        Purpose::Programs => return Ok(()),
     }
     check_target(&what, &target)?;
     match source {
@@ -105,7 +93,7 @@ fn sort_mount(
         }
         Source::Directory => return Err(Error::new(what, "a file system that cannot be passed to a guest")),
         Source::File => {
-            let secret = is_secret(request, mount);
+            let secret = engine.is_secret(mount);
             let read_only = read_only || secret;
             attachments.files.push(SharedFile {
                 number: 0,
@@ -135,51 +123,10 @@ fn flags(mount: &Mount) -> Vec<&'static str> {
     FLAGS.into_iter().filter(has).collect()
 }
 
-/// podman makes its own binds without `rbind`, and the user's with it.
-fn has_rbind(request: &Request, mount: &Mount) -> bool {
-    request.engine.as_deref() == Some(PODMAN) && mount.options().iter().flatten().any(|o| o == "rbind")
-}
-
-/// Whether it is certain that the user asked for it. What shows the kernel's own directories is podman's.
-fn is_users(request: &Request, mount: &Mount) -> bool {
-    let source = mount.source().as_deref();
-    has_rbind(request, mount) && !source.is_some_and(|s| KERNELS.iter().any(|dir| s.starts_with(dir)))
-}
-
-fn is_for_read_only_root(request: &Request, mount: &Mount) -> bool {
-    let target = mount.destination().to_string_lossy();
-    let sized = mount.options().iter().flatten().any(|o| o.starts_with("size=") || o.starts_with("mode="));
-    request.root_readonly && DROPPED_READ_ONLY.contains(&&*target) && mount.typ().as_deref() == Some("tmpfs") && !sized
-}
-
-/// podman keeps a container's secrets in its bundle, one file each; of other engines the path tells.
-fn is_secret(request: &Request, mount: &Mount) -> bool {
-    if request.engine.as_deref() != Some(PODMAN) {
-        return mount.destination().starts_with("/run/secrets");
-    }
-    mount.source().as_deref().and_then(|s| s.parent()).is_some_and(|dir| dir.ends_with("userdata/secrets"))
-}
-
-fn is_below(path: &str, dirs: &[&str]) -> bool {
-    dirs.iter().any(|dir| Path::new(path).starts_with(dir))
-}
-
-/// Whether what is below `/dev`, `/proc` or `/sys` shows something of the kernel's or an empty directory. The rest is a
-/// directory of somebody's: an image's `VOLUME /proc` would be a forged one.
-fn is_the_kernels(mount: &Mount) -> bool {
-    let (destination, source) = (mount.destination(), mount.source().as_deref());
-    let from_kernel = source.is_some_and(|s| KERNELS.iter().any(|dir| s.starts_with(dir)));
-    match mount.typ().as_deref() {
-        _ if is_bind(mount) => from_kernel || destination == Path::new("/dev/shm"),
-        Some("tmpfs") => destination.starts_with("/dev"),
-        _ => true,
-    }
-}
-
 /// A path at which a guest can have a file or directory.
 fn check_target(what: &str, target: &str) -> Result<()> {
     const OWN: &str = "the guest has its own there";
-    if is_below(target, KERNELS) || ["/", "/run", "/run/lock"].contains(&target) {
+    if is_below(target, KERNEL) || ["/", "/run", "/run/lock"].contains(&target) {
         return Err(Error::new(what, OWN));
     }
     check_path(what, target)
@@ -294,5 +241,4 @@ fn finish(mut attachments: Attachments) -> Result<Attachments> {
 }
 
 #[cfg(test)]
-#[path = "mounts_tests.rs"]
 mod tests;

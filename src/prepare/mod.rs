@@ -70,7 +70,7 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     let layer = storage::layer(bundle, &rootfs, &request)?.map(open).transpose()?;
     let storage = layer.as_ref().unwrap_or(&private);
 
-    let root_is_ephemeral = storage::ends_with_container(bundle, &rootfs, &request);
+    let root_is_ephemeral = request.engine.is_ephemeral(bundle, &rootfs);
     let chosen = disk::choose(id, &root, storage, request.options.format, root_is_ephemeral)?;
     let image = &chosen.record.image;
     let look = request.options.firmware == FirmwareChoice::Auto;

@@ -1,7 +1,6 @@
 //! What was asked: the OCI configuration and the options in it, read and checked, nothing decided. Pure.
 
 pub mod blockdev;
-pub mod engine;
 mod network;
 pub mod options;
 mod parse;
@@ -16,6 +15,7 @@ use oci_spec::runtime::{
     Mount, PosixRlimitType, Spec,
 };
 
+use crate::engine::{self, Engine};
 use crate::error::{Context, Error, Result};
 use crate::host::idmap::{IdMap, Row};
 use crate::host::mount_sources::Node;
@@ -67,8 +67,8 @@ pub struct Request {
     pub env: Vec<String>,
     /// The working directory configured for the container, as a rule the image's.
     pub cwd: PathBuf,
-    /// The engine is called so; see [`engine`].
-    pub engine: Option<String>,
+    /// The engine that made the container.
+    pub engine: Engine,
     /// The signal that asks the container to end, where the configuration names one: the image's or `--stop-signal`.
     pub stop_signal: Option<i32>,
     /// It is a container of a pod of Kubernetes', whose limits are the pod's.
@@ -93,9 +93,6 @@ pub struct Device {
     /// Who may open it.
     pub node: Node,
 }
-
-/// Where podman (4 and 5) and Docker put their init, which takes the arguments' first place with `--init`.
-const ENGINE_INITS: &[&str] = &["/run/podman-init", "/dev/init", "/sbin/docker-init"];
 
 impl Request {
     /// Reads the text of a `config.json`.
@@ -122,8 +119,7 @@ impl Request {
             hostname: spec.hostname().clone(),
             mounts: spec.mounts().clone().unwrap_or_default(),
             devices: linux.devices().iter().flatten().map(|d| device(d, rules)).collect(),
-            all_devices: rules.iter().any(|r| r.allow() && matches_all(r))
-                || annotations.get(PRIVILEGED).is_some_and(|value| value == "TRUE"),
+            all_devices: rules.iter().any(|r| r.allow() && matches_all(r)) || engine::is_privileged(&annotations),
             memory: resources.and_then(memory_limit),
             memlock: process
                 .rlimits()
@@ -134,7 +130,7 @@ impl Request {
             cpus: cpus.map(|(quota, period)| quota / period),
             cpuset: cpu.and_then(|c| c.cpus().clone()),
             mapped_root: mapped_root(linux),
-            keeps_groups: annotations.get(KEEPS_GROUPS).is_some_and(|value| value == "1"),
+            keeps_groups: engine::keeps_groups(&annotations),
             label: linux.mount_label().clone().filter(|label| !label.is_empty()),
             id_maps: linux
                 .uid_mappings()
@@ -142,26 +138,18 @@ impl Request {
                 .zip(linux.gid_mappings().as_ref())
                 .map(|(u, g)| (id_map(u), id_map(g))),
             network: network::find(&namespaces, &annotations),
-            in_pod: network::in_pod(&annotations),
+            in_pod: engine::in_pod(&annotations),
             own_pids: namespaces.iter().any(|n| n.typ() == LinuxNamespaceType::Pid),
             capabilities: process.capabilities().as_ref().map(|c| c.bounding().clone().unwrap_or_default()),
             env: process.env().clone().unwrap_or_default(),
             cwd: process.cwd().clone(),
-            stop_signal: annotations.get(STOP_SIGNAL).and_then(|signal| signal.parse().ok()),
-            engine: engine::name(&annotations),
+            stop_signal: engine::stop_signal(&annotations),
+            engine: Engine::of(&annotations),
             in_kubernetes: engine::in_kubernetes(&annotations),
             cgroup: linux.cgroups_path().clone(),
         })
     }
 }
-
-/// By which podman tells of `--privileged`, where no rules for devices do.
-const PRIVILEGED: &str = "io.podman.annotations.privileged";
-
-/// By which podman tells of the stop signal, a number.
-const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
-/// By which crun is told, and podman tells it.
-const KEEPS_GROUPS: &str = "run.oci.keep_original_groups";
 
 fn device(device: &LinuxDevice, rules: &[LinuxDeviceCgroup]) -> Device {
     let (major, minor) = (device.major(), device.minor());
@@ -192,14 +180,9 @@ fn memory_limit(resources: &LinuxResources) -> Option<u64> {
 /// The VM's supervisor is an init already: the engine's (`--init`) is left out with its separator.
 fn without_init(args: &[String]) -> &[String] {
     match args {
-        [init, separator, rest @ ..] if ENGINE_INITS.contains(&init.as_str()) && separator == "--" => rest,
+        [init, separator, rest @ ..] if engine::is_init(init) && separator == "--" => rest,
         _ => args,
     }
-}
-
-/// Whether `destination` is where the engine puts its init.
-pub fn is_engine_init(destination: &str) -> bool {
-    ENGINE_INITS.contains(&destination)
 }
 
 fn id_map(mappings: &[LinuxIdMapping]) -> IdMap {
@@ -273,7 +256,7 @@ mod tests {
 
     #[test]
     fn an_engines_init_gives_way() {
-        for init in ENGINE_INITS {
+        for init in ["/run/podman-init", "/dev/init", "/sbin/docker-init"] {
             let process =
                 serde_json::json!({"cwd": "/", "args": [init, "--", "", "--emulated"], "user": {"uid": 0, "gid": 0}});
             assert!(parse(serde_json::json!({"process": process})).unwrap().options.emulated, "{init}");

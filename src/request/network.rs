@@ -1,11 +1,10 @@
 //! Whose network namespace it is.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
 
-use super::engine::POD;
+use crate::engine::{self, Annotations};
 
 /// Whose network namespace a container has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,25 +17,14 @@ pub enum NetworkOwner {
     Foreign,
 }
 
-/// What engines call the files of the namespaces that they make for one container; a UUID follows.
-const ENGINES_OWN: &[&str] = &["netns-", "cni-"];
-
-/// Whether the container is one of a pod's.
-pub(super) fn in_pod(annotations: &HashMap<String, String>) -> bool {
-    POD.iter().any(|key| annotations.contains_key(*key))
-}
-
 /// A namespace without a path is made with the container and goes with it, and so are those that engines make before.
 /// Another path is another process' (`--network container:`) or the user's. A user namespace that is made with the
 /// container has no power over it.
-pub(super) fn find(namespaces: &[LinuxNamespace], annotations: &HashMap<String, String>) -> NetworkOwner {
+pub(super) fn find(namespaces: &[LinuxNamespace], annotations: &Annotations) -> NetworkOwner {
     let of = |kind| namespaces.iter().find(|n| n.typ() == kind);
     let Some(network) = of(LinuxNamespaceType::Network) else { return NetworkOwner::Foreign };
     let Some(path) = network.path() else { return NetworkOwner::Own };
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let uuid = |rest: &str| rest.len() == 36 && rest.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-    let engines = ENGINES_OWN.iter().any(|prefix| name.strip_prefix(prefix).is_some_and(uuid));
-    if engines && !in_pod(annotations) {
+    if engine::is_own_netns(path) && !engine::in_pod(annotations) {
         return NetworkOwner::Own;
     }
     match of(LinuxNamespaceType::User).map(|user| user.path().is_some()) {

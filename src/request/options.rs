@@ -293,5 +293,4 @@ pub fn help() -> String {
 }
 
 #[cfg(test)]
-#[path = "options_tests.rs"]
 mod tests;

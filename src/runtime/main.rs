@@ -16,10 +16,11 @@ use std::process::{Command, ExitCode};
 
 use command_line::CommandLine;
 use crun_qemu::edits::json;
+use crun_qemu::engine;
 use crun_qemu::error::{self, Context, Error, Result};
 use crun_qemu::handoff::paths;
 use crun_qemu::prepare;
-use crun_qemu::request::{engine, options};
+use crun_qemu::request::options;
 use crun_qemu::update;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -102,7 +103,7 @@ fn create(words: &[OsString], line: &CommandLine) -> Result<()> {
     let root = bundle.join(config["root"]["path"].as_str().unwrap_or_default());
     // What are no annotations is refused with the rest of the configuration.
     let annotations: engine::Annotations = serde_json::from_value(config["annotations"].clone()).unwrap_or_default();
-    if engine::is_sandbox(&annotations) || pause::is_pause(&config, &root) {
+    if engine::is_pod_sandbox(&annotations) || pause::is_pause(&config, &root) {
         return hand_over(words.iter());
     }
     if line.config.is_some() {

@@ -1,33 +1,29 @@
-//! podman's pause container, which holds the namespaces of a pod and is given the runtime of the pod's containers. It
-//! says of itself nowhere that it is one.
+//! podman's pause container, which holds a pod's namespaces and runs under the runtime of the pod's containers. Nothing in
+//! its configuration marks it.
 
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
+use crun_qemu::engine::{PAUSE_ORIGINALS, PAUSE_PROGRAM};
 use crun_qemu::host::rootfs::Root;
 use serde_json::{Value, json};
 
-/// What it runs.
-const PROGRAM: &str = "/catatonit";
-/// Where podman takes the program from.
-const ORIGINALS: &[&str] = &["/usr/libexec/podman/catatonit", "/usr/libexec/catatonit/catatonit", "/usr/bin/catatonit"];
-
-/// Whether it is one, in a bundle whose root is at `root`. An image can ask to be taken for one, so what it runs has to
-/// be the host's own: to do as the host's program does is all that it gains.
+/// Whether a configuration is that of a pause container; `root` is the container's root. An image can imitate one, so the
+/// program must be the host's own: to run the host's program is all that an image gains.
 pub fn is_pause(config: &Value, root: &Path) -> bool {
-    config["process"]["args"] == json!([PROGRAM, "-P"])
-        && ORIGINALS.iter().any(|original| is_bound(config, original) || is_copy(root, original).unwrap_or(false))
+    config["process"]["args"] == json!([PAUSE_PROGRAM, "-P"])
+        && PAUSE_ORIGINALS.iter().any(|original| is_bound(config, original) || is_copy(root, original).unwrap_or(false))
 }
 
 fn is_bound(config: &Value, original: &str) -> bool {
     let mounts = config["mounts"].as_array().into_iter().flatten();
-    mounts.filter(|mount| mount["destination"] == PROGRAM).any(|mount| mount["source"] == original)
+    mounts.filter(|mount| mount["destination"] == PAUSE_PROGRAM).any(|mount| mount["source"] == original)
 }
 
 fn is_copy(root: &Path, original: &str) -> Option<bool> {
     let original = fs::read(original).ok()?;
-    let copy = Root::open(root).ok()?.open_recorded(Path::new(PROGRAM)).ok()?;
+    let copy = Root::open(root).ok()?.open_recorded(Path::new(PAUSE_PROGRAM)).ok()?;
     Some(has_content(copy, &original))
 }
 
@@ -45,16 +41,16 @@ mod tests {
     fn only_the_hosts_own_program_makes_one() {
         let dir = tempfile::tempdir().unwrap();
         let args = |args: &[&str]| json!({"process": {"args": args}});
-        let original = ORIGINALS.iter().find_map(|path| fs::read(path).ok());
+        let original = PAUSE_ORIGINALS.iter().find_map(|path| fs::read(path).ok());
         for (content, want) in [(original.clone(), original.is_some()), (Some(b"\x7fELF evil".to_vec()), false)] {
             fs::write(dir.path().join("catatonit"), content.unwrap_or_default()).unwrap();
-            assert_eq!(is_pause(&args(&[PROGRAM, "-P"]), dir.path()), want);
-            assert!(!is_pause(&args(&[PROGRAM, "-P", ""]), dir.path()));
+            assert_eq!(is_pause(&args(&[PAUSE_PROGRAM, "-P"]), dir.path()), want);
+            assert!(!is_pause(&args(&[PAUSE_PROGRAM, "-P", ""]), dir.path()));
             assert!(!is_pause(&args(&["/sbin/init"]), dir.path()));
         }
-        for (source, want) in [(ORIGINALS[0], true), ("/home/me/catatonit", false)] {
-            let mut config = args(&[PROGRAM, "-P"]);
-            config["mounts"] = json!([{"destination": PROGRAM, "source": source, "type": "bind"}]);
+        for (source, want) in [(PAUSE_ORIGINALS[0], true), ("/home/me/catatonit", false)] {
+            let mut config = args(&[PAUSE_PROGRAM, "-P"]);
+            config["mounts"] = json!([{"destination": PAUSE_PROGRAM, "source": source, "type": "bind"}]);
             assert_eq!(is_pause(&config, Path::new("/nowhere")), want);
         }
     }

@@ -2,11 +2,12 @@
 
 use crun_qemu::domain;
 use crun_qemu::edits::{Artifacts, Edits};
+use crun_qemu::engine::mounts::is_bind;
 use crun_qemu::first_boot::guest_setup::Setup;
 use crun_qemu::first_boot::{Identity, credentials};
 use crun_qemu::host::idmap::IdMap;
 use crun_qemu::host::image::Format;
-use crun_qemu::host::mount_sources::{BlockDevice, Node, Source, Sources, is_bind};
+use crun_qemu::host::mount_sources::{BlockDevice, Node, Source, Sources};
 use crun_qemu::host::{Host, Uefi};
 use crun_qemu::plan::{ImageFacts, Plan, plan};
 use crun_qemu::request::Request;

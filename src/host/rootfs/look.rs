@@ -10,10 +10,9 @@ use nix::fcntl::AtFlags;
 use nix::sys::stat::{FileStat, SFlag, fstatat};
 
 use super::Root;
+use crate::engine;
 use crate::error::{Context, Error, Result};
 
-/// Empty files that Docker leaves in the root of its containers.
-const ENGINE_FILES: [&[u8]; 2] = [b".dockerenv", b".dockerinit"];
 const HINT: &str = "the VM image must be the only regular file in / or in /disk/";
 
 /// What was seen in the root; bounded, however many names there are.
@@ -91,7 +90,7 @@ impl Seen {
     fn note(&mut self, path: PathBuf, name: &[u8], stat: &FileStat, top: bool) {
         let kind = file_kind(stat);
         match kind {
-            SFlag::S_IFREG if top && stat.st_size == 0 && ENGINE_FILES.contains(&name) => {}
+            SFlag::S_IFREG if top && stat.st_size == 0 && engine::is_leftover(name) => {}
             SFlag::S_IFREG => self.file(path),
             // Every root file system has directories in `/`, and links such as /bin; neither tells of a mistake.
             SFlag::S_IFDIR if top => {}

@@ -17,8 +17,9 @@ use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::Mode;
 use oci_spec::runtime::Mount;
 
+use crate::engine;
+use crate::engine::mounts::is_bind;
 use crate::error::{Context, Error, Result};
-use crate::host::mount_sources::is_bind;
 use crate::host::policy::Policy;
 use crate::request::Request;
 
@@ -47,7 +48,7 @@ pub struct Directory {
 impl<'a> UserFiles<'a> {
     /// For the container in `bundle`, whose root is at `rootfs`.
     pub fn new(request: &'a Request, bundle: &Path, rootfs: &Path) -> Self {
-        Self { request, storage: storage::of_engines(bundle, rootfs) }
+        Self { request, storage: engine::storage::places(bundle, rootfs, crate::host::policy::home().as_deref()) }
     }
 
     /// Opens the directory that `--OPTION` names.

@@ -1,0 +1,10 @@
+//! The guest's disks, shared directories and files.
+
+mod attachments;
+mod durability;
+mod full;
+mod images;
+mod persistent;
+mod replaced;
+mod shares;
+mod volumes;
