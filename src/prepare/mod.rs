@@ -67,6 +67,11 @@ pub fn create(bundle: &Path, id: &str, init: &Path) -> Result<Edits> {
     let root = Root::open(&rootfs)?;
     let open = |path| PrivateDir::open(path, request.mapped_root)?.labelled(request.label.as_deref());
     let private = open(bundle.join(PRIVATE_DIR))?;
+    if request.mapped_root.is_some() && container.identity.permits([&private.join("")]) == [false] {
+        let why = "the root user of the container's user namespace may not enter the directory";
+        return Err(Error::new(bundle.display().to_string(), why)
+            .hint("podman permits it for a container image, but not with --rootfs"));
+    }
     let layer = storage::layer(bundle, &rootfs, &request)?.map(open).transpose()?;
     let storage = layer.as_ref().unwrap_or(&private);
 

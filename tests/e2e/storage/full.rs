@@ -13,13 +13,13 @@ use crate::harness::{
 const MEBIBYTE: u64 = 1 << 20;
 
 /// A file system of 48 MiB with a file that can be removed to free space.
-struct Small {
+pub(super) struct Small {
     _mounted: Mounted,
     dir: Dir,
 }
 
 impl Small {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = directory();
         let (file, target) = (dir.join("file"), dir.join("mounted"));
         fs::File::create(&file).unwrap().set_len(48 * MEBIBYTE).unwrap();
@@ -28,12 +28,12 @@ impl Small {
         Self { _mounted: Mounted::new(&["-o", "loop"], &file, &target), dir }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.dir.join("mounted").join(name)
     }
 
     /// Leaves `room` bytes free, and some thousand more.
-    fn fill(&self, room: u64) {
+    pub(super) fn fill(&self, room: u64) {
         let free = run("stat", &["-f", "-c", "%a %S", self.path("").to_str().unwrap()]);
         let (blocks, size) = free.split_once(' ').unwrap();
         let free = blocks.parse::<u64>().unwrap() * size.parse::<u64>().unwrap();
@@ -41,12 +41,12 @@ impl Small {
         fallocate(filler, FallocateFlags::empty(), 0, (free - room) as i64).unwrap();
     }
 
-    fn free_space(&self) {
+    pub(super) fn free_space(&self) {
         fs::remove_file(self.path("filler")).unwrap();
     }
 }
 
-fn state(vm: &Vm) -> (String, Option<String>) {
+pub(super) fn state(vm: &Vm) -> (String, Option<String>) {
     let status = vm.status_json();
     (status["state"].as_str().unwrap().into(), status["reason"].as_str().map(Into::into))
 }
@@ -95,7 +95,7 @@ fn vm_waits_for_space_on_the_host() {
     assert_eq!(run("sha256sum", &[root.join("disk.qcow2").to_str().unwrap()]), image);
 }
 
-const FULL: &str = "the host's storage is full";
+pub(super) const FULL: &str = "the host's storage is full";
 
 fn vm_continues_with_space(small: &Small, vm: &Vm) {
     small.fill(24 * MEBIBYTE);

@@ -2,9 +2,11 @@
 
 mod attachments;
 mod durability;
+mod failing;
 mod full;
 mod images;
 mod persistent;
 mod replaced;
 mod shares;
+mod submounts;
 mod volumes;
