@@ -1,12 +1,10 @@
 //! The part of `config.json` that is compared with crun's structs. The file is the truth: crun parsed it.
 
-use std::fs;
-use std::path::Path;
-
 use serde::Deserialize;
 
 use crate::edits::memory_limits::RequestedLimits;
 use crate::error::{Context, Result};
+use crate::request::Bundle;
 
 /// The whole.
 #[derive(Debug, Clone, Deserialize)]
@@ -79,10 +77,8 @@ pub struct DeviceRule {
 }
 
 impl Config {
-    /// Reads `<bundle>/config.json`.
-    pub fn read(bundle: &Path) -> Result<Self> {
-        let path = bundle.join("config.json");
-        let text = fs::read(&path).context(path.display())?;
-        serde_json::from_slice(&text).context(path.display())
+    /// Parses the bundle's configuration.
+    pub fn parse(bundle: &Bundle) -> Result<Self> {
+        serde_json::from_str(&bundle.config).context(bundle.config_path().display())
     }
 }

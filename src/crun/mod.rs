@@ -27,6 +27,7 @@ use self::peek::peek;
 use self::sys::crun_config;
 use crate::edits::Edits;
 use crate::error::{Error, Result};
+use crate::request::Bundle;
 
 /// Whether `def` is no container's configuration: `crun update` calls handlers too, with one that has resources alone.
 pub fn is_update(def: *const crun_config) -> Result<bool> {
@@ -45,12 +46,13 @@ pub unsafe fn modify(
     def: *mut crun_config,
     bundle: &Path,
     id: &str,
-    prepare: impl FnOnce(&Path, &str) -> Result<Edits>,
+    prepare: impl FnOnce(&Bundle, &str) -> Result<Edits>,
 ) -> Result<()> {
-    let config = Config::read(bundle)?;
+    let bundle = Bundle::read(bundle)?;
+    let config = Config::parse(&bundle)?;
     let proven = verify::prove(def, &config).map_err(|at| unknown_layout(&at))?;
     context::remember(context::Known::new(def, &config));
-    let edits = with_umask(|| prepare(bundle, id))?;
+    let edits = with_umask(|| prepare(&bundle, id))?;
     // SAFETY: the layout is proven, and crun waits for this call to return.
     unsafe { apply::apply(&proven, &edits) }
 }

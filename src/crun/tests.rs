@@ -13,6 +13,7 @@ use super::layout::{LAYOUTS, Layout};
 use super::sys::*;
 use super::*;
 use crate::edits::{DeviceRule, Edits, Mount, MountEdit};
+use crate::request::Bundle;
 
 /// As podman writes it, with its first rule, which has no numbers.
 fn podman() -> Value {
@@ -98,8 +99,8 @@ fn config(v: &Value) -> Config {
 /// Runs the whole with `def` and a bundle of `v`; says whether `prepare` was called too.
 fn run(def: *mut crun_config, v: &Value, edits: Edits) -> (std::result::Result<(), String>, bool) {
     let (dir, called) = (bundle(v), Cell::new(false));
-    let prepare = |path: &Path, id: &str| {
-        assert_eq!((path, id), (dir.path(), "abc"));
+    let prepare = |bundle: &Bundle, id: &str| {
+        assert_eq!((&*bundle.path, id), (dir.path(), "abc"));
         called.set(true);
         Ok(edits)
     };

@@ -14,7 +14,7 @@ use crate::handoff::paths;
 use crate::handoff::supervisor_config::OpenFile;
 use crate::host::image::Format;
 use crate::plan::attachments::DiskSource;
-use crate::plan::{Accelerator, BootDisk, Firmware, Plan, TRANSLATION_CACHE};
+use crate::plan::{Accelerator, BootDisk, BootSource, Firmware, Plan, TRANSLATION_CACHE};
 pub use attachments::name as disk_name;
 use tree::Element;
 
@@ -53,9 +53,9 @@ pub fn domain(plan: &Plan, oem_strings: &[String]) -> Element {
 /// The files behind the plan's disks, which QEMU gets as descriptors: it has no permission to open them.
 pub fn files(plan: &Plan) -> Vec<OpenFile> {
     let file = |path: &str, read_only| OpenFile { path: path.into(), read_only };
-    let boot = match plan.disk {
-        BootDisk::Overlay { .. } => vec![file(paths::OVERLAY, false), file(paths::IMAGE, true)],
-        BootDisk::Image(_) => vec![file(paths::IMAGE, false)],
+    let boot = match plan.boot {
+        BootSource::Disk(BootDisk::Overlay { .. }) => vec![file(paths::OVERLAY, false), file(paths::IMAGE, true)],
+        BootSource::Disk(BootDisk::Image(_)) => vec![file(paths::IMAGE, false)],
     };
     let attachments = plan.attachments.disks.iter().filter(|disk| matches!(disk.source, DiskSource::File(_)));
     let attachments = attachments.map(|disk| file(&disk.path(), disk.read_only));
@@ -144,6 +144,7 @@ fn power_management() -> Element {
 }
 
 fn devices(plan: &Plan) -> Element {
+    let BootSource::Disk(disk) = plan.boot;
     let serial = Element::new("serial", &[("type", "unix")]).with([
         Element::new("source", &[("mode", "connect"), ("path", paths::CONSOLE)]),
         Element::new("target", &[("type", "isa-serial"), ("port", "0")]),
@@ -154,7 +155,7 @@ fn devices(plan: &Plan) -> Element {
         [
             Element::text("emulator", &plan.emulator),
             Element::new("controller", &[("type", "usb"), ("model", "none")]),
-            boot_disk(plan.disk),
+            boot_disk(disk),
             seed_disk(),
         ],
     )

@@ -80,6 +80,29 @@ impl DeviceRule {
     }
 }
 
+/// The files of a [`BootSource`](crate::plan::BootSource), on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BootFiles {
+    /// A disk image.
+    Disk {
+        /// The image.
+        image: PathBuf,
+        /// The overlay; without one the image takes the writes.
+        overlay: Option<PathBuf>,
+    },
+}
+
+impl BootFiles {
+    fn mounts(&self) -> Vec<MountEdit> {
+        match self {
+            Self::Disk { image, overlay: None } => vec![bind(paths::IMAGE, image, DATA)],
+            Self::Disk { image, overlay: Some(overlay) } => {
+                vec![bind(paths::IMAGE, image, READ_ONLY_DATA), bind(paths::OVERLAY, overlay, DATA)]
+            }
+        }
+    }
+}
+
 /// Where the things are, on the host, that the container is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Artifacts {
@@ -89,10 +112,8 @@ pub struct Artifacts {
     pub workdir: Option<Mount>,
     /// The supervisor's executable.
     pub init: PathBuf,
-    /// The VM image.
-    pub image: PathBuf,
-    /// The overlay; without one the image takes the writes.
-    pub overlay: Option<PathBuf>,
+    /// What the guest boots from.
+    pub boot: BootFiles,
     /// UEFI variables.
     pub nvram: Option<PathBuf>,
     /// Directory in which the fd store listens.
@@ -128,11 +149,8 @@ impl Edits {
             plan.attachments.engine_files.iter().map(|(index, path)| moved(*index, path.clone(), READ_ONLY_DATA)),
         );
         mounts.extend(devices.iter().map(|(path, _)| bind(&path.display().to_string(), path, DEVICE)));
-        mounts.extend([
-            bind(paths::INIT, &artifacts.init, READ_ONLY),
-            bind(paths::IMAGE, &artifacts.image, if artifacts.overlay.is_some() { READ_ONLY_DATA } else { DATA }),
-        ]);
-        mounts.extend(artifacts.overlay.iter().map(|path| bind(paths::OVERLAY, path, DATA)));
+        mounts.push(bind(paths::INIT, &artifacts.init, READ_ONLY));
+        mounts.extend(artifacts.boot.mounts());
         mounts.extend(artifacts.nvram.iter().map(|path| bind(paths::NVRAM, path, DATA)));
         mounts.extend(artifacts.fd_store.iter().map(|path| bind(paths::FD_STORE_DIR, path, READ_ONLY_DATA)));
         mounts.extend(artifacts.virtiofsd.iter().map(|path| bind(paths::VIRTIOFSD, path, READ_ONLY)));

@@ -88,14 +88,17 @@ pub struct Container {
     pub labelled: bool,
     /// It does without KVM: `--emulated`.
     pub emulated: bool,
+    /// Its cgroup, as the engine names it.
+    pub cgroup: Option<PathBuf>,
 }
 
 impl Host {
-    /// Looks at the host for `container`; `init` is the supervisor's executable.
+    /// Looks at the host for `container`, which gets the devices `pci`; `init` is the supervisor's executable.
     ///
     /// # Errors
-    /// Something is missing without which no VM runs, with the package that has it.
-    pub fn detect(init: &Path, container: &Container) -> Result<Self> {
+    /// Something is missing without which no VM runs, with the package that provides it; or the container's processes
+    /// may not open the node of a PCI device.
+    pub fn detect(init: &Path, container: &Container, pci: Vec<pci::Device>) -> Result<Self> {
         architecture(std::env::consts::ARCH)?;
         if !is_executable(init) {
             return Err(Error::new(init.display().to_string(), "not an executable").hint("run make install again"));
@@ -104,6 +107,7 @@ impl Host {
         DRIVER.find()?;
         loader_cache(Path::new(LOADER_CACHE))?;
         let devices = Devices::look(container);
+        check_pci(&pci, container)?;
         Ok(Self {
             init: init.to_path_buf(),
             emulator: emulator.to_string(),
@@ -114,27 +118,23 @@ impl Host {
             uefi: installed_uefi(),
             cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
             memlock: getrlimit(Resource::RLIMIT_MEMLOCK).context("locked memory")?.1,
-            memory_above: None,
+            memory_above: cgroup::memory_above(container.cgroup.as_deref()),
             uids: id_map("/proc/self/uid_map")?,
             gids: id_map("/proc/self/gid_map")?,
-            pci: Vec::new(),
+            pci,
         })
     }
+}
 
-    /// Refuses PCI devices that the processes in the container could not open.
-    ///
-    /// # Errors
-    /// Their nodes in `/dev/vfio` are open to the engine and not to the container.
-    pub fn check_pci(&self, container: &Container) -> Result<()> {
-        for device in &self.pci {
-            for node in [pci::control(), device.group.node()] {
-                let may =
-                    selinux_allows(container).and_then(|()| permitted(&node, container.identity.permits([&node])[0]));
-                may.map_err(|why| Error::new(node.display().to_string(), why))?;
-            }
+/// Refuses PCI devices whose nodes in `/dev/vfio` are open to the engine and not to the container's processes.
+fn check_pci(devices: &[pci::Device], container: &Container) -> Result<()> {
+    for device in devices {
+        for node in [pci::control(), device.group.node()] {
+            let may = selinux_allows(container).and_then(|()| permitted(&node, container.identity.permits([&node])[0]));
+            may.map_err(|why| Error::new(node.display().to_string(), why))?;
         }
-        Ok(())
     }
+    Ok(())
 }
 
 /// The devices that QEMU opens: whether it can, else why not.

@@ -1,25 +1,33 @@
-//! The disk that the guest boots from.
+//! What the guest boots from.
 
 use super::ImageFacts;
 use crate::error::{Error, Result};
 use crate::host::image::Format;
 use crate::request::Request;
 
-/// What takes the guest's writes.
+/// What the guest boots from. Each step that depends on the kind (planning, making files, edits, the domain) matches on
+/// this once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BootSource {
+    /// A disk image.
+    Disk(BootDisk),
+}
+
+/// What takes the guest's writes to its boot disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BootDisk {
-    /// An overlay of the container's own.
+    /// An overlay that belongs to the container.
     Overlay {
-        /// Format of the image below it.
+        /// Format of the image below the overlay.
         image: Format,
-        /// What was asked for, bytes; else the size is the image's.
+        /// Requested size in bytes; `None`: the image's.
         size: Option<u64>,
     },
-    /// The image itself, of this format.
+    /// The image itself, in this format.
     Image(Format),
 }
 
-/// Decides.
+/// Chooses what takes the writes.
 pub(super) fn disk(request: &Request, image: ImageFacts) -> Result<BootDisk> {
     if request.options.persistent {
         return persistent(request, image);

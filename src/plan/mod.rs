@@ -26,7 +26,7 @@ use crate::host::mount_sources::Sources;
 use attachments::Attachments;
 use size::Memory;
 
-pub use disk::BootDisk;
+pub use disk::{BootDisk, BootSource};
 pub use user::User;
 
 pub use size::{DEFAULT_MEMORY, LEAST_MEMORY, TRANSLATION_CACHE};
@@ -53,8 +53,8 @@ pub struct Plan {
     pub memory_overhead: u64,
     /// What boots the disk.
     pub firmware: Firmware,
-    /// What takes the guest's writes.
-    pub disk: BootDisk,
+    /// What the guest boots from.
+    pub boot: BootSource,
     /// How the guest reaches the network.
     pub network: Network,
     /// Hardware address of the guest's network card.
@@ -152,7 +152,7 @@ pub fn plan(id: &str, request: &Request, host: &Host, image: ImageFacts, sources
         vcpus,
         memory,
         firmware,
-        disk: disk::disk(request, image)?,
+        boot: BootSource::Disk(disk::disk(request, image)?),
         network,
         mac: identity::mac(digest),
         hostdevs,

@@ -98,12 +98,12 @@ impl Base {
 }
 
 impl Chosen {
-    /// Makes what the plan says for the container `id` unless it is there already; says where the overlay is, if there is
-    /// one, and which files were looked at.
+    /// Makes the overlay, if the plan has one, and the record for the container `id`, unless they exist. Returns the
+    /// overlay's path and the files that were judged.
     ///
     /// # Errors
     /// The image has to be written to and cannot be, or another VM writes to it.
-    pub fn keep(
+    pub fn make(
         &self,
         id: &str,
         root: &Root,
@@ -120,7 +120,7 @@ impl Chosen {
             }
             BootDisk::Overlay { size, .. } => {
                 refuse_if(locks::is_written(&self.file)?, &name, "a VM with --persistent writes to it")?;
-                let (path, file) = keep_overlay(dir, image, size)?;
+                let (path, file) = ensure_overlay(dir, image, size)?;
                 judged.push(Judged::new(&path.display().to_string(), paths::OVERLAY, &file)?);
                 record.base = Some(Base { container: id.to_owned(), state: self.state.clone() });
                 Some(path)
@@ -145,7 +145,7 @@ fn refuse_if(used: bool, image: &str, why: &str) -> Result<()> {
 }
 
 /// The overlay, made unless it is there.
-fn keep_overlay(dir: &PrivateDir, image: ImageFacts, size: Option<u64>) -> Result<(PathBuf, File)> {
+fn ensure_overlay(dir: &PrivateDir, image: ImageFacts, size: Option<u64>) -> Result<(PathBuf, File)> {
     let path = dir.join(OVERLAY);
     let open = || dir.open_file(OVERLAY, OpenOptions::new().read(true).write(size.is_some()));
     let file = match open()? {
@@ -204,8 +204,8 @@ mod tests {
             let (format, virtual_size) = (chosen.disk.format, chosen.disk.virtual_size);
             let facts = ImageFacts { format, virtual_size, root_is_ephemeral, bios_bootable: false };
             let disk = BootDisk::Overlay { image: format, size: None };
-            let (overlay, _) = chosen.keep(id, &root, &dir, disk, facts)?;
-            dir.keep();
+            let (overlay, _) = chosen.make(id, &root, &dir, disk, facts)?;
+            dir.commit();
             Ok(std::os::unix::fs::MetadataExt::ino(&fs::metadata(overlay.unwrap()).unwrap()))
         }
     }

@@ -29,7 +29,7 @@ const LONGEST_USER: usize = 255;
 const MOST_USERS: usize = 1000;
 
 /// What the user's options name.
-pub struct Wishes {
+pub struct FirstBootInput {
     cloud_init: Option<CloudInit>,
     ignition: Option<Vec<u8>>,
     /// The guest's users whom these name.
@@ -38,7 +38,7 @@ pub struct Wishes {
     password_hash: Option<String>,
 }
 
-impl Wishes {
+impl FirstBootInput {
     /// Reads it.
     ///
     /// # Errors
@@ -88,19 +88,19 @@ fn password_hash(options: &Options, files: &UserFiles) -> Result<Option<String>>
 /// Makes the key pair unless the container has it already, and the documents for every way of telling a guest.
 /// Returns the strings for its SMBIOS tables.
 /// `hosts` is what the engine says of others.
-pub fn write(dir: &PrivateDir, plan: &Plan, wishes: Wishes, hosts: &str) -> Result<Vec<String>> {
+pub fn write(dir: &PrivateDir, plan: &Plan, input: FirstBootInput, hosts: &str) -> Result<Vec<String>> {
     let inside = |path: &str| format!("{}{path}", skeleton::ROOT);
     let mut public_keys = vec![own_key(dir)?];
-    public_keys.extend(wishes.public_keys);
+    public_keys.extend(input.public_keys);
     let identity = Identity {
         instance_id: plan.uuid.clone(),
         hostname: plan.hostname.clone(),
         public_keys,
-        password_hash: wishes.password_hash,
+        password_hash: input.password_hash,
     };
     let setup = Setup::new(&plan.attachments, &names::hosts(hosts, &plan.hostname));
-    let files = nocloud::files(&identity, &setup, wishes.cloud_init.as_ref())?;
-    let ignition = ignition::config(&identity, IGNITION_USER, &setup, wishes.ignition.as_deref())?;
+    let files = nocloud::files(&identity, &setup, input.cloud_init.as_ref())?;
+    let ignition = ignition::config(&identity, IGNITION_USER, &setup, input.ignition.as_deref())?;
     for (path, content) in [(paths::IGNITION, ignition), (paths::SETUP, setup.file())] {
         let file = dir.write(&inside(path), 0o600, content.as_bytes())?;
         dir.let_in(&file, plan.user.as_ref(), false)?;

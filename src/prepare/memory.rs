@@ -27,7 +27,7 @@ pub struct MemoryRecord {
 }
 
 /// Leaves it for [`memory()`].
-pub fn keep(dir: &PrivateDir, plan: &Plan, config: &str) -> Result<()> {
+pub fn record(dir: &PrivateDir, plan: &Plan, config: &str) -> Result<()> {
     let named = RequestedLimits::of_config(config).context("config.json")?;
     let record = MemoryRecord { guest: plan.memory, raised: plan.memory_overhead, named };
     dir.write(MEMORY, 0o600, &serde_json::to_vec(&record).context(MEMORY)?)?;

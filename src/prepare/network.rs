@@ -23,7 +23,7 @@ const FAILURE: &str = "network-failure";
 const FD_STORE: &str = "fd-store";
 
 /// A container that shares another's network may have got the host's, where we are now.
-pub fn know_the_hosts(request: &mut Request) {
+pub fn detect_host_netns(request: &mut Request) {
     let inode = |path: &Path| path.metadata().map(|m| (m.dev(), m.ino())).ok();
     if let request::NetworkOwner::Shared(path) = &request.network
         && inode(path).is_some_and(|theirs| Some(theirs) == inode(Path::new("/proc/self/ns/net")))

@@ -51,7 +51,7 @@ impl Build {
 ///
 /// # Errors
 /// The host has no build any more with which they are good, or they are damaged.
-pub fn keep(dir: &PrivateDir, firmware: &mut Firmware) -> Result<Option<PathBuf>> {
+pub fn ensure(dir: &PrivateDir, firmware: &mut Firmware) -> Result<Option<PathBuf>> {
     let Firmware::Uefi(uefi) = firmware else { return Ok(None) };
     let (path, now) = (dir.join(NVRAM), Build::of(uefi)?);
     let Ok(metadata) = fs::symlink_metadata(&path) else {
@@ -115,8 +115,8 @@ mod tests {
         fn start(&self, first: &Uefi) -> std::result::Result<Uefi, String> {
             let dir = PrivateDir::open(self.0.path().join("private"), None).unwrap();
             let mut firmware = Firmware::Uefi(first.clone());
-            let kept = keep(&dir, &mut firmware).map_err(|e| e.to_string());
-            dir.keep();
+            let kept = ensure(&dir, &mut firmware).map_err(|e| e.to_string());
+            dir.commit();
             assert_eq!(kept?, Some(self.nvram()));
             let Firmware::Uefi(uefi) = firmware else { panic!() };
             assert_eq!(fs::metadata(self.nvram()).unwrap().len(), fs::metadata(&uefi.vars).unwrap().len());
@@ -176,6 +176,6 @@ mod tests {
     fn a_bios_has_none() {
         let bench = Bench::new();
         let dir = PrivateDir::open(bench.0.path().join("private"), None).unwrap();
-        assert_eq!(keep(&dir, &mut Firmware::Bios), Ok(None));
+        assert_eq!(ensure(&dir, &mut Firmware::Bios), Ok(None));
     }
 }

@@ -14,49 +14,61 @@ use crate::plan::User;
 /// No file that is read back is larger, bytes: the record of an image is a path and a word.
 const LARGEST: u64 = 64 << 10;
 
-/// A directory of ours, made anew or found again.
+/// A directory of ours, which an earlier start of the container may have made.
 ///
-/// What it makes for the first time it removes again when it is dropped before [`PrivateDir::keep`].
+/// A directory made by [`PrivateDir::make`] is removed again when this is dropped before [`PrivateDir::commit`].
 pub struct PrivateDir {
     path: PathBuf,
     owner: Option<(Uid, Gid)>,
-    /// What SELinux knows the container's files by.
+    /// SELinux label of the container's files.
     label: Option<String>,
+    /// Whether an earlier start made the directory.
+    exists: bool,
     /// Whether to remove everything on drop.
-    fresh: bool,
+    uncommitted: bool,
 }
 
 impl PrivateDir {
-    /// Opens or makes `path` for the one who is root in the container: `mapped_root` are its ids on the host where the
-    /// container has a user namespace.
-    pub fn open(path: PathBuf, mapped_root: Option<(u32, u32)>) -> Result<Self> {
+    /// Finds `path`, which need not exist, and makes nothing. Its owner is the container's root: `mapped_root` are the
+    /// host's ids of that root where the container has a user namespace.
+    pub fn find(path: PathBuf, mapped_root: Option<(u32, u32)>) -> Result<Self> {
         let owner = mapped_root
             .map(|(uid, gid)| (Uid::from_raw(uid), Gid::from_raw(gid)))
             .filter(|(uid, gid)| (*uid, *gid) != (Uid::effective(), Gid::effective()));
         // An image may bring a link of this name.
-        let fresh = match fs::symlink_metadata(&path) {
-            Ok(metadata) if metadata.is_dir() => false,
+        let exists = match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_dir() => true,
             Ok(_) => return Err(Error::new(path.display().to_string(), "not a directory")),
-            Err(_) => true,
+            Err(_) => false,
         };
-        if fresh {
-            DirBuilder::new().mode(0o700).create(&path).context(path.display())?;
+        Ok(Self { path, owner, label: None, exists, uncommitted: false })
+    }
+
+    /// The same, with this SELinux label for the directory and for everything made in it.
+    pub fn labelled(mut self, label: Option<&str>) -> Self {
+        self.label = label.map(str::to_string);
+        self
+    }
+
+    /// Makes the directory unless it exists, and sets its owner and label.
+    pub fn make(&mut self) -> Result<()> {
+        if !self.exists {
+            DirBuilder::new().mode(0o700).create(&self.path).context(self.path.display())?;
+            self.uncommitted = true;
         }
-        let dir = Self { path, owner, label: None, fresh };
-        dir.give(&dir.path)?;
+        self.give(&self.path)
+    }
+
+    /// Finds or makes `path`.
+    pub fn open(path: PathBuf, mapped_root: Option<(u32, u32)>) -> Result<Self> {
+        let mut dir = Self::find(path, mapped_root)?;
+        dir.make()?;
         Ok(dir)
     }
 
-    /// The same, with this SELinux label for itself and for all that is made in it from now on.
-    pub fn labelled(mut self, label: Option<&str>) -> Result<Self> {
-        self.label = label.map(str::to_string);
-        self.mark(&self.path)?;
-        Ok(self)
-    }
-
-    /// Whether it was made just now.
-    pub fn is_fresh(&self) -> bool {
-        self.fresh
+    /// Whether this is the container's first start.
+    pub fn is_new(&self) -> bool {
+        !self.exists
     }
 
     /// Path of something in it.
@@ -64,9 +76,9 @@ impl PrivateDir {
         self.path.join(name)
     }
 
-    /// Ends the time in which a failure removes what was made.
-    pub fn keep(mut self) {
-        self.fresh = false;
+    /// Keeps what was made.
+    pub fn commit(mut self) {
+        self.uncommitted = false;
     }
 
     /// Makes `path`, which is in this directory, the property of the container's root.
@@ -175,7 +187,7 @@ impl PrivateDir {
 
 impl Drop for PrivateDir {
     fn drop(&mut self) {
-        if self.fresh {
+        if self.uncommitted {
             // The error that led here is the one to report.
             let _ = fs::remove_dir_all(&self.path);
         }
@@ -195,7 +207,7 @@ mod tests {
         assert!(!path.exists());
         let dir = open();
         dir.write("f", 0o600, b"x").unwrap();
-        dir.keep();
+        dir.commit();
         drop(open());
         assert_eq!(fs::read(path.join("f")).unwrap(), b"x");
         assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
@@ -207,7 +219,8 @@ mod tests {
         const LABEL: &str = "system_u:object_r:container_file_t:s0:c1,c2";
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("d");
-        let dir = PrivateDir::open(path.clone(), None).unwrap().labelled(Some(LABEL)).unwrap();
+        let mut dir = PrivateDir::find(path.clone(), None).unwrap().labelled(Some(LABEL));
+        dir.make().unwrap();
         dir.make_dir("a/b").unwrap();
         dir.write("a/f", 0o600, b"x").unwrap();
         dir.link("a/l", Path::new("f")).unwrap();
@@ -218,7 +231,8 @@ mod tests {
         }
         assert_eq!(label::of(parent.path()), None);
         // Without a label nothing is touched.
-        let dir = PrivateDir::open(parent.path().join("e"), None).unwrap().labelled(None).unwrap();
+        let mut dir = PrivateDir::find(parent.path().join("e"), None).unwrap().labelled(None);
+        dir.make().unwrap();
         dir.write("f", 0o600, b"x").unwrap();
         assert_eq!(label::of(&dir.join("f")), None);
     }

@@ -1,6 +1,7 @@
 //! What was asked: the OCI configuration and the options in it, read and checked, nothing decided. Pure.
 
 pub mod blockdev;
+mod bundle;
 mod network;
 pub mod options;
 mod parse;
@@ -19,6 +20,7 @@ use crate::engine::{self, Engine};
 use crate::error::{Context, Error, Result};
 use crate::host::idmap::{IdMap, Row};
 use crate::host::mount_sources::Node;
+pub use bundle::Bundle;
 pub use network::NetworkOwner;
 use options::Options;
 

@@ -20,7 +20,7 @@ use crun_qemu::engine;
 use crun_qemu::error::{self, Context, Error, Result};
 use crun_qemu::handoff::paths;
 use crun_qemu::prepare;
-use crun_qemu::request::options;
+use crun_qemu::request::{Bundle, options};
 use crun_qemu::update;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -96,11 +96,11 @@ fn report(line: &CommandLine, reason: impl Display) {
 fn create(words: &[OsString], line: &CommandLine) -> Result<()> {
     let (Some(command), Some(id)) = (line.command, line.id) else { return hand_over(words.iter()) };
     let cwd = std::env::current_dir().context("working directory")?;
-    let bundle = cwd.join(line.bundle.as_deref().unwrap_or(Path::new(".")));
-    let original = bundle.join(line.config.as_deref().unwrap_or(Path::new("config.json")));
+    let path = cwd.join(line.bundle.as_deref().unwrap_or(Path::new(".")));
+    let original = path.join(line.config.as_deref().unwrap_or(Path::new("config.json")));
     let text = fs::read_to_string(&original).context(original.display())?;
     let mut config: Value = serde_json::from_str(&text).context(original.display())?;
-    let root = bundle.join(config["root"]["path"].as_str().unwrap_or_default());
+    let root = path.join(config["root"]["path"].as_str().unwrap_or_default());
     // What are no annotations is refused with the rest of the configuration.
     let annotations: engine::Annotations = serde_json::from_value(config["annotations"].clone()).unwrap_or_default();
     if engine::is_pod_sandbox(&annotations) || pause::is_pause(&config, &root) {
@@ -110,13 +110,14 @@ fn create(words: &[OsString], line: &CommandLine) -> Result<()> {
         return Err(Error::new("--config", "the configuration of a VM is its bundle's own"));
     }
     let exe = std::env::current_exe().context("/proc/self/exe")?;
+    let bundle = Bundle { path, config: text };
     let edits = prepare::create(&bundle, &words[id].to_string_lossy(), &supervisor(&exe))?;
     json::apply(&mut config, &edits, &exe)?;
-    let edited = prepare::write_config(&bundle, &serde_json::to_vec(&config).context("config.json")?)?;
+    let edited = prepare::write_config(&bundle.path, &serde_json::to_vec(&config).context("config.json")?)?;
     let (before, after) = words.split_at(command + 1);
     let config = [OsStr::new("--config"), edited.as_os_str()];
     let words = before.iter().map(AsRef::as_ref).chain(config).chain(after.iter().map(OsString::as_os_str));
-    if words_are_of_create(before) { outlive(words, line, &bundle) } else { hand_over(words) }
+    if words_are_of_create(before) { outlive(words, line, &bundle.path) } else { hand_over(words) }
 }
 
 fn words_are_of_create(words: &[OsString]) -> bool {

@@ -1,7 +1,7 @@
 //! From a configuration to a VM, with a host and an image that are made up.
 
 use crun_qemu::domain;
-use crun_qemu::edits::{Artifacts, Edits};
+use crun_qemu::edits::{Artifacts, BootFiles, Edits};
 use crun_qemu::engine::mounts::is_bind;
 use crun_qemu::first_boot::guest_setup::Setup;
 use crun_qemu::first_boot::{Identity, credentials};
@@ -94,8 +94,10 @@ pub fn edits_of(plan: &Plan) -> Edits {
         root: "/b/crun-qemu/root".into(),
         workdir: None,
         init: "/usr/local/libexec/crun-qemu/crun-qemu-init".into(),
-        image: "/b/rootfs/disk.qcow2".into(),
-        overlay: Some("/b/crun-qemu/overlay.qcow2".into()),
+        boot: BootFiles::Disk {
+            image: "/b/rootfs/disk.qcow2".into(),
+            overlay: Some("/b/crun-qemu/overlay.qcow2".into()),
+        },
         nvram: Some("/b/crun-qemu/nvram.fd".into()),
         fd_store: None,
         virtiofsd: Some("/usr/libexec/virtiofsd".into()),

@@ -114,7 +114,7 @@ fn what_a_container_is_about_to_use_stays() {
 fn a_labelled_container_has_a_copy() {
     let base = tempfile::tempdir().unwrap();
     let done = cache(&base).filled(fill).unwrap();
-    let dir = PrivateDir::open(base.path().join("d"), None).unwrap().labelled(Some("l")).unwrap();
+    let dir = PrivateDir::open(base.path().join("d"), None).unwrap().labelled(Some("l"));
     let copied = copy(&done, &dir).unwrap();
     assert_eq!(fs::read_to_string(copied.join("x.xml")).unwrap(), "x");
     assert_eq!(super::super::label::of(&copied.join("x.xml")).as_deref(), Some("l"));

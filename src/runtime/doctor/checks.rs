@@ -30,7 +30,7 @@ pub fn all(crun: Option<&Path>, init: &Path) -> Vec<Check> {
         checks.push(subordinate_ids());
     }
     checks.push(policy());
-    checks.extend(Host::detect(init, &container).ok().and_then(|host| asked(&host)));
+    checks.extend(Host::detect(init, &container, Vec::new()).ok().and_then(|host| asked(&host)));
     checks
 }
 

@@ -1,5 +1,6 @@
 //! podman's own commands and options, for VMs and for containers beside them.
 
+mod killed_at_shutdown;
 mod lifecycle;
 mod options;
 mod ordinary;

@@ -41,6 +41,13 @@ impl Small {
         fallocate(filler, FallocateFlags::empty(), 0, (free - room) as i64).unwrap();
     }
 
+    /// Unmounts it and mounts it again, as after a repair.
+    pub(super) fn mount_again(&self) {
+        let (file, target) = (self.dir.at("file"), self.dir.at("mounted"));
+        run("umount", &[&target]);
+        run("mount", &["-o", "loop", &file, &target]);
+    }
+
     pub(super) fn free_space(&self) {
         fs::remove_file(self.path("filler")).unwrap();
     }
