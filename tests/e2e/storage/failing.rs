@@ -21,8 +21,8 @@ fn log(dir: &Dir) -> String {
 
 /// The guest writes more than there is space for; the VM waits for space and loses nothing, then is stopped without.
 fn waits_for_space(vm: &Vm, small: &Small) {
-    let traces = Traces::of(vm);
     vm.guest_sh(&format!("{MOUNTED}; {MAKE_DATA}; echo kept > /disk/marker; sync"));
+    let traces = Traces::of(vm);
     let reports = || vm.logs().matches(&format!("qemu: disk vda: {FULL}: the VM is paused")).count();
     small.fill(3 * MEBIBYTE);
     let mut writing = vm.exec_command(&[], &["root", "sh", "-c", "cp /tmp/data /disk/data && sync"]).spawn().unwrap();
