@@ -1,5 +1,5 @@
-//! The fuzz targets (`make fuzz`) over the corpus that is committed, as plain tests; and what takes too long to be asked of
-//! every input: whether libvirt and cloud-init, as which Python's mail reader stands in, make of our documents what we do.
+//! The fuzz targets (`make fuzz`) with the committed corpus, as ordinary tests, and checks that are too slow for every
+//! input: whether libvirt, QEMU and Python's mail reader, which cloud-init uses, read documents and images alike.
 
 #[path = "../fuzz/src/targets/mod.rs"]
 mod targets;
@@ -14,7 +14,7 @@ use serde_json::Value;
 use virt::connect::Connect;
 use virt::sys::VIR_DOMAIN_DEFINE_VALIDATE;
 
-/// Another one, such as fuzz/target/corpus, by FUZZ_CORPUS.
+/// The corpus. `FUZZ_CORPUS` names another one, such as fuzz/target/corpus.
 fn corpus() -> PathBuf {
     let other = std::env::var_os("FUZZ_CORPUS").map(PathBuf::from);
     other.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus"))
@@ -33,9 +33,9 @@ fn inputs(target: &str) -> impl Iterator<Item = (PathBuf, Vec<u8>)> {
     })
 }
 
-/// Every input of every target; one that fails is named.
+/// The message names the input that fails.
 #[test]
-fn every_input_is_taken() {
+fn every_target_handles_its_inputs() {
     for (name, run) in targets::ALL {
         let mut count = 0;
         for (path, data) in inputs(name) {
@@ -48,27 +48,27 @@ fn every_input_is_taken() {
 }
 
 #[test]
-fn every_directory_is_a_targets() {
+fn every_directory_belongs_to_a_target() {
     for dir in entries(&corpus()) {
         let name = dir.file_name().unwrap().to_str().unwrap();
         assert!(targets::named(name).is_some(), "{name}");
     }
 }
 
-/// The test driver takes no descriptors for files.
+/// libvirt's test driver does not accept descriptors for files.
 fn without_descriptors(xml: &str) -> String {
     let mut parts = xml.split(" fdgroup=\"");
     let first = parts.next().unwrap_or_default().to_string();
     parts.fold(first, |xml, part| xml + part.split_once('"').map_or("", |(_, rest)| rest))
 }
 
-/// libvirt's parser beside its schema. Its test driver knows one kind of domain.
+/// libvirt's schema and parser accept all domains. Its test driver knows one type of domain.
 #[test]
-fn libvirt_takes_every_domain() {
-    assert!(targets::relaxng::is_there(), "libvirt's schemas come with its library");
+fn libvirt_accepts_every_domain() {
+    assert!(targets::relaxng::is_there(), "libvirt's schemas are missing");
     virt::error::clear_error_callback();
     let libvirt = Connect::open(Some("test:///default")).unwrap();
-    let mut taken = 0;
+    let mut accepted = 0;
     for (path, data) in inputs("domain") {
         let Some((knob, config)) = data.split_first() else { continue };
         let Ok(config) = std::str::from_utf8(config) else { continue };
@@ -82,12 +82,12 @@ fn libvirt_takes_every_domain() {
         let defined = libvirt.define_domain_xml_flags(&xml, VIR_DOMAIN_DEFINE_VALIDATE);
         let defined = defined.unwrap_or_else(|e| panic!("{}: {e}: {xml}", path.display()));
         assert_eq!((defined.name().unwrap(), defined.uuid_string().unwrap()), (plan.name, plan.uuid));
-        taken += 1;
+        accepted += 1;
     }
-    assert!(taken > 5, "only {taken} of them are VMs");
+    assert!(accepted > 5, "only {accepted} of them are VMs");
 }
 
-/// Reads messages as cloud-init does, and prints of each the types and contents of its parts.
+/// Reads messages as cloud-init does, and prints the types and contents of their parts.
 const READER: &str = r#"
 import email, json, sys
 for path in sys.argv[1:]:
@@ -100,9 +100,9 @@ for path in sys.argv[1:]:
 "#;
 
 #[test]
-fn a_mail_reader_finds_both_sides_user_data() {
+fn mail_reader_finds_all_user_data() {
     if !Command::new("python3").arg("--version").output().is_ok_and(|output| output.status.success()) {
-        println!("SKIP: a_mail_reader_finds_both_sides_user_data: python3 is not installed");
+        println!("SKIP: mail_reader_finds_all_user_data: python3 is not installed");
         return;
     }
     const OWN: &str = "#cloud-config\n{}\n";
@@ -128,18 +128,18 @@ fn a_mail_reader_finds_both_sides_user_data() {
         let part = |n: usize| (parts[n][0].as_str(), serde_json::from_value::<Vec<u8>>(parts[n][1].clone()).unwrap());
         assert_eq!(parts.as_array().map(Vec::len), Some(2), "{}", path.display());
         assert_eq!(part(1), (Some("text/cloud-config"), OWN.as_bytes().to_vec()), "{}", path.display());
-        // What is no message itself arrives whole.
+        // User-data that is not a message itself arrives unchanged.
         if data.starts_with(b"#") {
             assert_eq!(part(0), (Some("text/plain"), data.clone()), "{}", path.display());
         }
     }
 }
 
-/// What is taken for a qcow2 image is the same to QEMU, where it is one to QEMU: above all, it names no other file.
+/// QEMU reads the same from each accepted qcow2 image; above all, the image names no other file.
 #[test]
-fn qemu_reads_headers_alike() {
+fn qemu_reads_the_same_headers() {
     let dir = tempfile::tempdir().unwrap();
-    let (image, mut alike) = (dir.path().join("image"), 0);
+    let (image, mut equal) = (dir.path().join("image"), 0);
     for (path, data) in inputs("qcow2") {
         let Some((disk, bytes)) = targets::image_of(&data) else { continue };
         if disk.format != Format::Qcow2 {
@@ -152,7 +152,7 @@ fn qemu_reads_headers_alike() {
         assert_eq!(info["virtual-size"], disk.virtual_size, "{}", path.display());
         let other = ["backing-filename", "full-backing-filename", "encrypted"].map(|key| info.get(key));
         assert_eq!((other, info["format-specific"]["data"].get("data-file")), ([None; 3], None), "{}", path.display());
-        alike += 1;
+        equal += 1;
     }
-    assert!(alike > 5, "only {alike}");
+    assert!(equal > 5, "only {equal}");
 }

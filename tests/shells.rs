@@ -1,4 +1,4 @@
-//! What `podman exec` makes of words, read by real login shells: they arrive byte for byte.
+//! Command lines of `podman exec`, parsed by real login shells: all words arrive byte for byte.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -7,14 +7,14 @@ use std::process::Command;
 
 use supervisor::exec::Job;
 
-/// Those of them that are installed; `make test` sees that all are.
+/// Login shells; those that are not installed are left out. `make test` installs all.
 const SHELLS: &[&str] = &["/bin/sh", "/bin/bash", "/usr/bin/fish", "/bin/csh", "/bin/tcsh", "/bin/zsh", "/bin/mksh"];
-/// Jobs, each for every shell.
+/// Number of jobs for every shell.
 const JOBS: usize = 25;
-/// Bytes that some shell does something about, the others being all there are.
+/// Bytes with a special meaning in some shell.
 const SPECIAL: &[u8] = b"'\"\\!$`\n\r\t *?[]{}~#;&|<>()^=%-,:@/n";
 
-/// Numbers that are the same in every run.
+/// Pseudorandom numbers, the same in every run.
 struct Random(u64);
 
 impl Random {
@@ -25,7 +25,7 @@ impl Random {
         (self.0 >> 16) as usize % n
     }
 
-    /// Any bytes but NUL, which no argument has.
+    /// A word of any bytes but NUL, which no argument contains.
     fn word(&mut self) -> Vec<u8> {
         let special = self.below(4) > 0;
         let byte = |random: &mut Self| match special {
@@ -36,7 +36,7 @@ impl Random {
     }
 }
 
-/// As sshd does it.
+/// Runs a command as sshd does.
 fn run(shell: &str, command: &[u8]) -> Vec<u8> {
     let output = Command::new(shell).arg("-c").arg(OsStr::from_bytes(command)).env("SHELL", shell).output().unwrap();
     assert!(output.status.success(), "{shell}: {}", String::from_utf8_lossy(&output.stderr));

@@ -9,7 +9,7 @@ RUN="podman crun netavark aardvark-dns slirp4netns uidmap fuse-overlayfs cataton
     libvirt-daemon libvirt-daemon-driver-qemu qemu-system-x86 qemu-utils seabios ovmf
     iproute2 iptables openssh-client"
 BUILD="libvirt-dev libclang-dev clang pkg-config gcc libc6-dev make"
-TEST="shellcheck fish tcsh zsh mksh python3 g++ libxml2-dev busybox-static psmisc tmux strace valgrind binutils
+TEST="shellcheck jq fish tcsh zsh mksh python3 g++ libxml2-dev busybox-static psmisc tmux strace valgrind binutils
     nftables fio iperf3
     mmdebstrap e2fsprogs fdisk syslinux syslinux-common grub-efi-amd64-bin grub-common dosfstools mtools lz4 cpio kmod
     libyajl-dev libseccomp-dev libcap-ng-dev libcap-dev libsystemd-dev gperf autoconf automake libtool dpkg-dev patchelf"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Usage: test.sh [NAME...]
-# Runs all tests, or those whose names contain one of NAME, and prints a summary: passed, failed, skipped. Everything must be
-# installed, as `make test` does. End-to-end tests run two at a time, or TEST_THREADS at a time.
+# Runs all tests, or those whose names contain one of NAME, and ends with a summary of passed, failed and skipped tests.
+# Needs an installed crun-qemu, as make test has it. Two end-to-end tests run at a time, or TEST_THREADS=N.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 case ${1-} in -h | --help) usage; exit ;; esac
@@ -12,7 +12,7 @@ cd "$here/.."
 # On hosts that need a namespace, all tests run in one.
 [ -n "${CRUN_QEMU_TEST_INSIDE-}" ] || CRUN_QEMU_TEST_INSIDE=1 exec "$here/host-quirks.sh" "$0" "$@"
 
-# Removes what an earlier run left behind when it was killed.
+# Removes what an earlier run left when it was killed.
 sweep() {
     local label=label=crun-qemu-test
     podman ps -aq --filter $label | xargs -r podman rm -f -t 0
@@ -25,56 +25,90 @@ sweep() {
     losetup -n -O NAME,BACK-FILE | awk '$2 ~ /\/crun-qemu-(test|example)/ { print $1 }' | xargs -r losetup -d
     rm -rf /var/tmp/crun-qemu-test-?????? /var/tmp/crun-qemu-example.??????
 }
-sweep >/dev/null || say "what an earlier run left behind could not all be removed"
+sweep >/dev/null || say "some remains of an earlier run could not be removed"
 
-# The tests call the same scripts. Building the guests and programs here keeps that time out of the tests' own.
+# The tests call the same scripts. Here the time of building does not count as a test's.
 for guest in tiny tiny-uefi bench cloud ignition systemd trixie; do "$here/guest.sh" $guest >/dev/null; done
 "$here/build-crun.sh" 1.21 >/dev/null
 "$here/newest-crun.sh" >/dev/null
 "$here/build-virtiofsd.sh" >/dev/null
 
+# libtest reports in JSON only with its unstable options, which RUSTC_BOOTSTRAP permits. A test's child process may print to
+# the same pipe, so a report is looked for at any place of a line. Other lines are such output.
+# shellcheck disable=SC2016 # jq's variables
+reports='
+    def report: (capture("(?<json>\\{ *\"(type|binary)\":.*\\})\\s*$").json | fromjson)? // {output: .};
+    def skips: (.stdout // "") | split("\n") | map(select(startswith("SKIP: ")));
+    def seconds: "\((.exec_time // 0) * 10 | round / 10)s";'
+live='report
+    | if .output then .output
+      elif .type != "test" or .event == "started" then empty
+      elif .event == "timeout" then "still running: \(.name)"
+      elif .event == "ok" then (skips[], "ok \(.name) \(seconds)")
+      elif .event == "failed" then "FAILED \(.name) \(seconds)\n\(.message // "")\(.stdout // "")"
+      else "\(.event) \(.name)" end'
+# One binary after the other; a test without a result was running when its binary crashed.
+# shellcheck disable=SC2016 # jq's variables
+summary='
+    reduce (inputs | report) as $r ({failed: [], skipped: [], passed: 0};
+        if $r.binary then .target = $r.binary | .running = [] | .bad = []
+        elif $r.type == "end" then
+            (.bad + if $r.status == 0 then [] else .running end) as $bad
+            | .failed += if $r.status != 0 and $bad == [] then [.target] else [$bad[] | "\($r.target) -- --exact --nocapture \(.)"] end
+        elif $r.type != "test" or $r.event == "timeout" then .
+        elif $r.event == "started" then .running += [$r.name]
+        else
+            .running -= [$r.name]
+            | ($r | skips) as $skips
+            | .skipped += $skips
+            | if $r.event == "failed" then .bad += [$r.name]
+              elif $r.event == "ignored" then .skipped += ["SKIP: \($r.name): ignored"]
+              elif $skips == [] then .passed += 1
+              else . end
+        end)
+    | .skipped |= unique'
+
 mkdir -p target
 log=target/test.log
 : > $log
-failed=0
-tests() { cargo test --no-fail-fast "$@" 2>&1 | tee -a $log || failed=1; }
-cargo build 2>&1 | tee -a $log || failed=1
-say "unit tests"
-tests --lib --bins -- "$@"
-tests --doc -- "$@"
-if compgen -G 'tests/*.rs' >/dev/null || compgen -G 'tests/*/main.rs' >/dev/null; then
-    say "end-to-end tests"
-    tests --test '*' -- --test-threads="${TEST_THREADS:-2}" "$@"
-fi
 
-# A test that cannot run here prints "SKIP: name: why" and returns; the test harness counts it as passed.
-awk -v cargo_failed=$failed '
-    /^ *Running / { target = $0; sub(/^ *Running (unittests )?/, "", target); sub(/ \(.*/, "", target); listing = 0 }
-    /^ *Doc-tests / { target = "doc" }
-    /^(test .* \.\.\. )?SKIP: / { s = substr($0, index($0, "SKIP: ")); if (!(s in seen)) { seen[s]; skips[++nskips] = s } }
-    /^failures:$/ { listing = 1; next }
-    listing && /^    [^ ]+$/ { if (!((target, $1) in bad)) { bad[target, $1]; bads[++nbads] = command(target, $1) } }
-    /^test result:/ {
-        listing = 0
-        for (i = 1; i < NF; i++) {
-            if ($(i + 1) ~ /^passed/) passed += $i
-            if ($(i + 1) ~ /^failed/) failed += $i
-            if ($(i + 1) ~ /^ignored/) ignored += $i
-        }
-    }
-    function command(target, test,   t) {
-        if (target == "doc") t = "--doc"
-        else if (target == "src/lib.rs") t = "--lib"
-        else if (target ~ /^src/) t = "--bins"
-        else { t = target; sub(/^tests\//, "", t); sub(/(\/main)?\.rs$/, "", t); t = "--test " t }
-        return "util/host-quirks.sh cargo test " t " -- --exact --nocapture " test
-    }
-    END {
-        print ""
-        for (i = 1; i <= nskips; i++) print skips[i]
-        if (nbads) print "failed; to run each again, alone:"
-        for (i = 1; i <= nbads; i++) print "    " bads[i]
-        printf "tests: %d passed, %d failed, %d skipped\n", passed - nskips, failed, ignored + nskips
-        if (cargo_failed && !failed) print "cargo test itself failed, see above"
-        exit failed > 0 || cargo_failed || passed == 0
-    }' $log
+# binaries unit|integration: the test binaries: folder of the package, arguments of cargo test, path.
+binaries() {
+    jq -r --arg kind "$1" 'select(.reason == "compiler-artifact" and .profile.test and .executable)
+        | select((.target.kind[0] == "test") == ($kind == "integration"))
+        | [(.manifest_path | rtrimstr("/Cargo.toml")),
+           (if .target.kind[0] | IN("test", "bin") then "--\(.target.kind[0]) \(.target.name)" else "--lib" end),
+           .executable] | @tsv' <<< "$builds" | sort
+}
+
+# run_tests unit|integration ARGUMENT...: runs these binaries with these arguments.
+run_tests() {
+    local kind=$1 folder target binary status
+    shift
+    while IFS=$'\t' read -r folder target binary; do
+        jq -cn --arg target "$target" '{binary: $target}' >> $log
+        status=0
+        (cd "$folder" && RUSTC_BOOTSTRAP=1 "$binary" -Z unstable-options --format json --report-time --show-output "$@") \
+            </dev/null | tee -a $log | jq -Rr --unbuffered "$reports $live" || status=$?
+        jq -cn --arg target "$target" --argjson status $status '{type: "end", $target, $status}' >> $log
+    done < <(binaries "$kind")
+}
+
+failed=0
+# Tests start the executables of all packages.
+cargo build || failed=1
+builds=$(cargo test --no-run --message-format=json-render-diagnostics) || failed=1
+say "unit tests"
+run_tests unit "$@"
+cargo test --doc -q -- "$@" || failed=1
+say "end-to-end tests"
+run_tests integration --test-threads="${TEST_THREADS:-2}" "$@"
+
+results=$(jq -Rn "$reports $summary" $log)
+echo
+# shellcheck disable=SC2016 # jq's variables
+jq -r '.skipped[], if .failed == [] then empty else "failed; each again, alone:" end,
+    (.failed[] | "    util/host-quirks.sh cargo test \(.)"),
+    "tests: \(.passed) passed, \(.failed | length) failed, \(.skipped | length) skipped"' <<< "$results"
+[ $failed = 0 ] || say "cargo failed, see above"
+jq -e --argjson failed $failed '.passed > 0 and .failed == [] and $failed == 0' <<< "$results" >/dev/null

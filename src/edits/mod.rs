@@ -126,6 +126,8 @@ pub struct Artifacts {
 
 const READ_ONLY: &[&str] = &["ro", "nosuid", "nodev"];
 const READ_ONLY_DATA: &[&str] = &["ro", "nosuid", "nodev", "noexec"];
+/// In a user namespace, a directory may be bound only together with the file systems that are mounted below it.
+const READ_ONLY_TREE: &[&str] = &["rbind", "rprivate", "rro", "rnosuid", "rnodev"];
 const DATA: &[&str] = &["rw", "nosuid", "nodev", "noexec"];
 const DEVICE: &[&str] = &["rw", "nosuid", "noexec"];
 
@@ -133,7 +135,8 @@ impl Edits {
     /// The edits that turn a container into the plan's VM. Pure.
     pub fn new(plan: &Plan, artifacts: &Artifacts) -> Self {
         let devices = devices(plan);
-        let mut mounts = vec![bind("/usr", Path::new("/usr"), READ_ONLY), tmpfs("/run", "16m"), tmpfs("/tmp", "16m")];
+        let usr = bind_mount("/usr", Path::new("/usr"), READ_ONLY_TREE);
+        let mut mounts = vec![usr, tmpfs("/run", "16m"), tmpfs("/tmp", "16m")];
         mounts.extend(artifacts.workdir.clone().map(MountEdit::Add));
         mounts.extend([
             // In place of the host's /usr/local: what crun looks up for `podman exec`.
@@ -225,7 +228,11 @@ fn devices(plan: &Plan) -> Vec<(PathBuf, DeviceRule)> {
 }
 
 fn bind(destination: &str, source: &Path, options: &[&str]) -> MountEdit {
-    let options = ["bind", "private"].iter().chain(options).map(ToString::to_string).collect();
+    bind_mount(destination, source, &[&["bind", "private"], options].concat())
+}
+
+fn bind_mount(destination: &str, source: &Path, options: &[&str]) -> MountEdit {
+    let options = options.iter().map(ToString::to_string).collect();
     let source = source.display().to_string();
     MountEdit::Add(Mount { destination: destination.to_string(), kind: "bind".to_string(), source, options })
 }

@@ -9,11 +9,11 @@ use super::workdir::Workdir;
 use super::{blockdevs, memory, network, nvram, qemu_caps_cache, skeleton, user_network};
 use crate::domain;
 use crate::edits::{Artifacts, BootFiles, Edits};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::handoff::paths;
 use crate::handoff::supervisor_config::{Judged, SupervisorConfig, Virtiofs};
 use crate::handoff::timings::StartTimings;
-use crate::host;
+use crate::host::{self, Identity};
 use crate::network::Ports;
 use crate::plan::attachments::{Attachments, Share, SharedFile};
 use crate::plan::{BootSource, Network, Plan};
@@ -29,6 +29,7 @@ pub fn make(bundle: &Bundle, id: &str, mut gathered: Gathered, mut plan: Plan, t
     let mut judged = blockdevs::check(&plan.attachments, &gathered.request, gathered.storage().is_new())?;
 
     gathered.private.make()?;
+    check_entry(bundle, &gathered)?;
     gathered.layer.as_mut().map_or(Ok(()), PrivateDir::make)?;
     let boot = boot_files(id, &gathered, plan.boot, &mut judged)?;
     let Gathered { request, host, private, layer, first_boot: input, overrides, labelled, .. } = gathered;
@@ -57,6 +58,17 @@ pub fn make(bundle: &Bundle, id: &str, mut gathered: Gathered, mut plan: Plan, t
     };
     layer.into_iter().chain([private]).for_each(PrivateDir::commit);
     Ok(Edits::new(&plan, &artifacts))
+}
+
+/// Refuses a bundle in whose directories the container's user namespace has no rights, where crun would fail.
+fn check_entry(bundle: &Bundle, gathered: &Gathered) -> Result<()> {
+    let identity = Identity { mapped_root: gathered.request.mapped_root, ..Identity::default() };
+    if identity.mapped_root.is_none() || identity.permits([&gathered.private.join("")]) == [true] {
+        return Ok(());
+    }
+    let why = "root of the container's user namespace may not enter this directory";
+    Err(Error::new(bundle.path.display().to_string(), why)
+        .hint("podman permits it for a container image, but not with --rootfs"))
 }
 
 /// Makes what the guest boots from; the files that were judged are added to `judged`.

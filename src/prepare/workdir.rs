@@ -25,8 +25,13 @@ pub enum Workdir {
     Made(String),
     /// Made by its mount.
     Mounted(String),
-    /// In an overlay on the host's `/usr`; made in the root by this name.
-    Added(String),
+    /// Made in an overlay on a directory of the host's.
+    Added {
+        /// The directory that the host has, below `/usr`.
+        dir: PathBuf,
+        /// The working directory's name in the root.
+        name: String,
+    },
 }
 
 impl Workdir {
@@ -60,12 +65,15 @@ impl Workdir {
     fn in_usr(names: &[&str]) -> Option<Self> {
         let mut host = PathBuf::from("/usr");
         for name in names {
+            let dir = host.clone();
             host.push(name);
             match fs::symlink_metadata(&host) {
                 Ok(metadata) if metadata.is_dir() => {}
                 Ok(_) if fs::metadata(Path::new("/usr").join(names.join("/"))).is_ok_and(|m| m.is_dir()) => break,
                 Ok(_) => return None,
-                Err(_) => return Some(Self::Added(format!("{USR}/{}", names.join("/")))),
+                Err(_) => {
+                    return Some(Self::Added { dir, name: format!("{USR}/{}", names.join("/")) });
+                }
             }
         }
         Some(Self::There)
@@ -74,7 +82,7 @@ impl Workdir {
     /// Its name in the root, where it is to be made there.
     pub fn made(&self) -> Option<&str> {
         match self {
-            Self::Made(name) | Self::Added(name) => Some(name),
+            Self::Made(name) | Self::Added { name, .. } => Some(name),
             Self::There | Self::Mounted(_) => None,
         }
     }
@@ -90,15 +98,21 @@ impl Workdir {
         match self {
             Self::There | Self::Made(_) => None,
             Self::Mounted(path) => Some(mount(path, "tmpfs", &["ro", "nosuid", "nodev", "noexec", "mode=755"])),
-            Self::Added(_) => {
-                // What separates an overlay's options and directories can be in a path.
-                let ours = root.join(USR).display().to_string();
-                let ours: String =
-                    ours.chars().map(|c| if ",:\\".contains(c) { format!("\\{c}") } else { c.into() }).collect();
-                Some(mount("/usr", "overlay", &["ro", "nosuid", "nodev", &format!("lowerdir={ours}:/usr")]))
+            Self::Added { dir, .. } => {
+                // The smallest overlay: the kernel refuses one, in a user namespace, on a directory below which other
+                // file systems are mounted, and it would hide them.
+                let ours = root.join("crun-qemu").join(dir.strip_prefix("/").unwrap_or(dir));
+                let layers = format!("lowerdir={}:{}", escaped(&ours), escaped(dir));
+                Some(mount(&dir.display().to_string(), "overlay", &["ro", "nosuid", "nodev", &layers]))
             }
         }
     }
+}
+
+/// A directory in an overlay's options: commas separate those, and colons the directories.
+fn escaped(dir: &Path) -> String {
+    let escape = |c: char| if ",:\\".contains(c) { format!("\\{c}") } else { c.into() };
+    dir.display().to_string().chars().map(escape).collect()
 }
 
 /// The names on the way, of a path that engines can mean.
@@ -118,6 +132,7 @@ mod tests {
     #[test]
     fn each_kind_of_place() {
         use Workdir::{Added, Made, Mounted, There};
+        let added = |dir: &str, name: &str| Added { dir: dir.into(), name: name.into() };
         let made = |name: &str| Made(name.into());
         for (cwd, want) in [
             ("/", There),
@@ -131,8 +146,8 @@ mod tests {
             ("/usr/local/bin", There),
             ("/usr/share", There),
             ("/bin", There),
-            ("/usr/src/nobody has/that", Added("crun-qemu/usr/src/nobody has/that".into())),
-            ("/lib/nobody has that", Added("crun-qemu/usr/lib/nobody has that".into())),
+            ("/usr/src/nobody has/that", added("/usr/src", "crun-qemu/usr/src/nobody has/that")),
+            ("/lib/nobody has that", added("/usr/lib", "crun-qemu/usr/lib/nobody has that")),
             ("/run/app/x", Mounted("/run/app/x".into())),
             ("/tmp", There),
             ("/tmp/x", Mounted("/tmp/x".into())),
@@ -154,9 +169,10 @@ mod tests {
 
     #[test]
     fn mounts_for_it() {
-        let added = Workdir::Added("crun-qemu/usr/src/app".into()).mount(Path::new("/a:b,c/root")).unwrap();
-        assert_eq!((added.destination.as_str(), added.kind.as_str()), ("/usr", "overlay"));
-        assert_eq!(added.options[3], r"lowerdir=/a\:b\,c/root/crun-qemu/usr:/usr");
+        let added = Workdir::Added { dir: "/usr/a:b".into(), name: "crun-qemu/usr/a:b/app".into() };
+        let added = added.mount(Path::new("/a:b,c/root")).unwrap();
+        assert_eq!((added.destination.as_str(), added.kind.as_str()), ("/usr/a:b", "overlay"));
+        assert_eq!(added.options[3], r"lowerdir=/a\:b\,c/root/crun-qemu/usr/a\:b:/usr/a\:b");
         assert_eq!(Workdir::Made("srv".into()).mount(Path::new("/")), None);
     }
 }

@@ -1,88 +1,8 @@
-/* Plays crun: crun PLUGIN BUNDLE ROOT. ROOT and what is below must be what BUNDLE/config.json says.
- * crun PLUGIN: the plugin's core is not there, and what the plugin says of that is printed. */
+/* Plays crun: crun PLUGIN BUNDLE ROOT. BUNDLE/config.json must have the content that parse() returns, with ROOT.
+ * crun PLUGIN: the plugin's core is missing; prints the plugin's error. */
 #include <dlfcn.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include "crun.h"
-
-#define CHECK(what)                                                                                                    \
-  do                                                                                                                   \
-    if (!(what))                                                                                                       \
-      {                                                                                                                \
-        fprintf (stderr, "%s:%d: %s\n", __FILE__, __LINE__, #what);                                                    \
-        exit (1);                                                                                                      \
-      }                                                                                                                \
-  while (0)
-
-static struct crun_handler *handler;
-
-/* Everything of one container, in one piece, so that a change anywhere shows. */
-struct parsed
-{
-  struct crun_config config;
-  struct crun_root root;
-  struct crun_process process;
-  union
-  {
-    struct crun_linux common;
-    struct crun_linux_without_net_devices without;
-    struct crun_linux_with_net_devices with;
-  } linux_;
-  struct crun_resources resources;
-  struct crun_mount mount, *mounts[1];
-  struct crun_device_rule_interleaved interleaved;
-  struct crun_device_rule_trailing trailing;
-  struct crun_memory_interleaved memory_interleaved;
-  struct crun_memory_trailing memory_trailing;
-  struct crun_map unified;
-  void *rules[1];
-  char *args[2], *env[2], *options[2], *key[1], *value[1];
-};
-
-enum layout
-{
-  BEFORE_1_8_5,
-  BEFORE_1_22,
-  NEWEST,
-  LAYOUTS
-};
-
-static void
-parse (struct parsed *p, char *root, enum layout layout)
-{
-  int interleaved = layout == BEFORE_1_8_5;
-
-  memset (p, 0, sizeof (*p));
-  p->args[0] = "";
-  p->env[0] = "A=b";
-  p->options[0] = "nosuid";
-  p->mount = (struct crun_mount){ .source = "proc", .destination = "/proc", .type = "proc",
-                                  .options = p->options, .options_len = 1 };
-  p->mounts[0] = &p->mount;
-  p->interleaved = (struct crun_device_rule_interleaved){ .allow_present = 1, .access = "rwm" };
-  p->trailing = (struct crun_device_rule_trailing){ .present = 1, .access = "rwm" };
-  p->rules[0] = interleaved ? (void *) &p->interleaved : (void *) &p->trailing;
-  p->memory_interleaved = (struct crun_memory_interleaved){ .limit = 536870912, .limit_present = 1,
-                                                            .swap = 1073741824, .swap_present = 1 };
-  p->memory_trailing = (struct crun_memory_trailing){ .limit = 536870912, .swap = 1073741824, .present = { 4 | 16 } };
-  p->key[0] = "memory.high";
-  p->value[0] = "500000000";
-  p->unified = (struct crun_map){ .keys = p->key, .values = p->value, .len = 1 };
-  p->resources = (struct crun_resources){ .devices = p->rules, .devices_len = 1, .unified = &p->unified };
-  p->resources.memory = interleaved ? (void *) &p->memory_interleaved : (void *) &p->memory_trailing;
-  if (layout == NEWEST)
-    p->linux_.with = (struct crun_linux_with_net_devices){ .namespaces_len = 6, .resources = &p->resources };
-  else
-    p->linux_.without = (struct crun_linux_without_net_devices){ .namespaces_len = 6, .resources = &p->resources };
-  p->root.path = root;
-  p->process = (struct crun_process){ .args = p->args, .args_len = 1, .cwd = "/", .env = p->env, .env_len = 1 };
-  p->config = (struct crun_config){ .oci_version = "1.0.2", .mounts = p->mounts, .mounts_len = 1, .root = &p->root,
-                                    .process = &p->process, .linux_ = &p->linux_.common };
-}
+#include "host.h"
 
 static int
 modify (struct crun_context *context, struct crun_config *def, const char *want)
@@ -93,15 +13,15 @@ modify (struct crun_context *context, struct crun_config *def, const char *want)
   CHECK ((ret < 0) == (err != NULL));
   if (err)
     {
-      int as_wanted = want && err->status == 0 && strncmp (err->msg, "qemu: ", 6) == 0 && !strchr (err->msg, '\n')
+      int as_expected = want && err->status == 0 && strncmp (err->msg, "qemu: ", 6) == 0 && !strchr (err->msg, '\n')
                       && (strstr (err->msg, "unknown layout") != NULL) == (strcmp (want, "layout") == 0);
-      if (!as_wanted)
+      if (!as_expected)
         fprintf (stderr, "%s\n", err->msg);
-      CHECK (as_wanted);
+      CHECK (as_expected);
       free (err->msg);
       free (err);
     }
-  /* Nobody need want the reason. */
+  /* The caller may pass no place for an error. */
   CHECK ((handler->modify_oci_configuration (NULL, context, def, NULL) < 0) == (ret < 0));
   return ret;
 }
@@ -119,7 +39,7 @@ modifications (struct crun_context *context, char *root)
       struct crun_context nothing = { 0 };
       struct parsed p, before;
 
-      /* Proven, so that only the missing image stands in the way. */
+      /* The layout is verified, so that only the missing image prevents the modification. */
       parse (&p, root, layout);
       before = p;
       CHECK (modify (context, &p.config, "image") < 0);
@@ -127,7 +47,7 @@ modifications (struct crun_context *context, char *root)
       CHECK (modify (NULL, &p.config, "context") < 0);
       CHECK (modify (&nothing, &p.config, "layout") < 0);
 
-      /* Every word of it shifted, as if a member had been put before: never a crash, never a write. */
+      /* Shifts all words from each place on, as if a member had been inserted: no crash and no write. */
       for (size_t at = 0; at < sizeof (struct crun_config) / sizeof (void *); at++)
         {
           struct { char *one_more; void *words[sizeof (struct crun_config) / sizeof (void *)]; } shifted = { 0 }, copy;
@@ -140,7 +60,7 @@ modifications (struct crun_context *context, char *root)
           CHECK (memcmp (&shifted, &copy, sizeof (shifted)) == 0);
         }
 
-      /* Limits that are not there, or others. */
+      /* Missing or different limits. */
       p.resources.memory = NULL;
       CHECK (modify (context, &p.config, "layout") < 0);
       p.resources.memory = &p.rules;
@@ -151,7 +71,7 @@ modifications (struct crun_context *context, char *root)
       p.value[0] = "500000000";
       CHECK (memcmp (&p, &before, sizeof (p)) == 0);
 
-      /* The rule in the other layout's place, or nowhere. */
+      /* An invalid pointer to the device rule. */
       p.rules[0] = (void *) 8;
       before = p;
       CHECK (modify (context, &p.config, "layout") < 0);
@@ -159,7 +79,7 @@ modifications (struct crun_context *context, char *root)
     }
   CHECK (modify (context, (struct crun_config *) 8, "layout") < 0);
 
-  /* An update of a container that crun has no state of: this is not the context. */
+  /* An update of a container without a state directory. */
   struct parsed p;
   parse (&p, root, NEWEST);
   update.linux_ = &p.linux_.common;
@@ -170,7 +90,7 @@ modifications (struct crun_context *context, char *root)
 static void
 phases (struct crun_context *context, char *root)
 {
-  struct crun_container not_ours = { .container_uid = 1000, .container_gid = 1001 };
+  struct crun_container other = { .container_uid = 1000, .container_gid = 1001 };
   struct crun_error *err = NULL;
   struct parsed p;
 
@@ -182,7 +102,7 @@ phases (struct crun_context *context, char *root)
                                           .container_uid = 1000, .container_gid = 1001 };
       int first = phase == CRUN_PHASE_BEFORE_MOUNTS;
 
-      /* There being no VM, it has no network. */
+      /* Without a VM there is no network to set up. */
       CHECK (handler->configure_container (NULL, phase, context, &container, "/", &err) == 0 && err == NULL);
       CHECK (container.container_uid == (first ? 0 : 1000) && container.container_gid == (first ? 0 : 1001));
       CHECK (container.host_uid == 7 && container.host_gid == 8);
@@ -190,39 +110,26 @@ phases (struct crun_context *context, char *root)
         CHECK (handler->configure_container (NULL, phase, NULL, NULL, NULL, NULL) == 0);
     }
 
-  CHECK (handler->configure_container (NULL, CRUN_PHASE_BEFORE_MOUNTS, context, &not_ours, "/", &err) < 0);
-  CHECK (err && strstr (err->msg, "unknown layout") && not_ours.container_uid == 1000);
+  CHECK (handler->configure_container (NULL, CRUN_PHASE_BEFORE_MOUNTS, context, &other, "/", &err) < 0);
+  CHECK (err && strstr (err->msg, "unknown layout") && other.container_uid == 1000);
   free (err->msg);
   free (err);
   CHECK (handler->configure_container (NULL, CRUN_PHASE_BEFORE_MOUNTS, NULL, NULL, NULL, NULL) < 0);
 }
 
-/* What does not come back: stderr has the line WANT, and the status is STATUS. */
+/* Calls a function that becomes another process, without success: stderr has the line WANT, and the status is STATUS. */
 static void
-handover (int (*func) (void *, struct crun_container *, const char *, char *const[]), char *const argv[], const char *want,
-          int status_wanted)
+fails (int (*func) (void *, struct crun_container *, const char *, char *const[]), char *const argv[], const char *want,
+       int status)
 {
-  char got[1024] = { 0 };
-  int fds[2], status;
-  pid_t pid;
+  char got[1024];
 
-  CHECK (pipe (fds) == 0);
-  pid = fork ();
-  CHECK (pid >= 0);
-  if (pid == 0)
-    {
-      dup2 (fds[1], 2);
-      func (NULL, NULL, NULL, argv);
-      _exit (99);
-    }
-  close (fds[1]);
-  CHECK (read (fds[0], got, sizeof (got) - 1) == (ssize_t) strlen (want) + 1);
-  close (fds[0]);
+  CHECK (status_of (func, argv, got, sizeof (got)) == status);
+  CHECK (strlen (got) == strlen (want) + 1);
   CHECK (strncmp (got, want, strlen (want)) == 0 && got[strlen (want)] == '\n');
-  CHECK (waitpid (pid, &status, 0) == pid && WIFEXITED (status) && WEXITSTATUS (status) == status_wanted);
 }
 
-/* Every call says it in its own way: by an error, or by a line and a status. */
+/* Every function fails, with an error or with a line and a status. */
 static void
 without_core (struct crun_context *context)
 {
@@ -235,8 +142,8 @@ without_core (struct crun_context *context)
   CHECK (handler->configure_container (NULL, CRUN_PHASE_BEFORE_MOUNTS, context, &container, "/", NULL) < 0);
   CHECK (handler->load (&cookie, &err) < 0 && cookie == NULL && err != NULL);
   puts (err->msg);
-  handover (handler->run_func, NULL, err->msg, 126);
-  handover (handler->exec_func, NULL, err->msg, 126);
+  fails (handler->run_func, NULL, err->msg, 126);
+  fails (handler->exec_func, NULL, err->msg, 126);
   free (err->msg);
   free (err);
 }
@@ -244,8 +151,8 @@ without_core (struct crun_context *context)
 int
 main (int argc, char **argv)
 {
-  /* There is no supervisor at its place here. */
-  static const char nobody[] = "qemu: /crun-qemu/crun-qemu-init: No such file or directory";
+  /* The supervisor is not installed at this path here. */
+  static const char missing[] = "qemu: /crun-qemu/crun-qemu-init: No such file or directory";
   struct crun_context context = { .id = "abc" };
   char *words[] = { "root", "true", NULL };
   struct crun_handler *(*get) (void);
@@ -273,10 +180,10 @@ main (int argc, char **argv)
   CHECK (handler->load (&cookie, NULL) == 0 && cookie == NULL);
   modifications (&context, argv[3]);
   phases (&context, argv[3]);
-  handover (handler->run_func, words, nobody, 127);
-  handover (handler->run_func, NULL, nobody, 127);
-  handover (handler->exec_func, words, nobody, 127);
-  handover (handler->exec_func, NULL, nobody, 127);
+  fails (handler->run_func, words, missing, 127);
+  fails (handler->run_func, NULL, missing, 127);
+  fails (handler->exec_func, words, missing, 127);
+  fails (handler->exec_func, NULL, missing, 127);
   CHECK (handler->unload (cookie, NULL) == 0);
   CHECK (dlclose (so) == 0);
   puts ("done");

@@ -1,6 +1,5 @@
-/* Prints where crun has what include/crun.h says: a line for each member, its offset and size in bytes, for each struct its
- * size, for each "was present in the JSON" bit its byte and bit. Compiled against the headers of crun's own source tree;
- * see util/crun-facts.sh. */
+/* Prints the layout of crun's structs: offset and size in bytes of each member, the size of each struct, byte and bit of each
+ * "present in the JSON" bit. Compiled against the headers of crun's source tree by util/crun-facts.sh. */
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>

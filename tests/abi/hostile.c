@@ -1,17 +1,13 @@
-/* Plays a crun that does everything wrongly: hostile BUNDLE ROOT. ROOT and what is below must be what BUNDLE/config.json
- * says. The handler is a part of this program, and so is its core, so that the sanitizers see every access of C's and
- * what Rust does with C's memory. */
+/* Plays a crun that calls the plugin wrongly: hostile BUNDLE ROOT. BUNDLE/config.json must have the content that parse()
+ * returns, with ROOT. The program contains the handler and its core, so that the sanitizers see every access. */
 #include <limits.h>
 #include <sys/mman.h>
 
-#define main play
-#include "crun.c"
-#undef main
-
 #include "core.h"
+#include "host.h"
 
-/* How often a struct that crun would hand over is spoilt, in each layout. */
-#define SPOILT 3000
+/* Number of times that a struct is damaged, in each layout. */
+#define DAMAGED 3000
 
 struct crun_handler *run_oci_handler_get_handler (void);
 
@@ -24,7 +20,7 @@ core (char **msg)
   return &functions;
 }
 
-/* The same in every run. */
+/* Pseudorandom numbers, the same in every run. */
 static uint64_t
 next (void)
 {
@@ -36,9 +32,9 @@ next (void)
   return state >> 11;
 }
 
-/* The last bytes before memory that is not there, so that a reader who goes one too far falls off. */
+/* The end of a page before an unmapped page, so that a read beyond the end faults. */
 static char *
-brink (void)
+page_end (void)
 {
   static char *end;
   long page = sysconf (_SC_PAGESIZE);
@@ -47,14 +43,14 @@ brink (void)
     {
       char *two = mmap (NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
       CHECK (two != MAP_FAILED && mprotect (two + page, page, PROT_NONE) == 0);
-      /* Not a string: nothing ends it. */
+      /* No terminating zero. */
       memset (two, 'x', page);
       end = two + page;
     }
   return end;
 }
 
-/* A word that is a pointer, a length or a flag, and none of them. */
+/* A word that is wrong as a pointer, a length and a flag. */
 static uint64_t
 odd_word (struct parsed *p)
 {
@@ -72,8 +68,8 @@ odd_word (struct parsed *p)
     case 5: return (uint64_t) 1 << 61;
     case 6: return next () % 100;
     case 7: return next () << 11;
-    case 8: return (uint64_t) brink () - 1 - next () % 64;
-    case 9: return (uint64_t) brink ();
+    case 8: return (uint64_t) page_end () - 1 - next () % 64;
+    case 9: return (uint64_t) page_end ();
     case 10: return (uint64_t) not_utf8;
     case 11: return (uint64_t) loop;
     case 12: return (uint64_t) p + next () % sizeof (*p);
@@ -81,9 +77,9 @@ odd_word (struct parsed *p)
     }
 }
 
-/* An answer is yes, or no with one line; either way it is the caller's to free. */
+/* A call succeeded, or failed with one line, which is freed. */
 static void
-answered (int ret, struct crun_error *err)
+check_result (int ret, struct crun_error *err)
 {
   CHECK ((ret < 0) == (err != NULL));
   if (err == NULL)
@@ -95,11 +91,11 @@ answered (int ret, struct crun_error *err)
   free (err);
 }
 
-/* Garbage in any place: never a crash, never a write. */
+/* Garbage at any place causes no crash and no write. */
 static void
-spoilt_structs (struct crun_context *context, char *root)
+damaged_structs (struct crun_context *context, char *root)
 {
-  for (int i = 0; i < 2 * SPOILT; i++)
+  for (int i = 0; i < 2 * DAMAGED; i++)
     {
       struct parsed p, before;
       struct crun_error *err = NULL;
@@ -110,11 +106,11 @@ spoilt_structs (struct crun_context *context, char *root)
         ((uint64_t *) &p)[next () % (sizeof (p) / 8)] = odd_word (&p);
       before = p;
       ret = handler->modify_oci_configuration (NULL, context, &p.config, &err);
-      answered (ret, err);
+      check_result (ret, err);
       CHECK (memcmp (&p, &before, sizeof (p)) == 0);
     }
-  /* All of it garbage, and at the end of all memory. */
-  for (int i = 0; i < SPOILT; i++)
+  /* Structs of garbage, and structs at the end of a page. */
+  for (int i = 0; i < DAMAGED; i++)
     {
       uint64_t words[sizeof (struct parsed) / 8], before[sizeof (words) / 8];
       struct crun_error *err = NULL;
@@ -124,23 +120,23 @@ spoilt_structs (struct crun_context *context, char *root)
         words[w] = odd_word ((struct parsed *) words);
       memcpy (before, words, sizeof (words));
       ret = handler->modify_oci_configuration (NULL, context, (struct crun_config *) words, &err);
-      answered (ret, err);
+      check_result (ret, err);
       CHECK (memcmp (words, before, sizeof (words)) == 0);
     }
   for (size_t room = 0; room <= sizeof (struct crun_config); room += 8)
     {
       struct crun_error *err = NULL;
-      char *at = brink () - room;
+      char *at = page_end () - room;
       int ret;
 
       memset (at, 0, room);
       ret = handler->modify_oci_configuration (NULL, context, (struct crun_config *) at, &err);
-      answered (ret, err);
+      check_result (ret, err);
       memset (at, 'x', room);
     }
 }
 
-/* Strings of every kind in the context. */
+/* All kinds of strings in the context. */
 static void
 odd_contexts (char *bundle, char *root)
 {
@@ -164,22 +160,21 @@ odd_contexts (char *bundle, char *root)
       struct crun_error *err = NULL;
       int ret;
 
-      /* An image's VM is not made where there is none: the good bundle is asked for by its id alone. */
       ret = handler->modify_oci_configuration (NULL, &context, &p.config, &err);
-      answered (ret, err);
+      check_result (ret, err);
       if (i % 7)
         continue;
       err = NULL;
       ret = handler->modify_oci_configuration (NULL, &context, &update.config, &err);
-      answered (ret, err);
+      check_result (ret, err);
       err = NULL;
       ret = handler->configure_container (NULL, CRUN_PHASE_BEFORE_MOUNTS, &context, &container, NULL, &err);
-      answered (ret, err);
+      check_result (ret, err);
     }
   free (nested);
 }
 
-/* In no order, twice, without what goes before, and with nobody to tell. */
+/* In the wrong order, twice, without the calls before, and without a place for the error. */
 static void
 out_of_order (struct crun_context *context, char *root)
 {
@@ -203,7 +198,7 @@ out_of_order (struct crun_context *context, char *root)
     }
 }
 
-/* What becomes another process, with words that no process can have: a line and a status, and this process lives. */
+/* Functions that become another process, with arguments that no process can have: they fail with a line and a status. */
 static void
 odd_words (void)
 {
@@ -216,26 +211,13 @@ odd_words (void)
     many[i] = "word";
   for (size_t i = 0; i < 2 * sizeof (argvs) / sizeof (*argvs); i++)
     {
-      char got[4096] = { 0 };
-      int fds[2], status;
-      pid_t pid;
+      char got[4096];
+      int status = status_of (i % 2 ? handler->run_func : handler->exec_func, argvs[i / 2], got, sizeof (got));
 
-      CHECK (pipe (fds) == 0);
-      pid = fork ();
-      CHECK (pid >= 0);
-      if (pid == 0)
-        {
-          dup2 (fds[1], 2);
-          (i % 2 ? handler->run_func : handler->exec_func) (NULL, NULL, NULL, argvs[i / 2]);
-          _exit (99);
-        }
-      close (fds[1]);
-      CHECK (read (fds[0], got, sizeof (got) - 1) > 0 && strncmp (got, "qemu: ", 6) == 0);
-      close (fds[0]);
-      CHECK (waitpid (pid, &status, 0) == pid && WIFEXITED (status));
-      if (WEXITSTATUS (status) != 126 && WEXITSTATUS (status) != 127)
-        fprintf (stderr, "%d: %s\n", WEXITSTATUS (status), got);
-      CHECK (WEXITSTATUS (status) == 126 || WEXITSTATUS (status) == 127);
+      if (status != 126 && status != 127)
+        fprintf (stderr, "%d: %s\n", status, got);
+      CHECK (strncmp (got, "qemu: ", 6) == 0);
+      CHECK (status == 126 || status == 127);
     }
 }
 
@@ -249,7 +231,7 @@ main (int argc, char **argv)
   handler = run_oci_handler_get_handler ();
   out_of_order (&context, argv[2]);
   odd_contexts (argv[1], argv[2]);
-  spoilt_structs (&context, argv[2]);
+  damaged_structs (&context, argv[2]);
   odd_words ();
   puts ("done");
   return 0;

@@ -1,4 +1,4 @@
-//! The guest's IPv6, with the kernel's own neighbour discovery and SLAAC in the guest's place.
+//! The guest's IPv6, with the kernel's neighbour discovery and SLAAC as the guest's.
 
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV6, TcpStream, UdpSocket};
@@ -29,9 +29,9 @@ fn world_and_container_with_ipv6() -> (Place, Place) {
     (world, container)
 }
 
-/// Lets the service of a tap work as the supervisor does, to the end of the test.
+/// Runs the service of a tap as the supervisor does, until the test ends.
 fn serve(tap: &'static str, held: &mut Descriptors) {
-    let mut service = Service::start(tap, held.router.take().expect("IPv6 is there")).unwrap();
+    let mut service = Service::start(tap, held.router.take().expect("the container has IPv6")).unwrap();
     thread::spawn(move || {
         loop {
             let due = service.deadline().map(|due| due.saturating_duration_since(Instant::now()));
@@ -42,26 +42,26 @@ fn serve(tap: &'static str, held: &mut Descriptors) {
     });
 }
 
-/// What `ip` says in a place.
-fn said(place: &Place, arguments: &'static str) -> String {
+/// Output of `ip` in a place.
+fn ip_output(place: &Place, arguments: &'static str) -> String {
     place.run(|| {
         let output = Command::new("ip").args(arguments.split(' ')).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     })
 }
 
-/// Until the guest has an address that begins so, and has made sure of all that it has.
+/// Waits until the guest has an address with this beginning, and no tentative address.
 fn wait_for_address(guest: &Place, prefix: &str) {
     wait_for(|| {
-        let addresses = said(guest, "-6 addr show dev guest0");
+        let addresses = ip_output(guest, "-6 addr show dev guest0");
         addresses.contains(prefix) && !addresses.contains("tentative")
     });
 }
 
-/// A guest whose kernel takes an address by itself, and that has the one of DHCPv6 as well.
+/// Waits until the guest has an address by SLAAC, and gives it the one of DHCPv6.
 fn configured(guest: &Place) {
     wait_for_address(guest, "inet6 fd63:7275:6e71:0:");
-    assert!(said(guest, "-6 route show default").contains("via fe80::1 dev guest0 proto ra"));
+    assert!(ip_output(guest, "-6 route show default").contains("via fe80::1 dev guest0 proto ra"));
     assert_eq!(ask_for_the_address(guest), GUEST6);
     guest.run(|| ip("addr add fd63:7275:6e71::2/128 dev guest0 nodad"));
 }
@@ -91,8 +91,8 @@ fn ask_for_the_address(guest: &Place) -> Ipv6Addr {
     <[u8; 16]>::try_from(&reply[47..63]).unwrap().into()
 }
 
-/// All of it, as in IPv4: out, in, to itself, and what the guest must not reach.
-pub fn traffic() {
+/// As with IPv4: connections of the guest out, in and to itself, and what it must not reach.
+pub fn guest_connects_out_and_in() {
     let (world, container) = world_and_container_with_ipv6();
     let mut held = set_up(&network(WORLD)).unwrap().unwrap();
     assert_eq!(prefix(TAP).map(|p| (p.gateway(), p.guest())), Some((GATEWAY6, GUEST6)));
@@ -113,7 +113,7 @@ pub fn traffic() {
     let itself = format!("guest tcp {GATEWAY6}; guest udp {GATEWAY6}");
     assert_eq!(guest.run(|| connect((CONTAINER6, 8080))), Ok(itself));
 
-    // Of the container itself: ping, and nothing that listens.
+    // The guest does not reach the container's listeners.
     container.run(|| serve_name((ANY, 9090), "container"));
     assert_eq!(
         container.run(|| connect((Ipv6Addr::LOCALHOST, 9090))),
@@ -128,12 +128,12 @@ pub fn traffic() {
     });
     assert_eq!(by_link, Err(std::io::ErrorKind::TimedOut));
     no_other_source(&world, &guest);
-    // A way round the container's address: by route to the guest's own.
+    // A route to the guest's own address does not bypass the rules.
     world.run(|| ip("route add fd63:7275:6e71::/64 via fd00:88::5"));
     assert_eq!(world.run(|| connect((GUEST6, 8080))).unwrap_err(), "tcp TimedOut");
 }
 
-/// A packet with any source but the guest's goes nowhere; one with the guest's does.
+/// Only packets with the guest's source address leave.
 fn no_other_source(world: &Place, guest: &Place) {
     let listener = world.run(|| UdpSocket::bind((WORLD6, 7001)).unwrap());
     listener.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
@@ -151,18 +151,20 @@ fn no_other_source(world: &Place, guest: &Place) {
     guest.run(|| ip("addr del fd63:7275:6e71::1/128 dev lo"));
 }
 
-/// A network with IPv6 that the container is put on, and taken from, while the guest runs.
-pub fn comes_and_goes() {
+/// The container is connected to a network with IPv6, and disconnected, while the guest runs.
+pub fn follows_the_container() {
     let (world, _container) = world_and_container(WORLD, CONTAINER);
     world.run(|| ip("addr add fd00:88::1/64 dev world0 nodad"));
     let mut held = set_up(&network(WORLD)).unwrap().unwrap();
     serve(TAP, &mut held);
     let guest = Place::behind(TAP);
-    let default = || said(&guest, "-6 route show default");
-    // Long enough for the guest's first question.
-    wait_for(|| said(&guest, "-6 addr show dev guest0 scope link").lines().any(|line| line.contains("scope link")));
+    let default = || ip_output(&guest, "-6 route show default");
+    // Time for the guest's first router solicitation.
+    wait_for(|| {
+        ip_output(&guest, "-6 addr show dev guest0 scope link").lines().any(|line| line.contains("scope link"))
+    });
     thread::sleep(Duration::from_secs(3));
-    assert_eq!((said(&guest, "-6 addr show dev guest0 scope global"), default()), (String::new(), String::new()));
+    assert_eq!((ip_output(&guest, "-6 addr show dev guest0 scope global"), default()), (String::new(), String::new()));
     for _ in 0..2 {
         ip("addr add fd00:88::5/64 dev eth0 nodad");
         wait_for(|| default().contains("via fe80::1 dev guest0 proto ra"));
@@ -174,8 +176,8 @@ pub fn comes_and_goes() {
     }
 }
 
-/// In a shared namespace two VMs have prefixes of their own, and the ports that are theirs.
-pub fn shared() {
+/// In a shared namespace two VMs have different prefixes and their own ports.
+pub fn guest_has_named_ports_only() {
     const SECOND: &str = "vm-ffffffff";
     let (world, container) = world_and_container_with_ipv6();
     let set_up = |tap: &str, list: &str| {
@@ -201,7 +203,7 @@ pub fn shared() {
     ] {
         assert_eq!(world.run(move || connect((CONTAINER6, port))), Ok(want.into()), "{port}");
     }
-    // A loopback of IPv6 leads nowhere else.
+    // IPv6's loopback does not lead to the guest.
     assert_eq!(container.run(|| connect((Ipv6Addr::LOCALHOST, 8080))).unwrap_err(), "tcp ConnectionRefused");
     let by_second = "second tcp fd63:7275:6e71:1::1; second udp fd63:7275:6e71:1::1";
     assert_eq!(guest.run(|| connect((CONTAINER6, 8083))), Ok(by_second.into()));
@@ -214,8 +216,8 @@ pub fn shared() {
     assert_eq!(tables(), "");
 }
 
-/// A namespace without IPv6 has a guest without, and no word about it.
-pub fn none() {
+/// In a namespace without IPv6 the guest has none, without a warning.
+pub fn guest_has_none() {
     fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1").unwrap();
     world_and_container(WORLD, CONTAINER);
     assert!(set_up(&network(WORLD)).unwrap().is_none());

@@ -1,4 +1,4 @@
-//! The container's loopback: what of it leads to the guest, and that the guest comes to nothing of it.
+//! The container's loopback: which of its ports lead to the guest, and that the guest reaches none of it.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -8,8 +8,8 @@ use crun_qemu::network::set_up;
 use crate::places::{Place, connect, ip, serve_name, world_and_container};
 use crate::{CONTAINER, GATEWAY, GUEST, TAP, WORLD, network};
 
-/// A resolver on loopback that listens on a port of its own choice, as Docker's does.
-pub fn resolver() {
+/// A resolver on a loopback address and an arbitrary port, like Docker's.
+pub fn guest_reaches_resolver() {
     let resolver = Ipv4Addr::new(127, 0, 0, 11);
     let (_world, container) = world_and_container(WORLD, CONTAINER);
     container.run(move || serve_name((resolver, 41234), "docker"));
@@ -20,14 +20,14 @@ pub fn resolver() {
         ip("route add default via 10.0.99.1");
     });
     assert_eq!(guest.run(|| connect((GATEWAY, 53))), Ok("docker tcp 10.0.99.2; docker udp 10.0.99.2".into()));
-    // The way to it is for DNS alone, though the tap may route to loopback.
+    // The tap may route to loopback, but only DNS passes.
     container.run(|| serve_name((Ipv4Addr::LOCALHOST, 9090), "container"));
     no_way_to_loopback(&guest);
 }
 
-/// A program that is the container's network, as pasta is: what comes to a published port of the host's loopback it hands
-/// over on the container's, where nothing else of the container's can be harmed by that.
-pub fn forwarded() {
+/// A program that provides the container's network, like pasta: it forwards connections to a published port of the host's
+/// loopback to the container's loopback, on which no other program of the container depends.
+pub fn forwarder_reaches_the_guest() {
     let container = Place::new(|| {});
     ip("link set lo up");
     ip("tuntap add mode tap name eno1");
@@ -45,22 +45,22 @@ pub fn forwarded() {
     assert_eq!(container.run(|| connect((Ipv4Addr::LOCALHOST, 8080))), Ok(by_router.into()));
     let by_address = "guest tcp 10.88.0.5; guest udp 10.88.0.5";
     assert_eq!(container.run(|| connect((CONTAINER, 8080))), Ok(by_address.into()));
-    // An engine's resolver is at another address, and stays there.
+    // An engine's resolver at another loopback address keeps it.
     let other = Ipv4Addr::new(127, 0, 0, 11);
     container.run(move || serve_name((other, 9053), "resolver"));
     let resolver = "resolver tcp 127.0.0.1; resolver udp 127.0.0.1";
     assert_eq!(container.run(move || connect((other, 9053))), Ok(resolver.into()));
-    // It is no way back.
+    // The guest does not reach the container this way.
     container.run(|| serve_name((Ipv4Addr::UNSPECIFIED, 9090), "container"));
     assert_eq!(guest.run(|| connect((GATEWAY, 9090))).unwrap_err(), "tcp TimedOut");
     no_way_to_loopback(&guest);
 }
 
-/// A guest whose kernel sends to the router what is for loopback does not reach port 9090 of the container's.
+/// A guest whose kernel sends packets for loopback to the router does not reach the container's port 9090.
 fn no_way_to_loopback(guest: &Place) {
     guest.run(|| {
         fs::write("/proc/sys/net/ipv4/conf/guest0/route_localnet", "1").unwrap();
-        // By the way in for the guest it could also come back to itself, so it listens there as well.
+        // The packets could also be forwarded back to the guest, so it listens on that port as well.
         serve_name((GUEST, 9090), "guest");
         ip("rule add pref 1 to 127.0.0.1 lookup 100");
         ip("rule add pref 2 lookup local");

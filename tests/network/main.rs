@@ -1,5 +1,5 @@
-//! The guest's network for real: namespaces for the world, the container and the guest, joined as in a container, with
-//! a cable of ours in QEMU's place. Each test runs itself again below `unshare`.
+//! The guest's network with real namespaces for the world, the container and the guest, connected as in a container; a
+//! thread forwards frames in place of QEMU. Each test runs itself again below `unshare`.
 
 #[macro_use]
 mod places;
@@ -31,8 +31,8 @@ fn network(resolver: Ipv4Addr) -> TapConfig {
     TapConfig::new(TAP, vec![resolver], Ports::All)
 }
 
-/// The guest's traffic, all of it: out, in, to itself, and what it must not reach.
-fn traffic() {
+/// Connections of the guest out, in and to itself, and what it must not reach.
+fn guest_connects_out_and_in() {
     let (world, container) = world_and_container(WORLD, CONTAINER);
     set_up(&network(WORLD)).unwrap();
     assert_eq!(addresses(TAP).unwrap(), Addresses { gateway: GATEWAY, guest: GUEST, mtu: 1400 });
@@ -43,21 +43,21 @@ fn traffic() {
         ip("route add default via 10.0.99.1");
     });
 
-    // Out: under the container's address.
+    // Out, with the container's address.
     world.run(|| serve_name((Ipv4Addr::UNSPECIFIED, 7000), "world"));
     world.run(|| serve_name((Ipv4Addr::UNSPECIFIED, 53), "resolver"));
     assert_eq!(guest.run(|| connect((WORLD, 7000))), Ok("world tcp 10.88.0.5; world udp 10.88.0.5".into()));
     assert_eq!(guest.run(|| connect((GATEWAY, 53))), Ok("resolver tcp 10.88.0.5; resolver udp 10.88.0.5".into()));
 
-    // In: from outside, from inside as a port forwarder does, and from the guest itself.
+    // In, from outside, from the container as a port forwarder does it, and from the guest itself.
     guest.run(|| serve_name((Ipv4Addr::UNSPECIFIED, 8080), "guest"));
     assert_eq!(world.run(|| connect((CONTAINER, 8080))), Ok("guest tcp 10.88.0.1; guest udp 10.88.0.1".into()));
     assert_eq!(container.run(|| connect((CONTAINER, 8080))), Ok("guest tcp 10.88.0.5; guest udp 10.88.0.5".into()));
     assert_eq!(container.run(|| connect((GUEST, 8080))), Ok("guest tcp 10.0.99.1; guest udp 10.0.99.1".into()));
     assert_eq!(guest.run(|| connect((CONTAINER, 8080))), Ok("guest tcp 10.0.99.1; guest udp 10.0.99.1".into()));
-    assert_eq!(redirects(), 0, "the guest was told of a shorter way to itself");
+    assert_eq!(redirects(), 0, "the guest got an ICMP redirect");
 
-    // The container's loopback is its own, and what listens there or on the gateway is out of the guest's reach.
+    // The guest does not reach the container's loopback or listeners on the gateway's address.
     container.run(|| serve_name((Ipv4Addr::UNSPECIFIED, 9090), "container"));
     let loopback = "container tcp 127.0.0.1; container udp 127.0.0.1";
     assert_eq!(container.run(|| connect((Ipv4Addr::LOCALHOST, 9090))), Ok(loopback.into()));
@@ -67,7 +67,7 @@ fn traffic() {
     no_other_source(&world, &guest);
 }
 
-/// How often somebody has been told of a shorter way.
+/// Number of ICMP redirects sent.
 fn redirects() -> u32 {
     let text = fs::read_to_string("/proc/thread-self/net/snmp").unwrap();
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("Icmp: ")).map(|line| line.split(' '));
@@ -75,7 +75,7 @@ fn redirects() -> u32 {
     values.nth(names.into_iter().position(|name| name == "OutRedirects").unwrap()).unwrap().parse().unwrap()
 }
 
-/// A packet with any source but the guest's goes nowhere; one with the guest's does.
+/// Only packets with the guest's source address leave.
 fn no_other_source(world: &Place, guest: &Place) {
     let listener = world.run(|| UdpSocket::bind((WORLD, 7001)).unwrap());
     listener.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
@@ -88,7 +88,7 @@ fn no_other_source(world: &Place, guest: &Place) {
     assert_eq!(send(GUEST), Ok(1));
 }
 
-/// A client without an address gets one from the server, in two rounds.
+/// A client without an address gets one by DHCP, in two rounds.
 fn ask_for_the_address(guest: &Place) {
     let mut server = dhcp::Server::bind(TAP, "nameserver 10.88.0.1\n").unwrap();
     for (kind, wanted, answer) in [(1, None, 2), (3, Some(GUEST), 5), (3, Some(WORLD), 6)] {
@@ -110,21 +110,21 @@ fn ask_for_the_address(guest: &Place) {
     }
 }
 
-/// The network in a namespace that is shared, and what holds it.
+/// Sets the network up in a shared namespace: the descriptors on which it depends.
 fn set_up_shared(tap: &str, list: &str) -> Descriptors {
     let ports = Ports::Only(ports::parse(list).unwrap_or_default());
-    set_up(&TapConfig::new(tap, vec![WORLD], ports)).unwrap().expect("it is shared")
+    set_up(&TapConfig::new(tap, vec![WORLD], ports)).unwrap().expect("the namespace is shared")
 }
 
 fn tables() -> String {
     String::from_utf8(Command::new("nft").args(["list", "tables"]).output().unwrap().stdout).unwrap()
 }
 
-/// In a shared namespace only the ports named are the guest's, by their protocols.
-fn shared() {
+/// In a shared namespace the guest has only the named ports, by protocol.
+fn guest_has_named_ports_only() {
     let (world, container) = world_and_container(WORLD, CONTAINER);
     let held = set_up_shared(TAP, "8080,8081/tcp,8082/udp");
-    // Another VM: another subnet.
+    // Another VM has another subnet.
     let other = set_up_shared("vm-ffffffff", "8083");
     let other_gateway = Ipv4Addr::new(172, 31, 99, 1);
     assert_eq!(addresses(TAP).unwrap().gateway, GATEWAY);
@@ -146,22 +146,21 @@ fn shared() {
     });
     container.run(|| {
         serve_name((Ipv4Addr::UNSPECIFIED, 9090), "neighbour");
-        // What is left of the guest's ports is a neighbour's.
+        // The other protocols of the guest's ports are free for other containers.
         serve_name_by_udp((Ipv4Addr::UNSPECIFIED, 8081), "neighbour");
         serve_name_by_tcp((Ipv4Addr::UNSPECIFIED, 8082), "neighbour");
-        // What is not, is not.
+        // The guest's ports are in use.
         let taken = |result: std::io::Result<()>| assert_eq!(result.unwrap_err().kind(), ErrorKind::AddrInUse);
         taken(TcpListener::bind((CONTAINER, 8081)).map(drop));
         taken(UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 8082)).map(drop));
     });
     container.run(|| serve_name((Ipv4Addr::LOCALHOST, 9091), "neighbour's own"));
     container.run(|| serve_name((CONTAINER, 9092), "neighbour"));
-    // A VM that comes later takes nothing from those who are there.
+    // A later VM cannot have the ports of earlier VMs and containers.
     for (port, of) in [("9090/tcp", "tcp"), ("9091/udp", "udp"), ("9092", "tcp"), ("8080/tcp", "tcp")] {
         let network = TapConfig::new("vm-late", vec![WORLD], Ports::Only(ports::parse(port).unwrap()));
         let (number, _) = port.split_once('/').unwrap_or((port, ""));
-        let want =
-            format!("--port {number}/{of}: another VM or container in this network has it (give each its own)");
+        let want = format!("--port {number}/{of}: another VM or container in this network has it (give each its own)");
         assert_eq!(set_up(&network).unwrap_err().to_string(), want);
         assert!(addresses("vm-late").is_err());
     }
@@ -175,7 +174,7 @@ fn shared() {
     ] {
         assert_eq!(world.run(move || connect((CONTAINER, port))), Ok(want.into()), "{port}");
     }
-    // Neighbours meet by the container's address and on loopback, which is the gateway to the guest.
+    // The guest reaches the other containers by the container's address, and their loopback by the gateway's.
     let neighbour = "neighbour tcp 10.0.99.2; neighbour udp 10.0.99.2";
     assert_eq!(guest.run(|| connect((CONTAINER, 9092))), Ok(neighbour.into()));
     let own = "neighbour's own tcp 10.0.99.2; neighbour's own udp 10.0.99.2";
@@ -183,7 +182,7 @@ fn shared() {
     assert_eq!(guest.run(|| connect((CONTAINER, 8083))), Ok("second tcp 172.31.99.1; second udp 172.31.99.1".into()));
     let by_loopback = "guest tcp 10.0.99.1; guest udp 10.0.99.1";
     assert_eq!(container.run(|| connect((Ipv4Addr::LOCALHOST, 8080))), Ok(by_loopback.into()));
-    // A way round the container's address: by route to the guest's own.
+    // A route to the guest's own address does not bypass the rules.
     world.run(|| ip("route add 10.0.99.0/30 via 10.88.0.5"));
     assert_eq!(world.run(|| connect((GUEST, 9090))).unwrap_err(), "tcp TimedOut");
 
@@ -194,39 +193,39 @@ fn shared() {
     assert_eq!(tables(), "");
 }
 
-/// What is held goes by way of the fd store to who asks, and with whoever has it.
-fn kept() {
+/// The fd store passes the descriptors on; the network ends with their last owner.
+fn descriptors_are_passed_on() {
     world_and_container(WORLD, CONTAINER);
     let dir = tempfile::tempdir().unwrap();
     let start = |first: u32| {
         fd_store::start(set_up_shared(TAP, "80"), dir.path(), "socket", Pid::from_raw(first as i32)).unwrap()
     };
-    // By an fd store whose container ends before it has started.
+    // The container ends before it has started.
     let mut first = Command::new("sleep").arg("1000").spawn().unwrap();
     start(first.id());
     assert!(addresses(TAP).is_ok());
     first.kill().unwrap();
     first.wait().unwrap();
     wait_for(|| addresses(TAP).is_err() && tables().is_empty());
-    // Its socket is closed by itself, perhaps last.
+    // The fd store closes its socket, perhaps last.
     wait_for(|| matches!(fd_store::take(&dir.path().join("socket")), Ok(None)));
-    // By one that is relieved.
+    // The descriptors are taken from the fd store.
     start(std::process::id());
     let held = fd_store::take(&dir.path().join("socket")).unwrap().unwrap();
     assert!(addresses(TAP).is_ok() && held.router.is_some());
     assert_eq!(tables(), "table ip crun-qemu-vm-1a2b3c4d\ntable ip6 crun-qemu-vm-1a2b3c4d\n");
-    // Nobody else still has it.
+    // No other process has the descriptors.
     drop(held);
     wait_for(|| addresses(TAP).is_err() && tables().is_empty());
-    // By one that cannot.
+    // The fd store cannot start.
     let missing = dir.path().join("missing");
     let error = fd_store::start(set_up_shared(TAP, "80"), &missing, "socket", Pid::this()).unwrap_err().to_string();
     assert!(error.contains("No such file or directory"), "{error}");
     assert!(addresses(TAP).is_err() && tables().is_empty());
 }
 
-/// The rules as nft prints them. `BLESS=1 cargo test` writes the golden files anew.
-fn as_nft_lists_them() {
+/// The rules as nft prints them. `BLESS=1 cargo test` rewrites the golden files.
+fn rules_are_as_listed_by_nft() {
     world_and_container(WORLD, CONTAINER);
     let docker = Ipv4Addr::new(127, 0, 0, 11);
     for (name, ports, resolvers) in [
@@ -238,7 +237,7 @@ fn as_nft_lists_them() {
         let held = set_up(&network).unwrap();
         for (family, suffix) in [("ip", ""), ("ip6", "6")] {
             let listed = Command::new("nft").args(["list", "table", family, &network.table]).output().unwrap();
-            // Of a table with an owner nft also prints whose it is.
+            // nft also prints a table's owner.
             let listed = String::from_utf8(listed.stdout).unwrap();
             let lines = listed.lines().map(|line| line.split(" # progname").next().unwrap());
             let got: String = lines.map(|line| format!("{line}\n")).collect();
@@ -253,12 +252,11 @@ fn as_nft_lists_them() {
     }
 }
 
-/// Errors name the cause and the package, and the tap does not stay.
-fn failures() {
+/// Errors name the cause, and the tap is removed.
+fn failures_leave_nothing() {
     world_and_container(WORLD, CONTAINER);
     let error = || set_up(&network(WORLD)).unwrap_err().to_string();
-    // A table of the same name that is somebody else's; the fd store of the tap is nobody.
-
+    // Another socket owns a table of the same name.
     let held = set_up_shared("vm-other", "8080");
     let taken = TapConfig { tap: TAP.into(), ..TapConfig::new("vm-other", vec![], Ports::All) };
     let refused = "nf_tables: Operation not permitted \
@@ -267,19 +265,19 @@ fn failures() {
     assert!(addresses(TAP).is_err(), "the tap stayed");
     drop(held);
     places::mount(&["-t", "tmpfs", "none", "/dev/net"]);
-    assert!(error().starts_with(""), "{}", error());
+    assert!(error().starts_with("/dev/net/tun: "), "{}", error());
 }
 
 below_unshare! {
-    traffic: traffic_rootful, traffic_rootless;
-    shared: shared_rootful, shared_rootless;
-    loopback::forwarded: forwarded_on_loopback_rootful, forwarded_on_loopback_rootless;
-    loopback::resolver: loopback_resolver_rootful, loopback_resolver_rootless;
-    kept: kept_rootful, kept_rootless;
-    as_nft_lists_them: as_nft_lists_them_rootful, as_nft_lists_them_rootless;
-    failures: failures_rootful, failures_rootless;
-    ipv6::traffic: ipv6_traffic_rootful, ipv6_traffic_rootless;
-    ipv6::comes_and_goes: ipv6_comes_and_goes_rootful, ipv6_comes_and_goes_rootless;
-    ipv6::shared: ipv6_shared_rootful, ipv6_shared_rootless;
-    ipv6::none: no_ipv6_rootful, no_ipv6_rootless;
+    guest_connects_out_and_in: guest_connects_out_and_in_rootful, guest_connects_out_and_in_rootless;
+    guest_has_named_ports_only: guest_has_named_ports_only_rootful, guest_has_named_ports_only_rootless;
+    loopback::forwarder_reaches_the_guest: forwarder_reaches_the_guest_rootful, forwarder_reaches_the_guest_rootless;
+    loopback::guest_reaches_resolver: guest_reaches_resolver_rootful, guest_reaches_resolver_rootless;
+    descriptors_are_passed_on: descriptors_are_passed_on_rootful, descriptors_are_passed_on_rootless;
+    rules_are_as_listed_by_nft: rules_are_as_listed_by_nft_rootful, rules_are_as_listed_by_nft_rootless;
+    failures_leave_nothing: failures_leave_nothing_rootful, failures_leave_nothing_rootless;
+    ipv6::guest_connects_out_and_in: ipv6_guest_connects_out_and_in_rootful, ipv6_guest_connects_out_and_in_rootless;
+    ipv6::follows_the_container: ipv6_follows_the_container_rootful, ipv6_follows_the_container_rootless;
+    ipv6::guest_has_named_ports_only: ipv6_guest_has_named_ports_only_rootful, ipv6_guest_has_named_ports_only_rootless;
+    ipv6::guest_has_none: guest_has_no_ipv6_rootful, guest_has_no_ipv6_rootless;
 }

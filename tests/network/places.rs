@@ -1,4 +1,4 @@
-//! TapConfig namespaces to test in, each with a thread that lives there.
+//! Network namespaces for tests, each with a thread that runs in it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
@@ -12,12 +12,12 @@ use std::{env, thread};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 
-/// Long for a packet in one machine, short for a test that waits for one that must not come.
+/// Long for a packet within one machine, short for a test that expects none.
 pub const TIMEOUT: Duration = Duration::from_secs(2);
 
 const INNER: &str = "CRUN_QEMU_TEST_BELOW_UNSHARE";
 
-/// Runs `body` in the namespaces that `unshare FLAGS` makes, by starting this executable again for the one test.
+/// Runs `body` in the namespaces that `unshare FLAGS` creates, by starting this executable again for the one test.
 pub fn again_below_unshare(test: &str, flags: &str, body: fn()) {
     if env::var_os(INNER).is_some() {
         return body();
@@ -27,7 +27,7 @@ pub fn again_below_unshare(test: &str, flags: &str, body: fn()) {
         unshare.arg(flags).args(command).env(INNER, "1");
         unshare.output()
     };
-    // What is missing on this machine, found without the code under test.
+    // Checks this machine without the code under test.
     let needs = "nft list tables && ip link add type veth && exec 3<>/dev/net/tun";
     let reason = match unshare(&["sh", "-c", needs]) {
         Ok(output) if output.status.success() => None,
@@ -40,11 +40,11 @@ pub fn again_below_unshare(test: &str, flags: &str, body: fn()) {
     }
     let exe = env::current_exe().unwrap();
     let output = unshare(&[exe.to_str().unwrap(), "--exact", test, "--nocapture", "--test-threads=1"]).unwrap();
-    let said = [String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)].concat();
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    let printed = [String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)].concat();
+    assert!(output.status.success() && printed.contains("1 passed"), "{printed}");
 }
 
-/// Each of these in a namespace below root's, and in one below an unprivileged user's namespace of its own.
+/// Runs each function in new namespaces as root, and in new namespaces of a new user namespace.
 macro_rules! below_unshare {
     ($($body:path: $rootful:ident, $rootless:ident;)*) => {$(
         #[test]
@@ -61,10 +61,10 @@ macro_rules! below_unshare {
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A thread in a network namespace, which goes with it.
+/// A thread in a network namespace; the namespace ends with it.
 pub struct Place {
     jobs: mpsc::Sender<Job>,
-    /// The cable ends when this pipe does, and says so at its own.
+    /// The forwarding thread ends when this pipe is closed.
     cable: Option<(PipeWriter, thread::JoinHandle<()>)>,
 }
 
@@ -78,7 +78,7 @@ impl Drop for Place {
 }
 
 impl Place {
-    /// The present namespace, or where `enter` goes.
+    /// The current namespace, or the one that `enter` enters.
     pub fn new(enter: impl FnOnce() + Send + 'static) -> Self {
         let (jobs, inbox) = mpsc::channel::<Job>();
         let place = Self { jobs, cable: None };
@@ -100,7 +100,7 @@ impl Place {
         Self::behind_queue(open_tap(tap, 0))
     }
 
-    /// The same for a tap that another holds, too.
+    /// The same for a tap with another open queue.
     pub fn behind_queues(tap: &str) -> Self {
         Self::behind_queue(open_tap(tap, libc::IFF_MULTI_QUEUE))
     }
@@ -117,15 +117,15 @@ impl Place {
         guest
     }
 
-    /// Runs something there and waits for what it gives.
+    /// Runs a job there and returns its result.
     pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (result, wait) = mpsc::channel();
         self.jobs.send(Box::new(move || result.send(job()).unwrap())).unwrap();
-        wait.recv().expect("the job has failed, see above")
+        wait.recv().expect("the job failed, see above")
     }
 }
 
-/// The world, and the present namespace as a container's with an interface into it and a default route.
+/// The world, and the current namespace as a container's, with an interface to the world and a default route.
 pub fn world_and_container(world: Ipv4Addr, container: Ipv4Addr) -> (Place, Place) {
     let there = Place::elsewhere();
     let here = Place::new(|| {});
@@ -158,7 +158,7 @@ fn open_tap(name: &str, queues: i32) -> File {
     file
 }
 
-/// Carries frames both ways until the other side of `end` is closed.
+/// Forwards frames both ways until the other side of `end` is closed.
 fn cable(mut near: &File, mut far: &File, end: &PipeReader) {
     let mut frame = vec![0; 70_000];
     loop {
@@ -168,7 +168,7 @@ fn cable(mut near: &File, mut far: &File, end: &PipeReader) {
         if ready[2] {
             return;
         }
-        // A frame that an interface does not take is lost, as on any cable.
+        // A frame that an interface does not accept is lost.
         if ready[0] {
             let length = near.read(&mut frame).unwrap_or(0);
             let _ = far.write(&frame[..length]);
@@ -191,7 +191,7 @@ pub fn mount(arguments: &[&str]) {
     assert!(Command::new("mount").args(arguments).status().unwrap().success(), "mount {arguments:?}");
 }
 
-/// Tells everybody who comes, over TCP and UDP, who serves, how, and which address they come from.
+/// Serves `name`, the protocol and the client's address over TCP and UDP.
 pub fn serve_name(at: (impl Into<IpAddr>, u16), name: &'static str) {
     let at = (at.0.into(), at.1);
     serve_name_by_tcp(at, name);
@@ -229,20 +229,20 @@ pub fn connect(to: (impl Into<IpAddr>, u16)) -> Result<String, String> {
     stream.read_to_string(&mut tcp).map_err(say("tcp"))?;
     let socket = UdpSocket::bind((any, 0)).unwrap();
     socket.set_read_timeout(Some(TIMEOUT)).unwrap();
-    // Connected: an answer from another address than the one asked does not count.
+    // A connected socket ignores answers from other addresses.
     socket.connect(address).and_then(|()| socket.send(b"x")).map_err(say("udp"))?;
     let mut answer = [0; 99];
     let length = socket.recv(&mut answer).map_err(say("udp"))?;
     Ok(format!("{tcp}; {}", String::from_utf8_lossy(&answer[..length])))
 }
 
-/// Waits until there is something to read.
+/// Waits until `fd` is readable.
 pub fn wait_readable(fd: &impl AsFd) {
     let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
     assert_eq!(poll(&mut fds, PollTimeout::from(TIMEOUT.as_millis() as u16)), Ok(1), "nothing came");
 }
 
-/// A request of a kind (option 53), for an address (option 50) if any.
+/// A DHCP message of a type (option 53), with a requested address (option 50) if any.
 pub fn dhcp_request(kind: u8, wanted: Option<Ipv4Addr>) -> Vec<u8> {
     let mut packet = vec![1, 1, 6, 0, 1, 2, 3, 4, 0, 0, 0x80, 0];
     packet.resize(28, 0);
@@ -257,7 +257,7 @@ pub fn dhcp_request(kind: u8, wanted: Option<Ipv4Addr>) -> Vec<u8> {
     packet
 }
 
-/// Waits until something is so.
+/// Waits until `what` holds.
 #[track_caller]
 pub fn wait_for(what: impl Fn() -> bool) {
     for _ in 0..1000 {
@@ -266,5 +266,5 @@ pub fn wait_for(what: impl Fn() -> bool) {
         }
         thread::sleep(Duration::from_millis(10));
     }
-    panic!("it did not come");
+    panic!("it did not happen");
 }

@@ -1,39 +1,38 @@
-//! An exec that does not get in ends with 255 and says what it is that keeps it out.
+//! An exec that does not reach the guest ends with status 255 and a reason.
 
 use std::process::Output;
 use std::thread;
 use std::time::Duration;
 
-use super::killed::killed_late;
-use super::until;
-use crate::harness::{Form, Podman, Run, Vm, rootfs, text};
+use super::killed::late_exec_kill_ends_the_command;
+use crate::harness::{Form, PATIENCE, Podman, Run, Vm, eventually_within, rootfs, text};
 
-/// How long execs wait here: an idle guest takes a fraction of a second.
+/// Timeout of execs, seconds; an idle guest answers in a fraction of a second.
 const TIMEOUT: &str = "20";
 
-/// An sshd that greets, and then says nothing of use for ever.
+/// An sshd that sends its version and then only ignorable messages, forever.
 const NEVER_DONE: &str =
     r#"printf 'SSH-2.0-x\r\n'; while printf '\0\0\0\014\006\002\0\0\0\0\0\0\0\0\0\0'; do sleep 1; done"#;
-/// One that greets a byte at a time.
+/// An sshd that sends its version one byte at a time.
 const NEVER_GREETS: &str = "while printf S; do sleep 1; done";
 
-/// Its message, without the line that says that it waits, and without the system's words for the reason.
+/// The exec failed with one line that starts with `why`, not counting the line that it waits.
 #[track_caller]
 fn fails(output: &Output, why: &str) {
-    let said = text(&output.stderr);
-    let message = said.strip_prefix("qemu: waiting for the guest's sshd at 10.0.99.2:22\n").unwrap_or(&said);
-    assert_eq!(output.status.code(), Some(255), "{said}");
-    assert!(message.starts_with(why) && message.lines().count() == 1, "{said:?} instead of {why:?}");
+    let stderr = text(&output.stderr);
+    let message = stderr.strip_prefix("qemu: waiting for the guest's sshd at 10.0.99.2:22\n").unwrap_or(&stderr);
+    assert_eq!(output.status.code(), Some(255), "{stderr}");
+    assert!(message.starts_with(why) && message.lines().count() == 1, "{stderr:?} instead of {why:?}");
 }
 
-/// Leaves a command to itself, which takes the guest's network from under execs, and returns how the first one fails.
+/// Runs a script in the guest in the background, which breaks the connection, and returns the first exec that fails.
 fn broken_by(vm: &Vm, script: &str) -> Output {
     let script = format!("sleep 1; {script}");
     assert!(vm.exec_command(&["-d"], &["root", "sh", "-c", &script]).output().unwrap().status.success());
     let mut output = None;
-    until("all is as before", || {
+    eventually_within(PATIENCE, "execs fail", || {
         let tried = vm.exec(&["tiny", "true"]);
-        // One that was at work meanwhile.
+        // This exec was connected when the script ran.
         let lost = text(&tried.stderr).contains("the connection to the guest was lost");
         output = Some(tried).filter(|tried| !lost && !tried.status.success());
         output.is_some()
@@ -41,8 +40,8 @@ fn broken_by(vm: &Vm, script: &str) -> Output {
     output.unwrap()
 }
 
-/// Puts that in the place of the guest's sshd, from a session of its own: this one ends with the connection. The port may
-/// still be taken at first.
+/// A script that replaces the guest's sshd by `script`, in a session that outlives the connection. The port may be in use at
+/// first.
 fn in_its_place(script: &str) -> String {
     let script = script.replace('\'', r"'\''");
     let server = "while :; do nc -ll -p 22 -e sh /tmp/sshd; sleep 1; done";
@@ -50,9 +49,9 @@ fn in_its_place(script: &str) -> String {
 }
 
 #[test]
-fn each_has_its_own() {
+fn each_failure_has_its_reason() {
     let root = rootfs(Podman::Rootful, "tiny");
-    let what = ["--rootfs", root.path().to_str().unwrap()];
+    let what = root.as_root();
     let run = Run {
         podman: Podman::Rootful,
         form: Form::BuildTree,
@@ -60,22 +59,22 @@ fn each_has_its_own() {
         what: &what,
         options: &["--timeout", TIMEOUT],
     };
-    // The VM's end while an exec waits for the guest: it is over at once, whatever is left of its time.
+    // When the VM ends while an exec waits for the guest, the exec ends at once, before its timeout.
     let vm = run.detached();
     let mut waiting = vm.exec_command(&[], &["tiny", "true"]);
     let waiting = thread::spawn(move || waiting.output().unwrap());
-    until("QEMU did not start", || vm.exec(&["-", "pgrep", "qemu-system"]).status.success());
+    eventually_within(PATIENCE, "QEMU runs", || vm.exec(&["-", "pgrep", "qemu-system"]).status.success());
     vm.exec(&["-", "pkill", "-9", "qemu-system"]);
     fails(&waiting.join().unwrap(), "qemu: exec: the VM is not running\n");
     assert_eq!(vm.wait(), 1);
 
-    vm.podman.ok(&["start", &vm.name]);
+    vm.start();
     vm.wait_for("TINY READY", 1);
-    until("nobody gets in", || vm.exec(&["tiny", "true"]).status.success());
-    let stranger = vm.exec(&["nobody-here", "true"]);
-    fails(&stranger, "qemu: exec nobody-here: the guest refuses the container's key for this user: ");
+    eventually_within(PATIENCE, "execs reach the guest", || vm.exec(&["tiny", "true"]).status.success());
+    let unknown = vm.exec(&["nobody-here", "true"]);
+    fails(&unknown, "qemu: exec nobody-here: the guest refuses the container's key for this user: ");
 
-    killed_late(&vm, "tiny", Duration::from_secs(TIMEOUT.parse().unwrap()));
+    late_exec_kill_ends_the_command(&vm, "tiny", Duration::from_secs(TIMEOUT.parse().unwrap()));
 
     fails(
         &broken_by(&vm, "killall dropbear"),
@@ -91,7 +90,7 @@ fn each_has_its_own() {
         vm.podman.ok(&["restart", "-t", "60", &vm.name]);
         boots += 1;
         vm.wait_for("TINY READY", boots);
-        until("nobody gets in", || vm.exec(&["tiny", "true"]).status.success());
+        eventually_within(PATIENCE, "execs reach the guest", || vm.exec(&["tiny", "true"]).status.success());
         fails(&broken_by(&vm, &script), why);
     }
     vm.podman.ok(&["kill", &vm.name]);

@@ -1,14 +1,14 @@
-//! First boot and exec where the engine is an ordinary user's, whose own policy file lets it read a password.
+//! First boot and exec with rootless podman, whose user's policy file allows reading a password file.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use super::{ends, options, statuses, streams, terminal};
+use super::commands::{ends, options, statuses, streams, terminal};
 use crate::first_boot::has_password;
 use crate::harness::{Form, Podman, Run, directory, rootfs, rootless_home, text};
 
-/// The user's policy file, removed again when this is dropped.
+/// The user's policy file, removed when this is dropped.
 struct Policy(PathBuf);
 
 impl Policy {
@@ -27,14 +27,14 @@ impl Drop for Policy {
 }
 
 #[test]
-fn on_a_cloud_image() {
+fn first_boot_and_exec_work_rootless() {
     let seed = directory();
-    let path = |name: &str| seed.path().join(name).to_str().unwrap().to_owned();
+    let path = |name: &str| seed.at(name);
     fs::write(path("user-data"), "#cloud-config\nwrite_files: [{path: /etc/theirs, content: theirs}]\n").unwrap();
     fs::write(path("password"), "from a file\n").unwrap();
     fs::set_permissions(path("password"), fs::Permissions::from_mode(0o600)).unwrap();
     let root = rootfs(Podman::Rootless, "cloud");
-    let what = ["--rootfs", root.path().to_str().unwrap()];
+    let what = root.as_root();
     let (seed_dir, password) = (path(""), path("password"));
     let run = |options| Run {
         podman: Podman::Rootless,
@@ -43,20 +43,20 @@ fn on_a_cloud_image() {
         what: &what,
         options,
     };
-    let our_options = ["--cloud-init", &seed_dir, "--password-file", &password];
-    // What only root can read, and what no policy allows.
+    let own_options = ["--cloud-init", &seed_dir, "--password-file", &password];
+    // Files that only root can read, and a host without a policy.
     let policy = Policy::allow();
-    let (_, said) = run(&our_options).refused();
-    // podman has words of its own for that.
-    assert!(said.contains(&format!(": qemu: --password-file {password}: Permission denied")), "{said}");
+    let (_, stderr) = run(&own_options).foreground();
+    // podman replaces the rest of such a line by a text of its own.
+    assert!(stderr.contains(&format!(": qemu: --password-file {password}: Permission denied")), "{stderr}");
     drop(policy);
     let own = rootless_home().join(".config/crun-qemu/policy");
-    let (_, said) = run(&our_options).refused();
-    assert!(said.ends_with(&format!("into /etc/crun-qemu/policy or {})\n", own.display())), "{said}");
+    let (_, stderr) = run(&own_options).foreground();
+    assert!(stderr.ends_with(&format!("into /etc/crun-qemu/policy or {})\n", own.display())), "{stderr}");
 
     Podman::Rootless.own(seed.path());
     let policy = Policy::allow();
-    let vm = run(&our_options).detached();
+    let vm = run(&own_options).detached();
     drop(policy);
     assert!(!vm.podman.ok(&["inspect", &vm.name]).contains("from a file"));
     let output = vm.exec(&["debian", "cloud-init", "status", "--wait", "--long"]);

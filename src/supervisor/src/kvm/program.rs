@@ -1,4 +1,4 @@
-//! The program: a firmware of 16 KiB that says on a port how far it is, and halts. `tests/e2e/host.rs` runs it on a CPU
+//! The program: a firmware of 16 KiB that says on a port how far it is, and halts. `tests/e2e/boot/kvm.rs` runs it on a CPU
 //! that is known to be right.
 
 /// Length of the firmware, bytes; it ends where the address space of 32 bits does.

@@ -1,0 +1,7 @@
+//! `podman exec`.
+
+mod commands;
+mod killed;
+mod reasons;
+mod rootless;
+mod workdir;
