@@ -29,12 +29,12 @@ impl Error {
         &self.what
     }
 
-    /// What is wrong with it.
+    /// Why it is wrong.
     pub fn why(&self) -> &str {
         &self.why
     }
 
-    /// What the user can do about it.
+    /// Adds what the user can do about it.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
@@ -42,7 +42,7 @@ impl Error {
 }
 
 impl fmt::Display for Error {
-    /// One line whatever the parts hold: names of files and options are the user's or the image's own.
+    /// One line whatever the parts contain: names of files and options come from the user or the image.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", OneLine(&self.what), OneLine(&self.why))?;
         match &self.hint {
@@ -57,7 +57,7 @@ pub fn line(message: impl fmt::Display) -> String {
     format!("{PREFIX}{message}")
 }
 
-/// What [`line`] was given, of a process that has printed it.
+/// The message in a line that another process printed with [`line`].
 pub fn of_line(line: &str) -> &str {
     line.strip_prefix(PREFIX).unwrap_or(line)
 }
@@ -82,7 +82,7 @@ impl fmt::Display for OneLine<'_> {
 
 /// Turns the errors of libraries into [`Error`], which is none of them: one within another does not compile.
 pub trait Context<T> {
-    /// Says what was being done or read when the error came.
+    /// Adds what was being done or read.
     fn context(self, what: impl fmt::Display) -> Result<T>;
 }
 

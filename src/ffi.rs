@@ -107,12 +107,12 @@ fn last_words(body: impl FnOnce() -> Result<exec_supervisor::Failure>) -> c_int 
         Ok(failure) => (line(failure.error), failure.status),
         Err(error) => (line(error), 126),
     };
-    // In one piece, for others write there too. Nobody is left to tell that stderr is closed.
+    // In one write, because other processes write to stderr too. If stderr is closed, no one can be told.
     let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
     status
 }
 
-/// Runs `body`. A panic becomes an error that says where it was, and prints nothing of its own.
+/// Runs `body`. A panic becomes an error with its place in the code, and prints nothing itself.
 fn guarded<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
     let told = Arc::new(Mutex::new(String::new()));
     let ours = Arc::clone(&told);

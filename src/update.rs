@@ -45,7 +45,7 @@ pub fn by_options(states: Option<&Path>, id: &str) -> Result<()> {
 }
 
 impl Started {
-    /// `None`: the container is no VM.
+    /// `None`: the container is not a VM.
     fn read(states: Option<&Path>, id: &str) -> Result<Option<Self>> {
         bundle(states, id)?.map_or(Ok(None), Self::of)
     }
@@ -54,7 +54,7 @@ impl Started {
         Ok(prepare::memory(&bundle)?.map(|memory| Self { bundle, memory }))
     }
 
-    /// What `given` means for the guest's memory, bytes; `None`: nothing.
+    /// The guest memory that `given` asks for, bytes; `None`: unchanged.
     pub(crate) fn guest_memory(&self, given: RequestedLimits) -> Result<Option<u64>> {
         let (given, started) = (given.without_zeros(), &self.memory.named);
         let (asked, memory) = (given.limit(), given.memory.clone().unwrap_or_default());
@@ -79,7 +79,7 @@ impl Started {
         possible.map(Some).ok_or_else(refused)
     }
 
-    /// What becomes of the limits that an update names.
+    /// How the limits in an update change.
     pub(crate) fn keep(&self) -> Change {
         let MemoryRecord { raised, named, .. } = &self.memory;
         let number = |limit: Option<i64>| memory_limits::raised(limit.unwrap_or(-1), *raised);
@@ -97,7 +97,7 @@ impl Started {
     }
 }
 
-/// The bundle of the container `id`. `None`: there is no such container, which crun says best itself.
+/// The bundle of the container `id`. `None`: the container does not exist, which crun reports itself.
 pub(crate) fn bundle(states: Option<&Path>, id: &str) -> Result<Option<PathBuf>> {
     let Some(status) = state::read(&state::dir(states, id))? else { return Ok(None) };
     let bundle =

@@ -17,7 +17,7 @@ pub(super) fn interface(plan: &Plan) -> Option<Element> {
         Element::new("target", &[("dev", name), ("managed", "no")]),
         Element::new("model", &[("type", "virtio")]),
         Element::new("driver", &driver),
-        // With a ROM the firmware would try to boot from the network.
+        // With a ROM, the firmware would try to boot from the network.
         Element::new("rom", &[("enabled", "no")]),
     ]))
 }
@@ -32,7 +32,7 @@ pub(super) fn user_network(plan: &Plan) -> Option<Element> {
             port.protocols().map(|protocol| format!(",hostfwd={}::{n}-:{n}", protocol.name(), n = port.number)),
         );
     }
-    // libvirt does not know of this card and fills the bus from its low end. Without a ROM, as the card on the tap.
+    // libvirt does not know this card and fills the bus from its low end. The card has no ROM, as on the tap.
     let card = format!("virtio-net-pci,netdev=user,mac={},bus=pcie.0,addr=0x10,romfile=", plan.mac);
     let arguments = ["-netdev", &backend, "-device", &card];
     Some(Element::parent("qemu:commandline", arguments.map(|value| Element::new("qemu:arg", &[("value", value)]))))

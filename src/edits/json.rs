@@ -17,7 +17,7 @@ const HANDLER: &str = "run.oci.handler";
 /// # Errors
 /// A configuration whose parts are not of the kinds that the specification gives them.
 pub fn apply(config: &mut Value, edits: &Edits, hook: &Path) -> Result<()> {
-    // With the plugin installed too, nothing is to happen twice.
+    // With the plugin installed as well, the plugin must not act on the edited configuration.
     if let Some(annotations) = config.get_mut("annotations").and_then(Value::as_object_mut) {
         annotations.remove(HANDLER);
     }

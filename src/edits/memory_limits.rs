@@ -1,4 +1,4 @@
-//! The limits of the container's memory cgroup, which are raised by what the VM needs besides the guest's memory. Pure.
+//! Limits of the container's memory cgroup, raised by what the VM needs beside the guest's memory. Pure.
 
 use std::collections::BTreeMap;
 
@@ -11,30 +11,30 @@ pub const UNIFIED: &[&str] = &["memory.max", "memory.high"];
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Memory {
-    /// Of the kernel for the container.
+    /// Limit of kernel memory for the container.
     pub kernel: Option<i64>,
-    /// Of the buffers of TCP.
+    /// Limit of TCP buffers.
     #[serde(rename = "kernelTCP")]
     pub kernel_tcp: Option<i64>,
-    /// Of the whole; -1 is none.
+    /// Hard limit; -1 is no limit.
     pub limit: Option<i64>,
-    /// What is tried to be kept.
+    /// Soft limit.
     pub reservation: Option<i64>,
-    /// Of the whole with swap.
+    /// Limit of memory and swap together.
     pub swap: Option<i64>,
-    /// How eagerly to swap, 0 to 100.
+    /// Swappiness, 0 to 100.
     pub swappiness: Option<u64>,
     /// Wait instead of killing.
     #[serde(rename = "disableOOMKiller")]
     pub disable_oom_killer: Option<bool>,
-    /// Of version 1: count what is below.
+    /// cgroup v1: count the groups below as well.
     pub use_hierarchy: Option<bool>,
     /// Refuse what is used already.
     pub check_before_update: Option<bool>,
 }
 
 impl Memory {
-    /// Whether `all` says the same of what is said here.
+    /// Whether every limit set here has the same value in `all`.
     pub fn is_part_of(&self, all: &Self) -> bool {
         fn is<T: PartialEq>(part: &Option<T>, all: &Option<T>) -> bool {
             part.is_none() || part == all
@@ -54,14 +54,14 @@ impl Memory {
 /// The limits that a configuration or an update names.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestedLimits {
-    /// By the specification's names.
+    /// Limits under the specification's names.
     pub memory: Option<Memory>,
-    /// By those of cgroup v2's files; others than limits of memory may be among them.
+    /// Limits under the names of cgroup v2's files; other files may be among them.
     pub unified: Option<BTreeMap<String, String>>,
 }
 
 impl RequestedLimits {
-    /// Those of a `config.json`.
+    /// Reads the limits of a `config.json`.
     ///
     /// # Errors
     /// It is not JSON, or a limit is no number.
@@ -104,12 +104,12 @@ impl RequestedLimits {
     }
 }
 
-/// What becomes of the limits in a configuration.
+/// How the limits in a configuration change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// They are raised by so many bytes.
+    /// Raised by this number of bytes.
     Raise(u64),
-    /// They are what they were at the start.
+    /// Set to their values at the start.
     Restore(InitialLimits),
 }
 
@@ -125,7 +125,7 @@ pub struct InitialLimits {
 }
 
 impl Change {
-    /// Of the limit of memory.
+    /// New value of the hard limit.
     pub fn limit(&self, old: i64) -> i64 {
         match self {
             Self::Raise(by) => raised(old, *by),
@@ -135,7 +135,7 @@ impl Change {
         }
     }
 
-    /// Of the limit of memory with swap.
+    /// New value of the limit of memory and swap.
     pub fn swap(&self, old: i64) -> i64 {
         match self {
             Self::Raise(by) => raised(old, *by),
@@ -144,7 +144,7 @@ impl Change {
         }
     }
 
-    /// Of the file with this index among the [`UNIFIED`] ones. `None`: it stays.
+    /// New value of the [`UNIFIED`] file with this index; `None`: unchanged.
     pub fn file(&self, index: usize, old: &str) -> Option<String> {
         match self {
             Self::Raise(by) => raised_text(old, *by),
@@ -153,12 +153,13 @@ impl Change {
     }
 }
 
-/// `limit` raised by `by` bytes; what is no number of bytes stays: -1 is none, and 0 is no limit that anybody means.
+/// `limit` raised by `by` bytes. Values that are not a number of bytes stay: -1 is no limit, and 0 is never meant as
+/// one.
 pub fn raised(limit: i64, by: u64) -> i64 {
     if limit <= 0 { limit } else { limit.saturating_add_unsigned(by) }
 }
 
-/// The same for the text of one of cgroup v2's files, which may be `max`. `None`: it stays.
+/// The same for the text of a cgroup v2 file, which may be `max`; `None`: unchanged.
 pub fn raised_text(limit: &str, by: u64) -> Option<String> {
     number(limit).map(|limit| raised(limit, by).to_string())
 }

@@ -1,4 +1,5 @@
-//! What is changed in an OCI configuration to run a VM in place of the container's process.
+//! The changes to an OCI configuration that run a VM in place of the container's process.
+//! One list, two appliers: [`crate::crun`] writes it into crun's structs, the runtime executable into `config.json`.
 //!
 //! One list, two appliers: [`crate::crun`] writes it into crun's structs, the runtime executable into `config.json`.
 
@@ -12,7 +13,7 @@ use crate::host::pci;
 use crate::plan::attachments::{Disk, DiskSource, SharedFile};
 use crate::plan::{Accelerator, Network, Plan};
 
-/// All changes.
+/// All changes to one configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edits {
     /// The new root directory; it is mounted read-only.
@@ -21,11 +22,11 @@ pub struct Edits {
     pub args: Vec<String>,
     /// The complete new list of mounts, in order.
     pub mounts: Vec<MountEdit>,
-    /// Devices that the container may use besides those allowed already.
+    /// Devices that the container may use in addition.
     pub devices: Vec<DeviceRule>,
     /// Devices that the engine has made in the container, by their indices, and the paths to which they move.
     pub device_paths: Vec<(usize, String)>,
-    /// Bytes by which the limits of the container's memory are raised: the VM's own need beside the guest's memory.
+    /// Bytes by which the container's memory limits are raised: what the VM needs beside the guest's memory.
     pub memory: u64,
 }
 
@@ -103,16 +104,16 @@ impl BootFiles {
     }
 }
 
-/// Where the things are, on the host, that the container is given.
+/// Host paths of everything that the container gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Artifacts {
     /// The container's root.
     pub root: PathBuf,
-    /// What is mounted for the configured working directory.
+    /// Mount that provides the configured working directory.
     pub workdir: Option<Mount>,
     /// The supervisor's executable.
     pub init: PathBuf,
-    /// What the guest boots from.
+    /// The files that the guest boots from.
     pub boot: BootFiles,
     /// UEFI variables.
     pub nvram: Option<PathBuf>,
@@ -139,7 +140,7 @@ impl Edits {
         let mut mounts = vec![usr, tmpfs("/run", "16m"), tmpfs("/tmp", "16m")];
         mounts.extend(artifacts.workdir.clone().map(MountEdit::Add));
         mounts.extend([
-            // In place of the host's /usr/local: what crun looks up for `podman exec`.
+            // Replaces the host's /usr/local: crun looks up the command of `podman exec` there.
             bind("/usr/local", &artifacts.root.join("crun-qemu/local"), READ_ONLY_DATA),
             bind("/etc/ld.so.cache", Path::new("/etc/ld.so.cache"), READ_ONLY_DATA),
             tmpfs(paths::LOGS, "4m"),
@@ -172,7 +173,7 @@ fn moved(index: usize, destination: String, options: &[&str]) -> MountEdit {
     MountEdit::Move { index, destination, options: options.iter().map(ToString::to_string).collect() }
 }
 
-/// What the guest is given comes where nothing of ours is hidden by it, and where nothing in it is ever executed.
+/// The user's mounts, moved to where they hide nothing of ours and where nothing in them is executed.
 fn moved_mounts(plan: &Plan) -> Vec<MountEdit> {
     let attachments = &plan.attachments;
     let shares = attachments.shares.iter().map(|s| moved(s.mount, s.path(), &READ_ONLY_DATA[1..]));
@@ -237,7 +238,7 @@ fn bind_mount(destination: &str, source: &Path, options: &[&str]) -> MountEdit {
     MountEdit::Add(Mount { destination: destination.to_string(), kind: "bind".to_string(), source, options })
 }
 
-/// In the host's memory, hence of a bounded size: what the guest does makes QEMU write lines, and is not to fill it.
+/// A tmpfs, which takes host memory and is therefore bounded: a guest can make QEMU write log lines without end.
 fn tmpfs(destination: &str, size: &str) -> MountEdit {
     let size = format!("size={size}");
     let options = ["nosuid", "nodev", "noexec", "mode=755", &size].map(str::to_string).to_vec();

@@ -43,9 +43,9 @@ const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
 const INITS: &[&str] = &["/run/podman-init", "/dev/init", "/sbin/docker-init"];
 /// Prefixes of the network namespaces that engines make for one container; a UUID follows.
 const OWN_NETNS: &[&str] = &["netns-", "cni-"];
-/// What podman's pause container runs.
+/// Program of podman's pause container.
 pub const PAUSE_PROGRAM: &str = "/catatonit";
-/// Where podman takes that program from.
+/// Host paths from which podman takes that program.
 pub const PAUSE_ORIGINALS: &[&str] =
     &["/usr/libexec/podman/catatonit", "/usr/libexec/catatonit/catatonit", "/usr/bin/catatonit"];
 /// Empty files that Docker leaves in the root of its containers.
@@ -65,7 +65,7 @@ impl Engine {
     }
 }
 
-/// Whether the container only holds the namespaces of a Kubernetes pod. podman does not mark its own so.
+/// Whether the container only holds the namespaces of a Kubernetes pod. podman does not mark its own this way.
 pub fn is_pod_sandbox(annotations: &Annotations) -> bool {
     let is_sandbox = |key: &&str| annotations.get(*key).is_some_and(|kind| kind == "sandbox");
     Engine::of(annotations) != Engine::Podman && CONTAINER_TYPE.iter().any(is_sandbox)

@@ -1,4 +1,4 @@
-//! Which of a container's mounts are the engine's own, and which the user asked for.
+//! Tells the engine's own mounts from the user's.
 
 use std::path::Path;
 
@@ -16,10 +16,10 @@ const FILES: &[&str] = &["/etc/hostname", "/etc/hosts", "/etc/resolv.conf", "/ru
 const SHARED_MEMORY: &[&str] = &["/dev/mqueue", "/dev/shm"];
 /// Mounts for the container's own programs, of which a VM has none.
 const FOR_PROGRAMS: &[&str] = &["/run", "/run/lock", "/run/secrets", "/var/log/journal", "/dev/termination-log"];
-/// The same, but only where the container's root is read-only: else the user asked for them.
+/// The same, but only with a read-only root: otherwise the user asked for them.
 const FOR_READ_ONLY_ROOT: &[&str] = &["/tmp", "/var/tmp"];
 
-/// What a mount is for.
+/// Purpose of a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// The user asked for it.
@@ -28,12 +28,12 @@ pub enum Purpose {
     EngineFile,
     /// The kernel's, needed by the processes around the VM.
     Kernel,
-    /// For programs in the container: a VM does without.
+    /// For programs in the container; a VM has no use for it.
     Programs,
 }
 
 impl Engine {
-    /// What `mount` is for; `read_only_root`: the container's root is read-only.
+    /// The purpose of `mount`; `read_only_root`: the container's root is read-only.
     pub fn purpose(self, mount: &Mount, read_only_root: bool) -> Purpose {
         let target = &*mount.destination().to_string_lossy();
         match target {
@@ -47,7 +47,7 @@ impl Engine {
         }
     }
 
-    /// Whether podman marks the bind as the user's: it makes its own without `rbind`.
+    /// Whether podman marks the bind mount as the user's: podman makes its own without `rbind`.
     pub fn marks_user_bind(self, mount: &Mount) -> bool {
         self == Self::Podman && mount.options().iter().flatten().any(|o| o == "rbind")
     }
@@ -91,7 +91,7 @@ fn is_from_kernel(mount: &Mount) -> bool {
 }
 
 /// Whether a mount below `/dev`, `/proc` or `/sys` shows the kernel's own files or an empty directory. Anything else is
-/// somebody's directory: an image's `VOLUME /proc` would be a forged one.
+/// a directory that someone filled: an image's `VOLUME /proc` would be a forged one.
 fn shows_kernel(mount: &Mount) -> bool {
     let destination = mount.destination();
     match mount.typ().as_deref() {

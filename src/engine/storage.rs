@@ -1,4 +1,4 @@
-//! Where engines keep images and containers: nothing there belongs to the user.
+//! Storage of the engines: nothing there belongs to the user.
 
 use std::ffi::OsStr;
 use std::fs::{self, canonicalize};
@@ -9,7 +9,7 @@ use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, statfs};
 
 use super::Engine;
 
-/// Where engines keep images and containers unless configured otherwise.
+/// Default storage of the engines.
 const SYSTEM: &[&str] = &[
     "/run/containerd",
     "/run/containers",
@@ -25,8 +25,8 @@ const SYSTEM: &[&str] = &[
 /// The same for rootless engines, below the user's home.
 const HOME: &[&str] = &[".local/share/containerd", ".local/share/containers", ".local/share/docker"];
 
-/// Those of these places that exist, and that of this container's own engine wherever it is. `home` is the home of the
-/// engine's user.
+/// The engines' storage directories that exist, and that of this container's own engine wherever it is. `home` is the
+/// home of the engine's user.
 pub fn places(bundle: &Path, rootfs: &Path, home: Option<&Path>) -> Vec<PathBuf> {
     let in_home = HOME.iter().filter_map(|name| Some(home?.join(name)));
     let system = SYSTEM.iter().map(PathBuf::from);
@@ -42,18 +42,18 @@ fn around_container(bundle: &Path, rootfs: &Path) -> Option<PathBuf> {
 }
 
 impl Engine {
-    /// Whether what is written to `root` ends with the container: it is a layer, or podman's `--rootfs DIR:O`, which is below a
-    /// directory of the container's own.
+    /// Whether writes to `root` are discarded with the container: it is a layer, or podman's `--rootfs DIR:O`, which
+    /// lies below a directory of the container.
     pub fn is_ephemeral(self, bundle: &Path, root: &Path) -> bool {
         let id = bundle.parent().and_then(Path::file_name).filter(|_| self == Self::Podman);
         self.is_layer(bundle, root) || id.is_some_and(|id| root.components().any(|part| part.as_os_str() == id))
     }
 
-    /// Whether `root` is a layer that the engine made for this container, rather than a directory of the user's.
+    /// Whether `root` is a layer that the engine made for this container, not a directory that the user provided.
     pub fn is_layer(self, bundle: &Path, root: &Path) -> bool {
         match self {
             Self::Podman => is_podman_layer(bundle, root),
-            // Nobody gives these a root of their own; not all their layers are overlayfs.
+            // CRI-O does not accept a user's root; not all of its layers are overlayfs.
             Self::CriO => true,
             Self::Unnamed if is_docker_bundle(bundle) => true,
             Self::Unnamed => {

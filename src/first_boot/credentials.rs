@@ -1,4 +1,4 @@
-//! What the user gives to enter the guest with: public keys and a password.
+//! The user's credentials for the guest: public keys and a password.
 
 use base64ct::{Base64, Encoding};
 use sha_crypt::{Sha512Params, sha512_crypt_b64};
@@ -25,7 +25,7 @@ pub fn public_keys(option: &str, bytes: &[u8]) -> Result<Vec<String>> {
         });
         // The parser's own words can quote what is in the file.
         key.map_err(|_| Error::new(option, "not a public key in OpenSSH's format"))?;
-        // A file whose lines end in carriage returns alone would be one key with a long comment.
+        // A file with bare carriage returns as line ends would be one key with a long comment.
         if line.contains(|c: char| c.is_control() && c != '\t') {
             return Err(Error::new(option, "a control character in a public key").hint("lines end in newlines"));
         }
@@ -37,7 +37,7 @@ pub fn public_keys(option: &str, bytes: &[u8]) -> Result<Vec<String>> {
     Ok(keys)
 }
 
-/// What follows the options in a line of `authorized_keys`: they end at the first blank outside quotes.
+/// The part of an `authorized_keys` line after the options, which end at the first blank outside quotes.
 fn after_options(line: &str) -> Option<&str> {
     let mut quoted = false;
     let end = line.find(|c| {
@@ -57,7 +57,7 @@ pub fn first_line<'a>(option: &str, bytes: &'a [u8]) -> Result<&'a str> {
     std::str::from_utf8(line).map_err(|_| Error::new(option, "its first line is not UTF-8"))
 }
 
-/// The password as `crypt(3)` has it: SHA-512, which every guest's C library knows.
+/// Hashes the password for `crypt(3)` with SHA-512, which every guest's C library supports.
 ///
 /// # Errors
 /// When it is empty or has a control character: a guest's login could not take it.

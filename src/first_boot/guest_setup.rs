@@ -1,5 +1,6 @@
-//! What a guest has to do with the things that the container was given: mounts and links, anew on every boot. And what
-//! a power cut has spoiled of what `podman exec` needs, it mends first.
+//! The guest's set-up for everything that the container was given: mounts and links on every boot. It first repairs
+//! what a power cut damaged and `podman exec` needs.
+//! One script for `/bin/sh` does all of it. The user's data reach it as arguments.
 //!
 //! One script for `/bin/sh` does all of it. Whatever is the user's reaches it as an argument.
 
@@ -7,17 +8,17 @@ use std::path::Path;
 
 use crate::plan::attachments::{Attachments, SharedFile};
 
-/// The script: each step is a word and its arguments. Nothing is done twice, so that it may run again, and one step's
-/// failure, told on the console, does not keep the others.
+/// The script; each step is a word and its arguments. The script can run again, because no step is done twice. If a
+/// step fails, the console shows it and the other steps still run.
 const SCRIPT: &str = include_str!("setup.sh");
 
 /// The name of [`Setup::file`] among the files that QEMU shows the guest by fw_cfg.
 pub const FIRMWARE_FILE: &str = "opt/crun-qemu/setup";
 
-/// Where the guest mounts the virtiofs of all files.
+/// Mount point of the virtiofs that contains all shared files.
 const FILES: &str = "/run/crun-qemu/files";
 
-/// Where names are looked up.
+/// The guest's hosts file.
 const HOSTS: &str = "/etc/hosts";
 
 /// A step for the guest.
@@ -37,14 +38,14 @@ enum Step {
     Host { address: String, names: String },
 }
 
-/// All steps, each with its path in the guest, and outer paths before inner ones.
+/// The steps, each with its path in the guest, outer paths before inner ones.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Setup {
     steps: Vec<(String, Step)>,
 }
 
 impl Setup {
-    /// The steps for what the container was given, and for `hosts`, addresses and names that it knows.
+    /// Steps for the attachments, and for `hosts`, the addresses and names that the container knows.
     pub fn new(attachments: &Attachments, hosts: &[(String, String)]) -> Self {
         let mut steps: Vec<(String, Step)> = Vec::new();
         let options = |read_only: bool, flags: &[&'static str]| {
@@ -68,7 +69,7 @@ impl Setup {
             tmpfs.map(|t| (t.target.clone(), Step::Tmpfs { options: t.options.join(","), copy_up: t.copy_up })),
         );
         steps.extend(attachments.disks.iter().map(|d| (d.target.clone(), Step::Disk { serial: d.serial() })));
-        // What the user put there is the user's, and not to be written to.
+        // The user's own file is not modified.
         let theirs = steps.iter().any(|(path, _)| Path::new(HOSTS).starts_with(path));
         steps.extend(hosts.iter().filter(|_| !theirs).map(|(address, names)| {
             let (address, names) = (address.clone(), names.clone());
@@ -86,8 +87,8 @@ impl Setup {
         command
     }
 
-    /// The same as a file for the shell. The copy that a guest kept from its first boot makes way for the one that QEMU
-    /// shows it on this boot.
+    /// The same as a shell script. The copy that a guest kept from its first boot gives way to the one that QEMU
+    /// provides on this boot.
     pub fn file(&self) -> String {
         let words = self.steps.iter().flat_map(|(path, step)| step.words(path));
         let words = words.map(|word| format!(" '{}'", word.replace('\'', "'\\''"))).collect::<String>();
@@ -105,14 +106,14 @@ impl Setup {
         first.into_iter().chain(self.steps.iter().filter_map(|(path, step)| step.fstab(path))).collect()
     }
 
-    /// Lines as in tmpfiles.d, likewise: the links.
+    /// The links as lines of tmpfiles.d.
     pub fn tmpfiles(&self) -> String {
         self.steps.iter().filter_map(|(path, step)| step.tmpfiles(path)).collect()
     }
 }
 
-/// In fstab. Waited for by what waits for file systems, and yet no reason not to boot; and done before an Ignition
-/// guest's script looks whether it is, so that neither does again what the other is about to do.
+/// Options of the fstab lines. File systems are waited for, but a failure does not stop the boot. They are mounted
+/// before an Ignition guest's script checks them, so that neither repeats the other's work.
 pub(super) const OPTIONS: &str = "nofail,x-systemd.before=local-fs.target,x-systemd.before=crun-qemu-setup.service";
 
 impl Step {
@@ -142,20 +143,20 @@ impl Step {
                 let comma = if options.is_empty() { "" } else { "," };
                 format!("crun-qemu {path} tmpfs {OPTIONS}{comma}{} 0 0\n", octal(options))
             }
-            // A copy wants a command, and so do lines in a file.
+            // These need a command or a line in a file.
             Self::Secret { .. } | Self::Disk { .. } | Self::Host { .. } => return None,
         })
     }
 
     fn tmpfiles(&self, path: &str) -> Option<String> {
         let Self::Disk { serial } = self else { return None };
-        // Quoted as in C, and a percent sign begins one of its own words.
+        // tmpfiles.d quotes as C does, and a percent sign begins a specifier.
         let path: String = path.chars().map(|c| if c == '%' { "%%".into() } else { escaped(c) }).collect();
         Some(format!("L+ \"{path}\" - - - - /dev/disk/by-id/virtio-{serial}\n"))
     }
 }
 
-/// As fstab wants what separates its fields.
+/// Escapes the characters that separate fields in fstab.
 fn octal(field: &str) -> String {
     field
         .chars()

@@ -22,7 +22,7 @@ pub fn config(identity: &Identity, user_name: &str, setup: &Setup, user: Option<
         None => Map::from_iter([("ignition".into(), json!({ "version": VERSIONS[0] }))]),
     };
     let users = list(object(&mut config, "passwd")?, "users")?;
-    // All that the user names: an exec as one of them is what they are named for.
+    // The container's key is accepted for every user that the configuration names.
     let mut names = vec![user_name.to_owned(), "root".into()];
     names.extend(users.iter().filter_map(|user| user["name"].as_str()).map(String::from));
     names.sort();
@@ -48,12 +48,12 @@ pub fn config(identity: &Identity, user_name: &str, setup: &Setup, user: Option<
     Ok(Value::Object(config).to_string())
 }
 
-/// Where the guest has the script that makes mounts and links: no line of a unit may be that long. It is there for
-/// guests whose kernel does not show them fw_cfg; Ignition writes on the first boot alone.
+/// Path of the set-up script in the guest: a line of a unit cannot be that long. The copy serves guests whose kernel
+/// does not provide fw_cfg; Ignition writes it on the first boot only.
 const SETUP: &str = "/etc/crun-qemu-setup";
 /// Its unit, which systemd's own mounts come before.
 const UNIT_NAME: &str = "crun-qemu-setup.service";
-/// Runs it on every boot, before anything of the user's starts, as what fstab lists is mounted.
+/// Unit that runs the script on every boot, before the user's units, at the time of the mounts in fstab.
 const UNIT: &str = "[Unit]\nDescription=What the container was given\nDefaultDependencies=no\nConflicts=umount.target\n\
     After=systemd-remount-fs.service local-fs-pre.target\nBefore=local-fs.target umount.target\n\
     [Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh /etc/crun-qemu-setup\n\
@@ -77,7 +77,7 @@ fn parse(bytes: &[u8]) -> Result<Map<String, Value>> {
     })?;
     let version = value["ignition"]["version"].as_str().unwrap_or_default();
     if !VERSIONS.contains(&version) {
-        // Nothing else of a file that may not be a configuration at all is quoted.
+        // Nothing else is quoted from a file that may not be a configuration at all.
         let plain = version.len() <= 32 && version.bytes().all(|b| b.is_ascii_alphanumeric() || b".-".contains(&b));
         let why = format!("ignition.version is {:?}", if plain { version } else { "?" });
         return Err(Error::new(WHAT, why).hint(format!("known are {}", VERSIONS.join(", "))));
@@ -104,7 +104,7 @@ fn list<'a>(map: &'a mut Map<String, Value>, name: &str) -> Result<&'a mut Vec<V
     value.as_array_mut().ok_or_else(|| shape(name))
 }
 
-/// The entry of a list whose `key` is `name`, made where it is not there.
+/// The entry of `list` whose `key` is `name`; added if missing.
 fn named<'a>(list: &'a mut Vec<Value>, key: &str, name: &str) -> Result<&'a mut Map<String, Value>> {
     let i = list.iter().position(|entry| entry[key] == name).unwrap_or_else(|| {
         list.push(json!({ key: name }));
@@ -113,7 +113,7 @@ fn named<'a>(list: &'a mut Vec<Value>, key: &str, name: &str) -> Result<&'a mut 
     list[i].as_object_mut().ok_or_else(|| shape(name))
 }
 
-/// For a data URL: all but letters, digits, `-` and `.`.
+/// Percent-encodes for a data URL: all but letters, digits, `-` and `.`.
 fn percent(text: &str) -> String {
     let byte = |b: u8| match b {
         b'-' | b'.' => char::from(b).to_string(),

@@ -21,7 +21,8 @@ impl std::fmt::Debug for KeyPair {
 }
 
 impl KeyPair {
-    /// Makes a pair from the kernel's random numbers; `comment` tells the guest's administrator whose key it is.
+    /// Generates a pair from the kernel's random numbers; `comment` tells the guest's administrator where the key comes
+    /// from.
     ///
     /// # Errors
     /// When the kernel gives no random numbers.

@@ -1,4 +1,6 @@
-//! What a guest is told on its first boot: cloud-init, Ignition and systemd credentials.
+//! Documents for the guest's first boot: cloud-init, Ignition and systemd credentials.
+//! The documents are pure functions of [`Identity`] and the user's files ([`user_dir`]); [`keys`] and [`seed`] make
+//! what must exist on disk. Runs on the creating side; the user's files are hostile.
 //!
 //! The documents are pure functions over [`Identity`] and what [`read`] took from the user's files; [`keys`] and
 //! [`seed`] make what has to exist on disk.
@@ -13,7 +15,7 @@ pub mod user_data;
 pub mod user_dir;
 mod yaml;
 
-/// Who the guest is and who may enter it, however it is told.
+/// Identity of the guest and the credentials for it, whichever mechanism delivers them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Identity {
     /// Unique to the container and the same over its restarts: a new one makes a boot the first.

@@ -10,7 +10,7 @@ use super::user_dir::CloudInit;
 use super::{Identity, user_data, yaml};
 use crate::error::Result;
 
-/// The seed's files: ours alone without `user`, else both sides', none of whose items is lost.
+/// The seed's files: only ours without `user`, else ours merged with the user's, with no item of either lost.
 ///
 /// # Errors
 /// When the user's user-data is of no known kind, or the meta-data is not a YAML mapping.
@@ -71,14 +71,14 @@ fn meta_data(identity: &Identity, user: Option<&[u8]>) -> Result<Map<String, Val
 /// Our part of the user-data: a command for every boot, before anything is mounted, and some for the first, at its end.
 fn cloud_config(identity: &Identity, setup: &Setup, runcmd: Option<Vec<String>>) -> String {
     let mut config = Map::new();
-    // Root gets the keys too, without the forced command that only says who else to log in as.
+    // Root gets the keys too, without cloud-init's forced command that only names the user to log in as.
     config.insert("disable_root".into(), false.into());
     if let Some(hash) = &identity.password_hash {
         config.insert("password".into(), hash.clone().into());
         config.insert("chpasswd".into(), json!({ "expire": false }));
     }
     config.insert("bootcmd".into(), json!([setup.command()]));
-    // All that the first boot has made is on the disk before the guest is left to itself: it is made only once.
+    // The results of the first boot are synced to disk before the guest runs on: they are made only once.
     let sync = vec!["sync".to_string()];
     config.insert("runcmd".into(), runcmd.into_iter().chain([sync]).collect());
     format!("#cloud-config\n{}\n", Value::Object(config))

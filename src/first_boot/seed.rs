@@ -12,11 +12,11 @@ use crate::error::{Context, Error, Result};
 /// Name of a file on the seed, and what is in it.
 pub type SeedFile = (String, Vec<u8>);
 
-/// In lower case, as the data source is documented; blkid and a look at the boot sector both find it.
+/// Label in lower case, as the data source is documented; both blkid and a look at the boot sector find it.
 const LABEL: [u8; 11] = *b"cidata     ";
 /// The smallest disk: FAT12 with room for an ordinary user-data.
 const SMALLEST: u64 = 1 << 20;
-/// What the files take is rounded up to clusters, of which this is the largest for disks of this size.
+/// Largest cluster size on disks of this size, bytes; file sizes are rounded up to clusters.
 const CLUSTER: u64 = 32 << 10;
 /// The most that a seed may hold: no first boot needs more, and the disk is written on every create.
 const LARGEST: u64 = 64 << 20;

@@ -15,11 +15,11 @@ pub use users::users;
 
 /// Name of the file.
 const USER_DATA: &str = "user-data";
-/// How far gzip may unpack.
+/// Most bytes that gzip data may unpack to.
 const LARGEST: usize = 16 << 20;
-/// How gzip's data begins.
+/// Magic of gzip data.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
-/// How each kind begins; cloud-init looks at the same.
+/// Prefixes by which cloud-init recognises each kind.
 const KINDS: [&str; 9] = [
     "#cloud-config",
     "#!",
@@ -34,7 +34,7 @@ const KINDS: [&str; 9] = [
 /// The later part's policy decides: our lists are appended to the user's, a value that the user gave stays.
 const POLICY: &str = "list(append)+dict(no_replace,recurse_list)+str()";
 
-/// The message: the user's part first, ours last.
+/// Builds the message: the user's part first, ours last.
 ///
 /// # Errors
 /// When the user's is not a kind that cloud-init knows.
@@ -58,8 +58,8 @@ pub fn merge(user: &[u8], own: &str) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// Checks that `data`, the content of `--cloud-init`'s file `name`, is of a kind that cloud-init knows. No error quotes
-/// what is in it.
+/// Checks that `data`, the content of the file `name` of `--cloud-init`, is of a kind that cloud-init knows. Errors do
+/// not quote the content.
 ///
 /// # Errors
 /// When it is not.
@@ -67,12 +67,12 @@ pub fn check(name: &str, data: &[u8]) -> Result<()> {
     recognized(name, &unpacked(name, data)?).map(drop)
 }
 
-/// What cloud-init takes data for.
+/// Kind of data, as cloud-init sees it.
 enum Kind<'a> {
     Empty,
     /// A MIME message.
     Message(&'a [u8]),
-    /// One document, whose kind its first line tells.
+    /// A single document; its first line determines its kind.
     Part,
 }
 
@@ -98,7 +98,7 @@ fn unpacked<'a>(name: &str, data: &'a [u8]) -> Result<Cow<'a, [u8]>> {
     if data.starts_with(&GZIP) { gunzip(name, data).map(Cow::Owned) } else { Ok(Cow::Borrowed(data)) }
 }
 
-/// A message of the user's own, less the line by which mail folders tell messages apart.
+/// The user's own MIME message, without the line that separates messages in a mail folder.
 fn message(user: &[u8]) -> Option<&[u8]> {
     let start = match user.strip_prefix(b"From ") {
         Some(rest) => &rest[rest.iter().position(|&b| b == b'\n')? + 1..],
@@ -111,7 +111,7 @@ fn message(user: &[u8]) -> Option<&[u8]> {
     (name && headers.any(|line| line.starts_with("content-type:"))).then_some(start)
 }
 
-/// In base64, which keeps every byte. Of type text/plain it is cloud-init that looks what it is.
+/// A part in base64, which preserves every byte. For the type text/plain, cloud-init detects the kind itself.
 fn part(kind: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let mut out = format!(
         "Content-Type: {kind}; charset=\"utf-8\"\nMIME-Version: 1.0\n{headers}Content-Transfer-Encoding: base64\n\n"
@@ -123,8 +123,8 @@ fn part(kind: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     out.into_bytes()
 }
 
-/// One that the user's message does not use: numbered as the first that is not used. It is found in one pass over a
-/// message that may use very many.
+/// A boundary that the user's message does not use: the first unused number. Found in one pass, because a message may
+/// use very many.
 fn boundary(theirs: &[u8]) -> String {
     const START: &[u8] = b"==crun-qemu-";
     let number = |i: usize| {

@@ -1,12 +1,12 @@
-//! Where things are inside the container. The container's root is a skeleton of ours, so these are constants.
+//! Paths inside the container. The container's root is our skeleton, so these are constants.
 
-/// Directory of everything of ours in the skeleton.
+/// Directory of our files in the skeleton.
 pub const DIR: &str = "/crun-qemu";
 /// The supervisor's executable.
 pub const INIT: &str = "/crun-qemu/crun-qemu-init";
 /// The supervisor's configuration, a [`crate::handoff::supervisor_config::SupervisorConfig`] as JSON.
 pub const SUPERVISOR_CONFIG: &str = "/crun-qemu/supervisor.json";
-/// How much memory the guest shall make do with, bytes, as text: it comes, and comes again, while the VM runs.
+/// Requested guest memory in bytes (decimal text); rewritten on every `podman update`.
 pub const MEMORY: &str = "/crun-qemu/memory";
 /// The VM image, read-only unless it takes the writes itself.
 pub const IMAGE: &str = "/crun-qemu/image";
@@ -16,13 +16,13 @@ pub const OVERLAY: &str = "/crun-qemu/overlay.qcow2";
 pub const SEED: &str = "/crun-qemu/seed.img";
 /// Ignition configuration, offered to every guest.
 pub const IGNITION: &str = "/crun-qemu/config.ign";
-/// What the guest has to do with the things that the container was given, for guests that read it anew on every boot.
+/// The guest's set-up steps for shares, files and disks, for guests that run them on every boot.
 pub const SETUP: &str = "/crun-qemu/setup";
 /// Private key with which `podman exec` enters the guest.
 pub const SSH_KEY: &str = "/crun-qemu/ssh/id";
 /// UEFI variables.
 pub const NVRAM: &str = "/crun-qemu/nvram.fd";
-/// Read-only copy of the host's cache of what its QEMU can do.
+/// Read-only copy of the host's cache of QEMU's capabilities.
 pub const CAPABILITIES: &str = "/crun-qemu/capabilities";
 /// The user's own mounts are moved below this directory, which QEMU cannot enter.
 pub const MOUNTS: &str = "/crun-qemu/mounts";
@@ -34,8 +34,8 @@ pub const VIRTIOFSD: &str = "/crun-qemu/virtiofsd";
 pub const VIRTIOFS: &str = "/run/virtiofs";
 /// Root of the embedded libvirt driver, on a tmpfs; short, because sockets lie below it.
 pub const LIBVIRT: &str = "/run/v";
-/// What libvirt, QEMU and virtiofsd write into their logs, on a tmpfs of its own: however much a guest makes them write,
-/// there is room for the rest. The first is libvirt's choice.
+/// Log files of libvirt, QEMU and virtiofsd, on a tmpfs of their own: however much a guest makes them write, the rest
+/// has room. libvirt chooses the place.
 pub const LOGS: &str = "/run/v/log";
 /// The supervisor listens here and QEMU connects the guest's serial port to it.
 pub const CONSOLE: &str = "/run/console.sock";
@@ -52,8 +52,8 @@ pub const STATUS: &str = "/run/status";
 pub const ALIVE: &str = "/run/alive";
 /// Locked by every exec that is at work in the guest.
 pub const EXECS: &str = "/run/execs";
-/// With QEMU's user network: this port of a loopback address of the VM's own is the guest's sshd. Below the range from
-/// which the kernel takes ports by itself.
+/// With QEMU's user network, port of the guest's sshd on the VM's own loopback address. It is below the range of ports
+/// that the kernel assigns.
 pub const SSH_PORT: u16 = 22022;
 /// Directory of the fd store's socket, which is there until the supervisor has taken the descriptors.
 pub const FD_STORE_DIR: &str = "/crun-qemu/fd-store";

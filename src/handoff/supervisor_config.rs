@@ -1,4 +1,4 @@
-//! What `create` hands to the supervisor in the container.
+//! The supervisor's configuration.
 
 use std::fs::{self, File, Metadata};
 use std::net::SocketAddr;
@@ -25,10 +25,10 @@ pub struct SupervisorConfig {
     /// The network namespace outlives the VM: what hangs in it is with an fd store at first.
     #[serde(default)]
     pub shared: bool,
-    /// With QEMU's own user network: where QEMU listens for the guest's sshd.
+    /// With QEMU's user network, the address on which QEMU listens for the guest's sshd.
     #[serde(default)]
     pub ssh: Option<SocketAddr>,
-    /// Directories to be served as virtiofs, each by a process of its own.
+    /// Directories to serve as virtiofs, each by its own process.
     #[serde(default)]
     pub virtiofs: Vec<Virtiofs>,
     /// The environment in the container's configuration: what an exec brings beyond it was asked for with the exec.
@@ -46,13 +46,13 @@ pub struct SupervisorConfig {
     /// The signal that the container's configuration calls its stop signal.
     #[serde(default)]
     pub stop_signal: Option<i32>,
-    /// As whom QEMU runs; `None`: root.
+    /// User of QEMU; `None`: root.
     #[serde(default)]
     pub user: Option<Ids>,
     /// QEMU listens on a port below 1024.
     #[serde(default)]
     pub low_port: bool,
-    /// What QEMU is handed open, and has no need to open itself.
+    /// Files that QEMU gets open, and may not open itself.
     #[serde(default)]
     pub files: Vec<OpenFile>,
     /// The start so far.
@@ -72,45 +72,45 @@ pub struct Ids {
 /// A file behind a disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenFile {
-    /// Where it is; the domain calls the descriptor by the same name.
+    /// Path in the container; the domain uses it as the name of the descriptor.
     pub path: PathBuf,
     /// QEMU does not write to it.
     pub read_only: bool,
 }
 
-/// A directory of the container's that the guest mounts.
+/// A directory of the container that the guest mounts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Virtiofs {
     /// The directory.
     pub dir: PathBuf,
-    /// Where QEMU connects.
+    /// Socket of its virtiofsd.
     pub socket: PathBuf,
-    /// What the user calls it: the path in the guest.
+    /// Path in the guest, which is the user's name for it.
     pub target: String,
     /// The host takes no writes.
     pub read_only: bool,
 }
 
-/// A file that was looked at by a descriptor, and then mounted by its path: whoever may write to a directory on the way can
-/// have put another, or a link, in its place.
+/// A file that was judged by a descriptor and is mounted by its path: a process that may write to a directory of the
+/// path could replace the file in between.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Judged {
-    /// What the user calls it.
+    /// The user's name for the file.
     name: String,
-    /// Where it is in the container.
+    /// Path in the container.
     path: PathBuf,
     /// Device and inode, which are the same through every mount of a file system.
     identity: (u64, u64),
 }
 
 impl Judged {
-    /// The file that was looked at, which comes to `path` in the container.
+    /// Remembers the identity of a judged file that is mounted at `path` in the container.
     pub fn new(name: &str, path: &str, file: &File) -> Result<Self> {
         let identity = identity(&file.metadata().context(name)?);
         Ok(Self { name: name.to_owned(), path: path.into(), identity })
     }
 
-    /// To be called in the container, where nothing can be put in its place any more.
+    /// Compares the identity. To be called in the container, where the file can no longer be replaced.
     ///
     /// # Errors
     /// It is another file.

@@ -4,9 +4,9 @@ use std::net::Ipv4Addr;
 
 use nix::ifaddrs::getifaddrs;
 
-use super::facts::{Facts, Subnet};
 use super::link;
-use super::rules::Ends;
+use super::netns::{Facts, Subnet};
+use super::rules::TapEnds;
 use crate::error::{Context, Error, Result};
 
 /// Bits of the network part of the tap's subnet: two hosts, the gateway and the guest.
@@ -15,7 +15,7 @@ pub(super) const PREFIX: u32 = 30;
 /// The mask of the tap's subnet.
 pub const NETMASK: Ipv4Addr = Ipv4Addr::new(255, 255, 255, 252);
 
-/// Where subnets are taken from, in order of preference: one /24 of each private range, each off the beaten track.
+/// Ranges for the tap's subnet, in order of preference: one /24 of each private range, each rarely used.
 const RANGES: [Ipv4Addr; 3] =
     [Ipv4Addr::new(10, 0, 99, 0), Ipv4Addr::new(172, 31, 99, 0), Ipv4Addr::new(192, 168, 199, 0)];
 
@@ -46,8 +46,8 @@ impl Addresses {
         Ok(Self::of(u32::from(subnet.address) + 1, facts.mtu.unwrap_or(DEFAULT_MTU)))
     }
 
-    pub(super) fn ends(&self) -> Ends {
-        Ends { gateway: self.gateway.into(), guest: self.guest.into(), sources: self.guest.into() }
+    pub(super) fn ends(&self) -> TapEnds {
+        TapEnds { gateway: self.gateway.into(), guest: self.guest.into(), sources: self.guest.into() }
     }
 
     fn of(gateway: u32, mtu: u32) -> Self {

@@ -1,4 +1,7 @@
-//! Who of a shared network namespace has a port.
+//! Claims on the ports of a shared network namespace.
+//! Rules act before sockets, so a port with a rule would be the guest's whichever process listens on it. A port is
+//! therefore claimed as any process does: by a socket bound to it, on every address of both families. The bind fails if
+//! a neighbour or another VM has the port, and keeps others away while the socket exists.
 //!
 //! The rules come before sockets, so that a port with a rule would be the guest's whoever listens there. Hence a port is
 //! claimed as everybody else's is: by a socket that is bound to it, on every address of both families. It cannot be bound
@@ -40,7 +43,8 @@ fn one(number: u16, protocol: Protocol) -> Result<OwnedFd> {
     }
 }
 
-/// Nobody listens there, so that what the rules do not lead to the guest, on IPv6's loopback, is refused as elsewhere.
+/// Nothing accepts on the socket, so traffic that the rules do not lead to the guest, on IPv6's loopback, is refused as
+/// usual.
 fn bound(number: u16, protocol: Protocol) -> nix::Result<OwnedFd> {
     let kind = match protocol {
         Protocol::Tcp => SockType::Stream,
@@ -79,7 +83,7 @@ mod tests {
         Err(format!("--port {port}: another VM or container in this network has it (give each its own)"))
     }
 
-    // Few would use these ports in the network namespace of whoever runs this.
+    // These ports are unlikely to be in use on the machine that runs the tests.
     #[test]
     fn one_at_a_time() {
         let held = list("65521,65522/tcp").unwrap();

@@ -1,5 +1,6 @@
-//! Whoever sets up the network is not the supervisor yet, and crun closes every descriptor on the way. So a process of
-//! its own keeps what has to be kept, for as long as the container's first process lives, until the supervisor asks.
+//! Process that holds descriptors between network set-up and the supervisor.
+//! The process that sets up the network is not the supervisor, and crun closes every descriptor on the way. The fd
+//! store keeps them until the supervisor asks, for at most as long as the container's first process lives.
 
 use std::fs;
 use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write, pipe};
@@ -21,12 +22,12 @@ use super::Descriptors;
 use crate::error::{Context, Error, Result};
 use crate::request::ports;
 
-/// What the fd store is in errors and, as far as it fits, in `ps`.
+/// Name of the fd store in errors and, as far as it fits, in `ps`.
 const FD_STORE: &str = "crun-qemu-fd-store";
 /// `_LINUX_CAPABILITY_VERSION_3`.
 const VERSION_3: u32 = 0x2008_0522;
 
-/// Starts the fd store; it listens on the socket `name` in `dir`. `first` is the container's first process.
+/// Starts the fd store, which listens on the socket `name` in `dir`. `first` is the container's first process.
 ///
 /// # Errors
 /// When it could not get so far; there is no fd store then.
@@ -58,7 +59,7 @@ pub fn start(held: Descriptors, dir: &Path, name: &str, first: Pid) -> Result<()
     }
 }
 
-/// What the fd store says when it is one.
+/// Message of the fd store once it listens.
 const READY: &str = "ready";
 
 /// The fd store's whole life.
@@ -84,13 +85,13 @@ fn keep(held: &Descriptors, dir: &Path, name: &str, first: Pid, tell: &mut (impl
     Ok(())
 }
 
-/// What the fd store says with the descriptors: whether the last of them is the router's.
+/// Byte that comes with the descriptors if the last of them is the router's.
 const ROUTER: u8 = b'r';
 const NO_ROUTER: u8 = b'-';
 /// The tap, two tables, the router, and a claim for each port and protocol.
 const MOST: usize = 4 + 2 * ports::MOST;
 
-/// Takes over what the fd store at `socket` keeps; it ends then. `None` when there is no keeper.
+/// Takes the descriptors from the fd store at `socket`, which then ends; `None` if there is no fd store.
 ///
 /// # Errors
 /// When it does not hand anything over.
@@ -115,7 +116,7 @@ pub fn take(socket: &Path) -> Result<Option<Descriptors>> {
     Ok(Some(Descriptors { kept, router }))
 }
 
-/// By a relative name: a bundle's path is longer than a socket's may be.
+/// Listens under a relative name: a bundle's path may be longer than a socket's name can be.
 fn listen(dir: &Path, name: &str) -> Result<UnixListener> {
     std::env::set_current_dir(dir).context(dir.display())?;
     match fs::remove_file(name) {
@@ -127,7 +128,7 @@ fn listen(dir: &Path, name: &str) -> Result<UnixListener> {
     Ok(listener)
 }
 
-/// A descriptor of the process, which is readable when it has ended.
+/// A pidfd, readable once the process has ended.
 ///
 /// # Errors
 /// When there is no such process.
@@ -138,15 +139,15 @@ pub fn open_process(pid: Pid) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
-/// The same descriptor with a number that is not one of the standard streams'.
+/// Duplicates the descriptor to a number above the standard streams.
 fn above_stdio(fd: OwnedFd) -> Result<OwnedFd> {
     let raw = fcntl(&fd, FcntlArg::F_DUPFD_CLOEXEC(3)).context(FD_STORE)?;
     // SAFETY: the kernel has just made it for us.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
-/// Nothing but waiting is left to it: no signals, no terminal, no capabilities, and nobody looks into its memory, which
-/// is its parent's.
+/// Drops everything but waiting: signals, terminal, capabilities. Its memory, which is a copy of the parent's, cannot
+/// be read by others.
 fn confine() -> Result<()> {
     SigSet::all().thread_block().context(FD_STORE)?;
     setsid().context(FD_STORE)?;

@@ -12,7 +12,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use super::addresses::{Addresses, NETMASK};
 use crate::error::{Context, Error, Result};
 
-/// In the root of the process that sets the network up.
+/// Path in the root of the process that sets up the network.
 const TUN: &str = "/dev/net/tun";
 
 /// The driver of taps, as it calls itself.
@@ -41,7 +41,7 @@ nix::ioctl_write_ptr_bad!(set_flags, libc::SIOCSIFFLAGS, ifreq);
 nix::ioctl_write_ptr_bad!(set_address, libc::SIOCSIFADDR, ifreq);
 nix::ioctl_write_ptr_bad!(set_netmask, libc::SIOCSIFNETMASK, ifreq);
 
-/// An open tap; it goes when this is dropped, unless somebody else has it open or it was told to stay.
+/// An open tap. Closing it removes the tap unless another process holds it or it was made persistent.
 pub(super) struct Tap {
     file: File,
     name: String,
@@ -64,7 +64,7 @@ impl Tap {
         })?;
         let what = || format!("tap {name}");
         let mut request = request(name)?;
-        // The same flags as QEMU's, which opens it by name.
+        // The same flags as QEMU's, which opens the tap by name.
         let queues = if held { libc::IFF_MULTI_QUEUE } else { 0 };
         request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | queues) as c_short;
         // SAFETY: the kernel reads one ifreq, which lives until the call returns.
@@ -86,7 +86,7 @@ impl Tap {
         Ok(())
     }
 
-    /// What holds the tap.
+    /// The descriptor that holds the tap.
     pub fn into_fd(self) -> OwnedFd {
         self.file.into()
     }
@@ -102,7 +102,7 @@ pub fn mtu(name: &str) -> Result<u32> {
     u32::try_from(mtu).context(format!("MTU of {name}"))
 }
 
-/// Whether a program is at the other end of an interface, as of a tap.
+/// Whether an interface belongs to a program, as a tap does.
 pub(super) fn is_tun(name: &str) -> bool {
     driver(name).is_ok_and(|driver| driver == TUN_DRIVER)
 }

@@ -1,4 +1,11 @@
-//! The guest's network: a tap in the container's namespace, the kernel's NAT, and the answer to DHCP.
+//! The guest's network: a tap in the container's namespace, and the kernel's NAT.
+//! [`TapConfig`] is decided at create, [`set_up`] applies it in the container's network namespace, and the supervisor
+//! answers DHCP on the tap and, with IPv6, sends router advertisements. The addresses are chosen in the namespace and
+//! read back from the tap with [`addresses()`], so only descriptors pass between the steps: [`Descriptors`], which the
+//! [`fd_store`] holds until the supervisor takes them. In a namespace that outlives the VM, the tap and the tables live
+//! as long as the descriptors that own them; the router socket needs CAP_NET_RAW, which the supervisor lacks.
+//! Runs in crun's child or in the OCI hook, with CAP_NET_ADMIN over the namespace. The guest and the container's other
+//! processes are hostile.
 //!
 //! [`TapConfig`] is decided at create, [`set_up`] applies it in the container's network namespace, and the supervisor
 //! runs a [`dhcp::Server`] on the tap and, with IPv6, an [`ipv6::Service`]. Addresses are chosen in the namespace and read
@@ -8,11 +15,11 @@
 
 mod addresses;
 mod claims;
-mod facts;
 pub mod fd_store;
 pub mod ipv6;
 mod link;
 pub mod names;
+mod netns;
 mod nft;
 mod rules;
 mod sysctl;
@@ -39,12 +46,12 @@ pub struct TapConfig {
     pub tap: String,
     /// Name of the nft tables (families `ip` and `ip6`) in that namespace.
     pub table: String,
-    /// The container's own IPv4 resolvers; the guest's questions go to the first. Empty: the guest has no resolver.
+    /// The container's IPv4 resolvers; the guest's queries go to the first. Empty: the guest has no resolver.
     pub resolvers: Vec<Ipv4Addr>,
     /// Uid of the supervisor, in the user namespace of the process that calls [`set_up`]: it alone may open the tap, and
     /// it opens it for QEMU.
     pub owner: u32,
-    /// Which ports of the container's addresses are the guest's.
+    /// Ports of the container's addresses that lead to the guest.
     pub ports: Ports,
 }
 
@@ -57,25 +64,25 @@ pub enum Ports {
     Only(Vec<Port>),
 }
 
-/// What the namespace's IPv4 loopback is to the guest.
+/// Role of the namespace's IPv4 loopback for the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Loopback {
-    /// Nothing: it is the container's own.
+    /// None: it belongs to the container.
     Own,
-    /// A way in, by 127.0.0.1: the container's network is a program (pasta), which may hand over there what comes to a
-    /// published port of the host's loopback.
+    /// A way in, by 127.0.0.1: the container's network is a program (pasta), which may deliver connections to a
+    /// published port on the host's loopback there.
     WayIn,
     /// The neighbours' and the guest's, as far as the ports that are named.
     Shared,
 }
 
-/// What the supervisor has to hold.
+/// Descriptors that the supervisor must hold.
 #[derive(Debug)]
 pub struct Descriptors {
-    /// In a namespace that outlives the VM: the tap, by an idle queue, the tables, by the sockets that own them, and the
-    /// claims to ports. They are gone when these are closed, by whatever end of whoever holds them.
+    /// In a namespace that outlives the VM: an idle queue of the tap, the sockets that own the tables, and the claims
+    /// to ports. All are gone when their holder ends, however it ends.
     kept: Vec<OwnedFd>,
-    /// Where the guest has IPv6: for an [`ipv6::Service`].
+    /// With IPv6, the socket for router advertisements.
     pub router: Option<OwnedFd>,
 }
 
@@ -103,8 +110,8 @@ impl TapConfig {
     }
 }
 
-/// Makes the tap and the kernel's NAT in the current network namespace; needs CAP_NET_ADMIN over it, and CAP_NET_RAW for
-/// IPv6. In a shared one it is gone with what is returned.
+/// Makes the tap and the kernel's NAT in the current network namespace. Needs CAP_NET_ADMIN over it, and CAP_NET_RAW
+/// for IPv6. In a shared namespace they are gone when the returned descriptors are closed.
 ///
 /// Tables or a tap of the same name that a former run left are replaced. On failure nothing of it stays.
 ///
@@ -112,9 +119,9 @@ impl TapConfig {
 /// When somebody else of a shared namespace has one of the ports, `/dev/net/tun` cannot be used, no private subnet is free, a sysctl cannot be set, or the kernel's nf_tables refuse.
 pub fn set_up(network: &TapConfig) -> Result<Option<Descriptors>> {
     network.check()?;
-    let facts = facts::read(&network.tap)?;
+    let facts = netns::read(&network.tap)?;
     let addresses = Addresses::choose(&facts, &network.resolvers)?;
-    let resolver = network.resolvers.first().map(|address| facts::resolver(*address));
+    let resolver = network.resolvers.first().map(|address| netns::resolver(*address));
     let claims = match &network.ports {
         Ports::All => None,
         Ports::Only(ports) => Some(claims::claim(ports)?),

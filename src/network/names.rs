@@ -1,4 +1,4 @@
-//! The engine's files about names, `resolv.conf` and `hosts`: what of them the guest is told. Pure.
+//! The parts of the engine's `resolv.conf` and `hosts` that are passed on to the guest. Pure.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -24,9 +24,9 @@ pub fn search(resolv_conf: &str) -> Vec<String> {
     domains
 }
 
-/// The lines of a `hosts` file that mean the same to the guest, as an address and names: not those of addresses that are
-/// everybody's own, loopback and multicast, nor of link-local ones, whose link the guest is not on, nor those of `own`,
-/// which is the container's host name and the guest's.
+/// The lines of a `hosts` file that mean the same in the guest, as an address and names. Left out: loopback and
+/// multicast addresses, link-local ones (the guest is not on that link), and lines for `own`, the host name of
+/// container and guest.
 pub fn hosts(hosts: &str, own: &str) -> Vec<(String, String)> {
     let of_line = |line: &str| {
         let mut words = line.split('#').next()?.split_ascii_whitespace();
@@ -42,7 +42,7 @@ fn means_the_same(address: &IpAddr) -> bool {
     !address.is_loopback() && !address.is_multicast() && !link_local
 }
 
-/// Whether it is a domain name: labels of 1 to 63 letters, digits, hyphens and underscores.
+/// Whether `text` is a domain name: labels of 1 to 63 letters, digits, hyphens and underscores.
 fn is_name(text: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')

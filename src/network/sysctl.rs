@@ -16,20 +16,20 @@ const IPV6: &str = "/proc/sys/net/ipv6/conf";
 pub(super) fn set(network: &TapConfig, loopback: Loopback) -> Result<()> {
     write(FORWARD, "1")?;
     let conf = |family: &str, key: &str| format!("/proc/sys/net/{family}/conf/{}/{key}", network.tap);
-    // The guest must not teach the namespace routes, nor be told of a shorter way to itself. To send, it is enough that
-    // either the interface may or all may: where "all" says no, the others still do as their own settings say.
+    // The guest must not change the namespace's routes by redirects, nor receive any. For sending, either setting is
+    // enough: if "all" is off, each interface's own setting still counts.
     write(&conf("ipv4", "accept_redirects"), "0")?;
     write(&conf("ipv4", "send_redirects"), "0")?;
     write(ALL_SEND_REDIRECTS, "0")?;
-    // An engine's resolver on loopback (Docker's) is reached through NAT only if the tap may route to loopback, and so
-    // is everything there in a shared namespace, and whoever calls the guest from there; the rules drop what goes there
-    // by itself.
+    // With NAT, an engine's resolver on loopback (Docker's) is reached only if the tap may route to loopback. The same
+    // holds for everything on loopback in a shared namespace and for connections from there to the guest. The rules
+    // drop other traffic to loopback.
     let localnet = loopback != Loopback::Own || network.resolvers.first().is_some_and(|r| r.is_loopback());
     write(&conf("ipv4", "route_localnet"), if localnet { "1" } else { "0" })?;
     without_ipv6(&network.tap)
 }
 
-/// Whether the namespace has IPv6 at all.
+/// Whether the namespace has IPv6.
 pub(super) fn has_ipv6() -> bool {
     fs::read_to_string(format!("{IPV6}/all/disable_ipv6")).is_ok_and(|value| value.trim() == "0")
 }
@@ -42,7 +42,8 @@ pub(super) fn without_ipv6(tap: &str) -> Result<()> {
 
 /// Lets the tap have IPv6 and the namespace forward it.
 pub(super) fn with_ipv6(tap: &str) -> Result<()> {
-    // Who forwards hears no routers any more, from whom the namespace may have its addresses, unless told to.
+    // Forwarding turns off router advertisements, which the namespace may need for its own addresses; accept_ra=2 keeps
+    // them.
     for interface in fs::read_dir(IPV6).context(IPV6)? {
         let path = interface.context(IPV6)?.path().join("accept_ra");
         if fs::read_to_string(&path).is_ok_and(|value| value.trim() == "1") {
@@ -53,7 +54,7 @@ pub(super) fn with_ipv6(tap: &str) -> Result<()> {
     // The guest must not teach the namespace routes.
     set("accept_ra", "0")?;
     set("accept_redirects", "0")?;
-    // Nobody else can have the tap's addresses, which are of our choice.
+    // No other host can have the tap's addresses: we chose them.
     set("accept_dad", "0")?;
     set("addr_gen_mode", "1")?;
     write(&format!("{IPV6}/all/forwarding"), "1")?;

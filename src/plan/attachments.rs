@@ -1,23 +1,24 @@
-//! What of the container's mounts and devices is the guest's.
+//! The container's mounts and devices that the guest gets.
 
 use crate::handoff::paths;
 use crate::host::image::Format;
 use crate::host::mount_sources::{BlockDevice, Node};
 
-/// All of it, each kind in the order of the guest's paths.
+/// All attachments, each kind sorted by path in the guest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Attachments {
     /// Mounts that the container keeps for the processes around the VM, as indices.
     pub kept: Vec<usize>,
-    /// Files of the engine's for the container, as indices with their paths, which the container only reads.
+    /// Files that the engine made for the container, as indices of mounts with their paths; the container only reads
+    /// them.
     pub engine_files: Vec<(usize, String)>,
-    /// Directories, each a virtiofs of its own.
+    /// Directories, each a separate virtiofs.
     pub shares: Vec<Share>,
     /// Single files, all in one virtiofs.
     pub files: Vec<SharedFile>,
-    /// What is a tmpfs of the guest's own.
+    /// tmpfs file systems in the guest.
     pub tmpfs: Vec<Tmpfs>,
-    /// Disks besides the VM's own.
+    /// Disks in addition to the boot disk.
     pub disks: Vec<Disk>,
 }
 
@@ -35,14 +36,14 @@ pub struct Share {
     pub target: String,
     /// The host takes no writes.
     pub read_only: bool,
-    /// Of [`FLAGS`] those that hold in the guest too.
+    /// The mount options of [`FLAGS`] that also hold in the guest.
     pub flags: Vec<&'static str>,
 }
 
 /// A file that the guest has at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SharedFile {
-    /// Its place among the files, the same on every start: an Ignition guest is told on its first boot alone.
+    /// Index among the files, the same on every start: an Ignition guest is configured on its first boot only.
     pub number: usize,
     /// Index of the mount.
     pub mount: usize,
@@ -50,29 +51,29 @@ pub struct SharedFile {
     pub target: String,
     /// The host takes no writes.
     pub read_only: bool,
-    /// Of [`FLAGS`] those that hold in the guest too.
+    /// The mount options of [`FLAGS`] that also hold in the guest.
     pub flags: Vec<&'static str>,
     /// The guest gets a copy in its memory, for the owner's eyes alone.
     pub secret: bool,
 }
 
-/// A tmpfs of the guest's own.
+/// A tmpfs in the guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tmpfs {
     /// Path in the guest.
     pub target: String,
-    /// Options of the guest's mount.
+    /// Mount options in the guest.
     pub options: Vec<String>,
-    /// What the image has there is there at first.
+    /// The tmpfs starts with the image's files at that path.
     pub copy_up: bool,
 }
 
-/// A disk of the guest's.
+/// A disk in the guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disk {
     /// Its place among the disks, the same on every start.
     pub number: usize,
-    /// What is behind it.
+    /// The file or device behind the disk.
     pub source: DiskSource,
     /// Path in the guest: a link to the disk.
     pub target: String,
@@ -82,7 +83,7 @@ pub struct Disk {
     pub read_only: bool,
 }
 
-/// What is behind a disk.
+/// The file or device behind a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiskSource {
     /// The file of the mount with this index.
@@ -94,7 +95,7 @@ pub enum DiskSource {
 }
 
 impl DiskSource {
-    /// Who may open it, where it is a device.
+    /// Owner and mode of the device node; `None` for a file.
     pub fn node(&self) -> Option<Node> {
         match self {
             Self::File(_) => None,
@@ -107,8 +108,7 @@ impl DiskSource {
 const LONGEST_TAG: usize = 36;
 
 impl Share {
-    /// What the guest calls the file system when it mounts it: its path, where that is not too long and can be written
-    /// in XML.
+    /// Tag of the virtiofs: the path in the guest if that is short enough and can be written in XML.
     pub fn tag(&self) -> String {
         let odd = |c: char| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}');
         match self.target.len() <= LONGEST_TAG && !self.target.contains(odd) {
@@ -117,12 +117,12 @@ impl Share {
         }
     }
 
-    /// Where the directory is in the container.
+    /// Path of the directory in the container.
     pub fn path(&self) -> String {
         format!("{}/share-{}", paths::MOUNTS, self.number)
     }
 
-    /// Where QEMU finds its virtiofsd.
+    /// Socket of its virtiofsd.
     pub fn socket(&self) -> String {
         socket(&self.number.to_string())
     }
@@ -131,7 +131,7 @@ impl Share {
 impl SharedFile {
     /// The directory of all of them in the container.
     pub const DIR: &'static str = "/crun-qemu/mounts/files";
-    /// What the guest calls the file system with all of them.
+    /// Tag of the virtiofs that contains all shared files.
     pub const TAG: &'static str = "crun-qemu-files";
 
     /// Its name in [`SharedFile::DIR`].
@@ -139,24 +139,24 @@ impl SharedFile {
         self.number.to_string()
     }
 
-    /// Where it is in the container.
+    /// Path of the file in the container.
     pub fn path(&self) -> String {
         format!("{}/{}", Self::DIR, self.name())
     }
 
-    /// Where QEMU finds the virtiofsd of all of them.
+    /// Socket of the virtiofsd for all shared files.
     pub fn socket() -> String {
         socket("files")
     }
 }
 
 impl Disk {
-    /// How the guest tells it from others.
+    /// Serial number by which the guest identifies the disk.
     pub fn serial(&self) -> String {
         format!("crun-qemu-{}", self.number)
     }
 
-    /// Where it is in the container.
+    /// Path of the file or device in the container.
     pub fn path(&self) -> String {
         match self.source {
             DiskSource::File(_) => format!("{}/disk-{}", paths::MOUNTS, self.number),
@@ -167,12 +167,12 @@ impl Disk {
 }
 
 impl Attachments {
-    /// How many virtiofs the guest has.
+    /// Number of virtiofs file systems.
     pub fn virtiofs(&self) -> u64 {
         self.shares.len() as u64 + u64::from(!self.files.is_empty())
     }
 
-    /// Whether it has any, for which its memory has to be shared.
+    /// Whether the guest has a virtiofs, for which its memory must be shared.
     pub fn has_virtiofs(&self) -> bool {
         self.virtiofs() > 0
     }

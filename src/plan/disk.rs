@@ -1,19 +1,18 @@
-//! What the guest boots from.
+//! The boot source.
 
 use super::ImageFacts;
 use crate::error::{Error, Result};
 use crate::host::image::Format;
 use crate::request::Request;
 
-/// What the guest boots from. Each step that depends on the kind (planning, making files, edits, the domain) matches on
-/// this once.
+/// The boot source. Each step that depends on its kind (planning, making files, edits, the domain) matches on it once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BootSource {
     /// A disk image.
     Disk(BootDisk),
 }
 
-/// What takes the guest's writes to its boot disk.
+/// The file that takes the guest's writes to its boot disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BootDisk {
     /// An overlay that belongs to the container.

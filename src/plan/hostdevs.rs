@@ -1,12 +1,12 @@
-//! Which of the host's PCI devices the guest gets.
+//! Host PCI devices for the guest.
 
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::host::pci::Device;
 use crate::request::Request;
 
-/// libvirt's rule of thumb for what a guest with such devices locks beyond its memory, bytes: it sets the limit itself
-/// and fails where it has no right to.
+/// Memory that a guest with such devices locks beyond its own, bytes: libvirt's rule of thumb. libvirt sets the limit
+/// itself and fails if it lacks the permission.
 const SLACK: u64 = 1 << 30;
 
 pub(super) fn hostdevs(request: &Request, host: &Host, memory: u64) -> Result<Vec<Device>> {

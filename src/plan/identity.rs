@@ -1,4 +1,4 @@
-//! What is derived from the container's id.
+//! Names and numbers derived from the container's id.
 
 /// FNV-1a: identifiers derived from the container's have to be stable, not secret.
 pub(super) fn digest(id: &str) -> u128 {
@@ -20,7 +20,7 @@ pub(super) fn mac(digest: u128) -> String {
     format!("52:54:00:{a:02x}:{b:02x}:{c:02x}")
 }
 
-/// Name of the container's tap: `vm-` and eight hexadecimal digits, the id's own where it begins with such.
+/// Name of the container's tap: `vm-` and eight hexadecimal digits, those of the id if it begins with them.
 pub(super) fn tap(id: &str, digest: u128) -> String {
     match id.get(..8) {
         Some(prefix) if prefix.bytes().all(|b| b.is_ascii_hexdigit()) => format!("vm-{}", prefix.to_ascii_lowercase()),

@@ -40,7 +40,7 @@ pub struct Plan {
     pub uuid: String,
     /// The guest's host name.
     pub hostname: String,
-    /// What runs the guest's code.
+    /// The accelerator.
     pub accelerator: Accelerator,
     /// QEMU's executable.
     pub emulator: String,
@@ -48,30 +48,30 @@ pub struct Plan {
     pub vcpus: u32,
     /// Guest memory, bytes.
     pub memory: u64,
-    /// By what the container's limit of memory is raised, so that there is room for a guest with all of that, bytes; 0
-    /// where there is no limit, or the room is there.
+    /// Bytes by which the container's memory limit is raised, so that the guest can use all of its memory; 0 without a
+    /// limit, or if there is room.
     pub memory_overhead: u64,
-    /// What boots the disk.
+    /// The firmware.
     pub firmware: Firmware,
-    /// What the guest boots from.
+    /// The boot source.
     pub boot: BootSource,
-    /// How the guest reaches the network.
+    /// The guest's network.
     pub network: Network,
-    /// Hardware address of the guest's network card.
+    /// MAC address of the guest's network card.
     pub mac: String,
-    /// PCI devices of the host's that the guest gets.
+    /// Host PCI devices that the guest gets.
     pub hostdevs: Vec<pci::Device>,
-    /// What of the container's mounts and devices is the guest's.
+    /// Mounts and devices of the container that the guest gets.
     pub attachments: Attachments,
-    /// As whom QEMU runs; `None`: the container's root.
+    /// User of QEMU; `None`: the container's root.
     pub user: Option<User>,
     /// QEMU listens on a port below 1024.
     pub low_port: bool,
-    /// What the user should know, one line each.
+    /// Warnings for the user.
     pub warnings: Vec<Error>,
 }
 
-/// What runs the guest's code.
+/// Accelerator of the virtual CPUs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accelerator {
     /// The host's CPU.
@@ -80,7 +80,7 @@ pub enum Accelerator {
     Tcg,
 }
 
-/// What boots the disk.
+/// Firmware of the VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Firmware {
     /// SeaBIOS, QEMU's default.
@@ -89,42 +89,42 @@ pub enum Firmware {
     Uefi(Uefi),
 }
 
-/// How the guest reaches the network.
+/// The guest's network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Network {
     /// A tap in the container's network namespace.
     Tap {
         /// Its name.
         name: String,
-        /// Whether the kernel moves the packets.
+        /// Whether the kernel moves the packets (vhost-net).
         vhost: bool,
-        /// Which ports of the container's addresses are the guest's.
+        /// The ports of the container's addresses that lead to the guest.
         ports: Ports,
     },
     /// QEMU's user network: QEMU is the guest's router and talks to the world as any process of the container does, so
     /// that nothing of it is left in the network namespace when it is gone.
     User {
-        /// Where QEMU listens for the guest's sshd.
+        /// Address on which QEMU listens for the guest's sshd.
         ssh: SocketAddr,
-        /// Where QEMU listens besides, for the guest's ports of the same numbers.
+        /// Further ports on which QEMU listens, for the guest's ports of the same numbers.
         ports: Vec<Port>,
     },
 }
 
-/// What the image itself says, found by looking at it.
+/// Facts about the image, found by reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImageFacts {
     /// Its format.
     pub format: Format,
     /// Size that a guest sees, bytes.
     pub virtual_size: u64,
-    /// What is written to it ends with the container, whose engine made the root.
+    /// The root is the engine's own layer: writes are discarded with the container.
     pub root_is_ephemeral: bool,
-    /// Whether its boot sector can be booted by a BIOS; not looked at where `--firmware` decides.
+    /// Whether a BIOS can boot it; not determined if `--firmware` decides.
     pub bios_bootable: bool,
 }
 
-/// Decides. `id` is the container's.
+/// Decides everything about the VM of the container `id`.
 ///
 /// # Errors
 /// Sizes that no VM can have, an image that may not be written to, and firmware that the host lacks.
@@ -163,7 +163,7 @@ pub fn plan(id: &str, request: &Request, host: &Host, image: ImageFacts, sources
     })
 }
 
-/// What the processes around the VM need of the container.
+/// Checks what the processes around the VM need from the container.
 fn own_processes(request: &Request, attachments: &Attachments) -> Result<()> {
     if !request.own_pids {
         // Engines stop such a container by a signal to each of its processes, QEMU too, and kill but its first one.

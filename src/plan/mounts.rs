@@ -1,4 +1,4 @@
-//! What becomes of the container's mounts and devices.
+//! Sorting of the container's mounts and devices.
 
 use std::path::{Component, Path};
 
@@ -54,7 +54,7 @@ fn sort_mount(
     let read_only = is_read_only(mount);
     let engine = request.engine;
     match source {
-        // All the host's devices come so with --privileged of a rootless podman: nobody asked for one of them.
+        // A rootless podman binds every host device for --privileged: the user asked for none of them in particular.
         Source::Block(_)
             if request.all_devices
                 && request.mapped_root.is_some()
@@ -174,7 +174,7 @@ fn disk_of_device(
     device: &Device,
     source: Option<BlockDevice>,
 ) -> Result<Option<Disk>> {
-    // All the host's devices come with --privileged: nobody asked for one of them.
+    // With --privileged the container has every host device: the user asked for none of them in particular.
     if request.all_devices {
         return Ok(None);
     }

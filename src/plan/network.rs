@@ -1,4 +1,4 @@
-//! How the guest reaches the network.
+//! The guest's network.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -31,8 +31,8 @@ pub(super) fn network(request: &Request, host: &Host, id: &str, digest: u128, wa
     Network::User { ssh: ssh_forward(digest), ports }
 }
 
-/// VMs may share a network, the host's even, so each has a loopback address of its own: one of 16 million, none of
-/// which anybody else uses by custom.
+/// Loopback address and port for the guest's sshd. VMs may share a network, even the host's, so each uses its own
+/// loopback address: one of 16 million that other programs do not use by convention.
 pub(super) fn ssh_forward(digest: u128) -> SocketAddr {
     let octet = |n: u32| 1 + (digest >> (8 * n) & 0xff) as u8 % 254;
     SocketAddr::new(Ipv4Addr::new(127, octet(2), octet(1), octet(0)).into(), paths::SSH_PORT)

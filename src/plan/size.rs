@@ -1,4 +1,4 @@
-//! How large the VM is.
+//! CPUs and memory of the VM.
 
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -8,13 +8,12 @@ use super::{Accelerator, Firmware};
 
 /// Guest memory without `--memory`, bytes.
 pub const DEFAULT_MEMORY: u64 = 2 << 30;
-/// Below this a BIOS gets as far as no kernel, bytes.
+/// Least guest memory under BIOS, bytes: with less, no kernel starts.
 pub const LEAST_MEMORY: u64 = 32 << 20;
 /// Below this a UEFI hangs without a word, bytes.
 const LEAST_MEMORY_UEFI: u64 = 64 << 20;
-/// What QEMU keeps of the guest's code in translation, bytes. Its own default is an eighth of the host's memory, up to
-/// 1 GiB. Booting a Debian guest with cloud-init fills 230 MiB, one with busybox alone 70 MiB; when it is full, QEMU
-/// begins again with an empty one.
+/// Size of QEMU's translation cache, bytes. QEMU's default is an eighth of the host's memory, up to 1 GiB. Booting a
+/// Debian guest with cloud-init fills 230 MiB, a guest with only busybox 70 MiB; a full cache is emptied.
 pub const TRANSLATION_CACHE: u64 = 256 << 20;
 
 const MIB: u64 = 1 << 20;
@@ -50,16 +49,16 @@ fn cpuset_len(list: &str) -> Option<u32> {
     Some(len)
 }
 
-/// What the guest has, and by how much the container's limit is raised for it, bytes.
+/// Guest memory, and the amount by which the container's limit is raised for it, bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Memory {
     pub guest: u64,
     pub raise: u64,
 }
 
-/// The guest has all of `--memory` where the container's limit can be raised by QEMU's part, `overhead`. Where a limit
-/// above that would hold nevertheless, and in a pod of Kubernetes', whose limit is the sum of its containers', QEMU's part
-/// is taken off the guest's.
+/// The guest gets all of `--memory` if the container's limit can be raised by `overhead`, QEMU's part. If a limit above
+/// the container would still hold, and in a Kubernetes pod, whose limit is the sum of its containers', QEMU's part is
+/// taken from the guest's memory.
 pub(super) fn memory(
     request: &Request,
     host: &Host,
@@ -93,7 +92,7 @@ pub(super) fn memory(
     Ok(Memory { guest, raise: 0 })
 }
 
-/// The least that a guest can have, if that is no more than is `wanted`.
+/// The least memory for a guest, unless `wanted` is less.
 fn least_memory(wanted: u64, firmware: &Firmware) -> Result<u64> {
     let (least, what) = match firmware {
         Firmware::Bios => (LEAST_MEMORY, "a VM"),
@@ -106,8 +105,8 @@ fn least_memory(wanted: u64, firmware: &Firmware) -> Result<u64> {
     Ok(least)
 }
 
-/// Memory that the container needs beside the guest's, bytes: an upper bound, so that the kernel never has to kill a
-/// QEMU whose guest uses all that it was promised. `shares` is the number of directories that are shared with the guest.
+/// Memory that the container needs beside the guest's, bytes: an upper bound, so that the kernel never kills a QEMU
+/// whose guest uses all the memory it was given. `shares` is the number of shared directories.
 ///
 /// Measured on QEMU 7.2 and libvirt 9.0: the supervisor with libvirt has 4 MiB of its own, QEMU 30 to 70 MiB beside the
 /// guest's memory and its translation cache, a master connection of ssh 2 MiB and each `podman exec` 4 MiB.
@@ -151,7 +150,7 @@ mod tests {
         };
         let little = "--memory: 256 MiB, of which QEMU needs 242, and the limit, a pod's, is not to be raised \
                       (at least 274m)";
-        // What the container may have, whether Kubernetes says so, what the cgroups above may have; what the guest gets.
+        // The container's limit, whether Kubernetes set it, the limit of the cgroups above, and the guest's memory.
         for (limit, in_kubernetes, bound, want) in [
             (Some(GIB), false, None, Ok((GIB, 245, None))),
             (Some(GIB), false, Some(2 * GIB), Ok((GIB, 245, None))),

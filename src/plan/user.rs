@@ -1,4 +1,4 @@
-//! As whom QEMU runs.
+//! The user that QEMU runs as.
 
 use super::attachments::Attachments;
 use super::{Accelerator, Network};
@@ -17,14 +17,15 @@ const FIRST_PORT_OF_ALL: u16 = 1024;
 pub struct User {
     /// The ids in the container.
     pub ids: Ids,
-    /// What the one who prepares files calls the group.
+    /// Id of the group in the user namespace of the process that prepares files.
     pub outside_gid: u32,
-    /// Groups of the container's besides: those of the device nodes that QEMU opens.
+    /// Further groups in the container: those of the device nodes that QEMU opens.
     pub groups: Vec<u32>,
 }
 
-/// The user for this VM; `None` where the container has no second one, or where QEMU has to open something that only root
-/// can: PCI devices, ports below 1024, device nodes that neither all nor a group of the container's may open.
+/// The user for this VM. `None` if the container has no second user, or if QEMU must open something that only root can
+/// open: PCI devices, ports below 1024, device nodes that are open neither to everybody nor to a group of the
+/// container.
 pub(super) fn user(request: &Request, host: &Host, digest: u128, needs: &Needs) -> Option<User> {
     if needs.pci || needs.low_port() {
         return None;
@@ -46,7 +47,7 @@ pub(super) fn user(request: &Request, host: &Host, digest: u128, needs: &Needs) 
     Some(User { ids, outside_gid: gids.outside(gid)?, groups })
 }
 
-/// What QEMU opens by itself, as far as it bears on whom it runs as.
+/// The things that QEMU opens itself and that decide which user it can be.
 pub(super) struct Needs<'a> {
     /// PCI devices.
     pub pci: bool,
@@ -59,7 +60,7 @@ pub(super) struct Needs<'a> {
 }
 
 impl Needs<'_> {
-    /// Whether QEMU's user network listens on a port that is not for all.
+    /// Whether QEMU's user network listens on a privileged port.
     pub fn low_port(&self) -> bool {
         let is_low = |port: &Port| port.number < FIRST_PORT_OF_ALL;
         matches!(self.network, Network::User { ports, .. } if ports.iter().any(is_low))
@@ -77,7 +78,8 @@ enum Way {
     Group(u32),
 }
 
-/// How one who is not the node's owner opens it. Membership of root's group is none: more than the node belongs to that.
+/// How a user other than the owner can open the node. Membership in root's group does not count: too much else belongs
+/// to that group.
 fn way_in(node: Node, write: bool, gids: &IdMap) -> Option<Way> {
     let wanted = if write { 0o6 } else { 0o4 };
     if node.mode & wanted == wanted {
@@ -121,7 +123,7 @@ mod tests {
         assert_eq!(ids(&|r, _| r.id_maps = Some(map("0 200000 1\n", auto))), None);
     }
 
-    /// QEMU's groups, where it has a user of its own.
+    /// QEMU's groups if it has its own user.
     fn groups(needs: &Needs, kvm: Node, gids: &str) -> Option<Vec<u32>> {
         let host = Host { kvm_node: kvm, gids: IdMap::parse(gids), ..host() };
         user(&request(), &host, DIGEST, needs).map(|user| user.groups)

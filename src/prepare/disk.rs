@@ -14,7 +14,7 @@ use crate::host::image::{self, Format, locks, overlay};
 use crate::host::rootfs::Root;
 use crate::plan::{BootDisk, ImageFacts};
 
-/// Which file of the root is the VM image.
+/// Record of which file is the VM image.
 const RECORD: &str = "record.json";
 /// The overlay.
 const OVERLAY: &str = "overlay.qcow2";
@@ -26,7 +26,7 @@ pub struct Record {
     pub image: PathBuf,
     /// Its format; what a guest writes to a raw disk must not change it.
     pub format: Format,
-    /// How the image is below the overlay.
+    /// State of the image below the overlay.
     #[serde(default)]
     base: Option<Base>,
 }
@@ -45,12 +45,12 @@ pub struct Chosen {
     pub file: File,
     pub disk: image::Disk,
     state: State,
-    /// It is chosen for the first time.
+    /// The image is chosen for the first time.
     new: bool,
 }
 
-/// The image for the container `id`: the one that is recorded, else the only one there is. `root_is_ephemeral` says that it is in a
-/// layer of the engine's.
+/// Finds the image for the container `id`: the recorded one, else the only one. `root_is_ephemeral`: the image is in a
+/// layer that belongs to the engine.
 ///
 /// # Errors
 /// It cannot be run, or is not the one on which the container's disk was made.
@@ -76,7 +76,7 @@ pub fn choose(
     let file = root.open_recorded(&record.image)?;
     let state = State::of(&record.image, &file)?;
     if !record.base.as_ref().is_none_or(|base| base.is_still(id, &state, root_is_ephemeral)) {
-        // Of the overlay's disk not much would be left whole.
+        // Little of the overlay's disk would be intact.
         let why = "the image has been written to since the container's disk was made on it";
         return Err(Error::new(record.image.display().to_string(), why).hint("make a new container"));
     }
@@ -85,10 +85,10 @@ pub fn choose(
 }
 
 impl Base {
-    /// Whether the image that is now in `state` is the one below the overlay of the container `id`.
+    /// Whether the image, now in `state`, is the one below the overlay of the container `id`.
     fn is_still(&self, id: &str, state: &State, root_is_ephemeral: bool) -> bool {
         match self.container == id {
-            // What goes through an archive, as with `podman cp`, keeps whole seconds.
+            // Files that pass through an archive, as with `podman cp`, keep whole seconds.
             true if root_is_ephemeral => self.state.is_same_by_seconds(state),
             true => self.state == *state,
             // A container was committed with its overlay; a build or a registry may have given the image another time.

@@ -1,4 +1,4 @@
-//! What the guest is told on its first boot: read from where the user's options point, written where the guest looks.
+//! First-boot data: read from the user's files, written where the guest finds them.
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use crate::network::names;
 use crate::plan::Plan;
 use crate::request::options::Options;
 
-/// The public half of the container's key, on the host's side.
+/// The public half of the container's key, on the host side.
 const PUBLIC_KEY: &str = "id.pub";
 /// The default user of the images that Ignition configures.
 const IGNITION_USER: &str = "core";
@@ -28,7 +28,7 @@ const LONGEST_USER: usize = 255;
 /// More users than any guest is entered as.
 const MOST_USERS: usize = 1000;
 
-/// What the user's options name.
+/// Content of the user's first-boot options.
 pub struct FirstBootInput {
     cloud_init: Option<CloudInit>,
     ignition: Option<Vec<u8>>,

@@ -19,7 +19,7 @@ use crate::plan::ImageFacts;
 use crate::request::options::{FirmwareChoice, Options};
 use crate::request::{Bundle, Request};
 
-/// What planning and making depend on.
+/// Input of planning and making.
 pub struct Gathered {
     pub request: Request,
     pub host: Host,
@@ -31,9 +31,9 @@ pub struct Gathered {
     /// The image, as it was chosen.
     pub chosen: Chosen,
     pub image_facts: ImageFacts,
-    /// What is behind each mount and device.
+    /// Sources of the mounts and devices.
     pub sources: Sources,
-    /// What the options for the first boot contain.
+    /// Content of the first-boot options.
     pub first_boot: FirstBootInput,
     /// The document of `--merge-libvirt-xml`.
     pub overrides: Option<Overrides>,

@@ -19,7 +19,7 @@ pub fn set(path: &Path, label: &str) -> Result<()> {
     judge(write(path, label), path, || Selinux::here() == Selinux::Off)
 }
 
-/// Where labels are no matter of files', one for all comes with the mount. Without SELinux nobody reads them.
+/// File systems without labels of their own get one from the mount. Without SELinux no process reads labels.
 fn judge(written: io::Result<()>, path: &Path, off: impl FnOnce() -> bool) -> Result<()> {
     match written {
         Ok(()) => Ok(()),

@@ -12,15 +12,15 @@ use crate::error::{Context, Result};
 use crate::handoff::paths;
 use crate::plan::Plan;
 
-/// Where a [`MemoryRecord`] is.
+/// File of the [`MemoryRecord`].
 const MEMORY: &str = "memory.json";
 
-/// What is to be known of a VM's memory when it shall change.
+/// What `update` must know about the memory at the start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryRecord {
     /// The guest's at the start, bytes.
     pub guest: u64,
-    /// By how much the limits of the container's memory were raised, bytes.
+    /// Bytes by which the container's memory limits were raised.
     pub raised: u64,
     /// The limits as the engine named them; later it may name others in the same place.
     pub named: RequestedLimits,
@@ -31,11 +31,11 @@ pub fn record(dir: &PrivateDir, plan: &Plan, config: &str) -> Result<()> {
     let named = RequestedLimits::of_config(config).context("config.json")?;
     let record = MemoryRecord { guest: plan.memory, raised: plan.memory_overhead, named };
     dir.write(MEMORY, 0o600, &serde_json::to_vec(&record).context(MEMORY)?)?;
-    // What was asked of the guest before is over.
+    // A request from before this start no longer applies.
     dir.remove(&format!("{}{}", skeleton::ROOT, paths::MEMORY))
 }
 
-/// What is known of the memory of the VM in `bundle`; `None` where there is none.
+/// The record of the VM in `bundle`; `None` if there is no VM.
 ///
 /// # Errors
 /// What cannot be read.

@@ -1,4 +1,4 @@
-//! What the step that sets up the network is told, and the step itself.
+//! Configuration of the network set-up, and the set-up step itself.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
@@ -15,14 +15,14 @@ use crate::network::{self, Ports, fd_store, names};
 use crate::plan::{Network, Plan};
 use crate::request::{self, Request};
 
-/// What that step is told.
+/// The tap's configuration.
 const NETWORK: &str = "network.json";
-/// Why it failed, where nobody can be told.
+/// Reason for a failure of the hook, which has no other way to report it.
 const FAILURE: &str = "network-failure";
-/// Where the fd store listens.
+/// Directory of the fd store's socket.
 const FD_STORE: &str = "fd-store";
 
-/// A container that shares another's network may have got the host's, where we are now.
+/// "Shared" may turn out to be the host's namespace, which is the one that this process is in.
 pub fn detect_host_netns(request: &mut Request) {
     let inode = |path: &Path| path.metadata().map(|m| (m.dev(), m.ino())).ok();
     if let request::NetworkOwner::Shared(path) = &request.network
@@ -32,8 +32,9 @@ pub fn detect_host_netns(request: &mut Request) {
     }
 }
 
-/// Writes it, and makes the directory of the fd store's socket where there may be an fd store: in a namespace of the VM's own
-/// it depends on whether that has IPv6. Not in the container's root, which may be read-only by then.
+/// Writes the configuration, and makes the directory of the fd store's socket if an fd store may be needed: in a
+/// namespace of the VM's own that depends on IPv6. The directory is not in the container's root, which may be read-only
+/// by then.
 pub fn write(dir: &PrivateDir, plan: &Plan, request: &Request) -> Result<Option<PathBuf>> {
     let _ = fs::remove_file(dir.join(FAILURE));
     let Network::Tap { name, ports, .. } = &plan.network else {
@@ -52,7 +53,7 @@ pub fn write(dir: &PrivateDir, plan: &Plan, request: &Request) -> Result<Option<
 /// More than an engine writes into such a file, bytes.
 const LARGEST: u64 = 1 << 20;
 
-/// What the engine wrote for the container, in `/etc/hosts` or `/etc/resolv.conf`; nothing where it wrote none.
+/// Text that the engine wrote for the container's `/etc/hosts` or `/etc/resolv.conf`; empty without such a mount.
 pub fn engines_file(request: &Request, destination: &str) -> String {
     let mount = request.mounts.iter().find(|m| m.destination() == Path::new(destination));
     mount.and_then(|m| read_text(m.source().as_ref()?)).unwrap_or_default()
@@ -77,7 +78,7 @@ pub fn network(bundle: &Path, first: Pid) -> Result<()> {
         Err(e) => return Err(e).context(NETWORK),
     };
     match network::set_up(&network)? {
-        // In a namespace of the VM's own all that is kept is IPv6, without which it goes, too.
+        // In a namespace of the VM's own only IPv6 needs descriptors, and the VM also works without IPv6.
         Some(held) => match fd_store::start(held, &dir.join(FD_STORE), paths::FD_STORE_SOCKET, first) {
             Err(_) if network.ports == Ports::All => Ok(()),
             result => result,
@@ -86,15 +87,15 @@ pub fn network(bundle: &Path, first: Pid) -> Result<()> {
     }
 }
 
-/// The same for a hook, whose errors crun keeps to itself: they are noted for [`failure`].
+/// The same for a hook, whose errors crun does not pass on: they are recorded for [`failure`].
 pub fn network_or_note(bundle: &Path, first: Pid) -> Result<()> {
     network(bundle, first).inspect_err(|e| {
-        // It is on stderr as well, wherever that leads.
+        // The error also goes to stderr, wherever that leads.
         let _ = fs::write(bundle.join(PRIVATE_DIR).join(FAILURE), e.to_string());
     })
 }
 
-/// What the hook noted.
+/// The failure that the hook recorded.
 pub fn failure(bundle: &Path) -> Option<String> {
     fs::read_to_string(bundle.join(PRIVATE_DIR).join(FAILURE)).ok()
 }

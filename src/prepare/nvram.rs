@@ -12,11 +12,11 @@ use crate::plan::Firmware;
 
 /// The variables.
 const NVRAM: &str = "nvram.fd";
-/// For which build.
+/// Record of the firmware build.
 const RECORD: &str = "nvram.json";
 
-/// The build for which the variables were made. What they are good with is told by the sizes: they are the places of the
-/// flash memory's parts, and an update of the same build keeps them.
+/// The firmware build that the variables were made for. Compatible builds have the same sizes: these are the offsets of
+/// the flash memory's parts, and an update of a build keeps them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Build {
     /// Path of the code.
@@ -40,14 +40,14 @@ impl Build {
         (self.code_size, self.vars_size)
     }
 
-    /// Whether the code is still there.
+    /// Whether the firmware's code is still installed.
     fn is_there(&self) -> bool {
         fs::metadata(&self.code).is_ok_and(|m| m.is_file() && m.len() == self.code_size)
     }
 }
 
-/// Makes the variables unless the container has them already, and puts into `firmware`, which is what the host has now, the
-/// build for which they are.
+/// Makes the variables unless the container has them, and sets `firmware`, the host's current choice, to the build that
+/// they were made for.
 ///
 /// # Errors
 /// The host has no build any more with which they are good, or they are damaged.
@@ -111,7 +111,7 @@ mod tests {
             Uefi { code: file("code", code), vars: file("vars", vars) }
         }
 
-        /// A start on a host whose first build is `first`: the build that runs.
+        /// Starts on a host whose first build is `first`, and returns the build that runs.
         fn start(&self, first: &Uefi) -> std::result::Result<Uefi, String> {
             let dir = PrivateDir::open(self.0.path().join("private"), None).unwrap();
             let mut firmware = Firmware::Uefi(first.clone());

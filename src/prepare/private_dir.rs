@@ -14,7 +14,7 @@ use crate::plan::User;
 /// No file that is read back is larger, bytes: the record of an image is a path and a word.
 const LARGEST: u64 = 64 << 10;
 
-/// A directory of ours, which an earlier start of the container may have made.
+/// Our directory in a bundle or a layer, which an earlier start of the container may have made.
 ///
 /// A directory made by [`PrivateDir::make`] is removed again when this is dropped before [`PrivateDir::commit`].
 pub struct PrivateDir {
@@ -81,7 +81,7 @@ impl PrivateDir {
         self.uncommitted = false;
     }
 
-    /// Makes `path`, which is in this directory, the property of the container's root.
+    /// Gives `path`, which is in this directory, to the container's root.
     pub fn give(&self, path: &Path) -> Result<()> {
         self.mark(path)?;
         match self.owner {
@@ -118,8 +118,8 @@ impl PrivateDir {
         fs::set_permissions(path, Permissions::from_mode(mode)).context(path.display())
     }
 
-    /// Opens a file of ours as `options` say if it is there: a regular one, for an image may bring anything of this name,
-    /// and devices do things when they are opened.
+    /// Opens one of our files with `options` if it exists. Only a regular file: an image may contain anything under
+    /// this name, and opening a device can have effects.
     pub fn open_file(&self, name: &str, options: &mut OpenOptions) -> Result<Option<File>> {
         let path = self.join(name);
         match fs::symlink_metadata(&path) {
@@ -132,7 +132,7 @@ impl PrivateDir {
         opened.map(Some).context(path.display())
     }
 
-    /// Reads a file of ours if it is there.
+    /// Reads one of our files if it exists.
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let Some(file) = self.open_file(name, OpenOptions::new().read(true))? else { return Ok(None) };
         let mut content = Vec::new();
@@ -145,7 +145,7 @@ impl PrivateDir {
         self.write_then(name, mode, content, |_| Ok(()))
     }
 
-    /// The same, for a file that later starts depend on: a host that loses its power must not leave an empty one.
+    /// The same for a file that later starts depend on: a power cut must not leave an empty file.
     pub fn write_durably(&self, name: &str, mode: u32, content: &[u8]) -> Result<PathBuf> {
         self.write_then(name, mode, content, File::sync_all)
     }
@@ -167,7 +167,7 @@ impl PrivateDir {
         Ok(path)
     }
 
-    /// Removes a file of ours if it is there.
+    /// Removes one of our files if it exists.
     pub fn remove(&self, name: &str) -> Result<()> {
         match fs::remove_file(self.join(name)) {
             Err(e) if e.kind() != ErrorKind::NotFound => Err(e).context(self.join(name).display()),

@@ -16,7 +16,7 @@ use crate::error::{self, Context, Result};
 use crate::host::{Answer, DRIVER, Host, ask, cache_directory};
 use crate::plan::Accelerator;
 
-/// What nobody has used for so long goes: nobody tells when the last QEMU of a version is gone.
+/// Age at which an unused entry is removed: there is no event for the removal of a QEMU version.
 const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// A QEMU that could not be asked is asked again after this time, or when it or the kernel is another.
 const FAILED: Duration = Duration::from_secs(60 * 60);
@@ -27,9 +27,9 @@ const PREFIX: &str = "capabilities-";
 /// End of the name of a file that says why QEMU could not be asked.
 const REASON: &str = ".failed";
 
-/// The directory to hand into the container, filled first where that is due. `None` where the host has no room for it
-/// or QEMU cannot be asked: the container then asks for itself, which is slower and no failure. `labelled`: SELinux keeps
-/// containers from the host's own, so that it has to be a copy in `dir`.
+/// The directory for the container, filled first if necessary. `None` if the host has no room for it or QEMU cannot be
+/// probed: libvirt then probes in the container, which is slower but not a failure. `labelled`: SELinux keeps
+/// containers from the host's directory, so a copy is made in `dir`.
 pub fn for_container(host: &Host, accelerator: Accelerator, dir: &PrivateDir, labelled: bool) -> Option<PathBuf> {
     let filled = Cache::of(host, accelerator)?.filled(|scratch| probe(host, accelerator, scratch, PATIENCE))?;
     if labelled { copy(&filled, dir).ok() } else { Some(filled) }
@@ -53,7 +53,7 @@ fn copy(from: &Path, dir: &PrivateDir) -> Result<PathBuf> {
     Ok(dir.join(COPY))
 }
 
-/// What is known of one QEMU on one kernel.
+/// The cache for one QEMU on one kernel.
 struct Cache {
     base: PathBuf,
     key: String,
@@ -74,7 +74,7 @@ impl Cache {
             return None;
         }
         DirBuilder::new().mode(0o755).recursive(true).create(&self.base).ok()?;
-        // Several containers may start at once: each fills a directory of its own and the first rename stays.
+        // Several containers may start at once: each fills its own directory, and the first rename wins.
         let scratch = self.base.join(format!("{PREFIX}new-{}", std::process::id()));
         match probe(&scratch).and_then(|filled| for_everybody(&filled).map(|()| filled).map_err(|e| e.to_string())) {
             Ok(filled) => drop(fs::rename(filled, self.base.join(&self.key))),
@@ -85,7 +85,7 @@ impl Cache {
         self.used()
     }
 
-    /// The directory if it is there, marked as used, so that nobody removes it.
+    /// The directory if it exists, marked as used so that it is not removed.
     fn used(&self) -> Option<PathBuf> {
         let _locked = locked(&self.base, FlockArg::LockShared)?;
         let done = self.base.join(&self.key);
@@ -107,19 +107,19 @@ impl Cache {
     }
 }
 
-/// Until it is dropped nobody removes (with a shared lock) or uses (with an exclusive one) what is in the directory.
+/// Lock on the cache: with a shared lock nothing in it is removed, with an exclusive lock nothing in it is used.
 fn locked(base: &Path, how: FlockArg) -> Option<Flock<File>> {
     Flock::lock(File::open(base).ok()?, how).ok()
 }
 
-/// libvirt lets root alone read its cache, and root in a container may be another user of the host's.
+/// libvirt makes its cache readable for root only, and root in a container may be another host user.
 fn for_everybody(dir: &Path) -> io::Result<()> {
     fs::set_permissions(dir, PermissionsExt::from_mode(0o755))?;
     fs::read_dir(dir)?.try_for_each(|entry| fs::set_permissions(entry?.path(), PermissionsExt::from_mode(0o644)))
 }
 
-/// What is of other versions of QEMU or of ours, what is left of a start that was killed; one that cannot be removed
-/// does not keep the others. A container that runs has a copy of its own.
+/// Removes entries for other versions of QEMU or of this project, and the remains of starts that were killed. An entry
+/// that cannot be removed does not stop the others. Running containers have their own copy.
 fn remove_unused(base: &Path, since: SystemTime) {
     let Some(_locked) = locked(base, FlockArg::LockExclusiveNonblock) else { return };
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
@@ -132,7 +132,7 @@ fn remove_unused(base: &Path, since: SystemTime) {
     }
 }
 
-/// What libvirt itself looks at before it believes its cache, so that an upgrade leads to a new directory.
+/// The facts that libvirt checks before it trusts its cache; an upgrade therefore leads to a new directory.
 fn key(host: &Host, accelerator: Accelerator) -> Option<String> {
     let mut hasher = DefaultHasher::new();
     let driver = DRIVER.find().ok().map(Path::new);

@@ -1,4 +1,4 @@
-//! The container's root: nothing of the image's own root, the host's `/usr`, and files of ours.
+//! The container's root: the host's `/usr` and our files, and nothing from the image's own root.
 
 use std::fs;
 use std::path::Path;
@@ -29,7 +29,7 @@ pub(super) const DIRS: &[&str] = &[
     "crun-qemu/fd-store",
     "crun-qemu/local/bin",
 ];
-/// What is in them is not for QEMU: the guest's key, and what the guest has by virtiofs.
+/// Directories closed to QEMU: they contain the key for the guest and the shared directories.
 pub(super) const CLOSED_DIRS: &[&str] = &["crun-qemu/ssh", "crun-qemu/mounts"];
 /// Mount points for files.
 const FILES: &[&str] = &[
@@ -43,8 +43,8 @@ const FILES: &[&str] = &[
     "crun-qemu/overlay.qcow2",
     "crun-qemu/virtiofsd",
 ];
-/// Users: libvirt looks up the one that its packages make for QEMU even where it is told to use root. Its name is
-/// compiled in: `libvirt-qemu` on Debian and Arch, `qemu` on Fedora and openSUSE.
+/// libvirt looks up the user that its packages make for QEMU even if it is configured to use root. The name is compiled
+/// in: `libvirt-qemu` on Debian and Arch, `qemu` on Fedora and openSUSE.
 pub const PASSWD: &str = "root:x:0:0:root:/run:/bin/sh\n\
     libvirt-qemu:x:64055:64055::/:/usr/sbin/nologin\nqemu:x:107:107::/:/usr/sbin/nologin\n";
 /// Groups, for the same reason.
@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(group, format!("{GROUP}vm:x:8:\ndevice-104:x:104:vm\ndevice-6:x:6:vm\n"));
     }
 
-    /// What libvirt has compiled in, as the test of its configuration's lens says it.
+    /// The name that libvirt has compiled in, taken from the test of its configuration's lens.
     fn compiled_in(key: &str) -> Option<String> {
         let lens = fs::read_to_string("/usr/share/augeas/lenses/tests/test_libvirtd_qemu.aug").ok()?;
         let line = lens.lines().find_map(|line| line.strip_prefix(&format!("{{ \"{key}\" = \"")))?;

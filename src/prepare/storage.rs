@@ -1,4 +1,4 @@
-//! Where a container's writes go: its own writable layer where it has one, else the bundle.
+//! The place for a container's writes: its own writable layer if it has one, else the bundle.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -51,9 +51,9 @@ enum Place {
 }
 
 impl Facts {
-    /// A read-only container's layer stays as it is where the bundle can take the guest's disk. Docker, containerd and CRI-O
-    /// have theirs in `/run`: there the layer is the place all the same, since it is on disk, the engine counts it, and it
-    /// goes with the container.
+    /// A read-only container's layer stays unchanged if the bundle can take the guest's disk. Docker, containerd and
+    /// CRI-O have their bundles in `/run`: with these the disk is in the layer all the same, because the layer is on
+    /// disk, is counted by the engine, and is removed with the container.
     fn decide(self) -> Option<Place> {
         match (self.layer, self.in_memory && !self.persistent) {
             (true, in_memory) if in_memory || !self.read_only => Some(Place::Layer),
@@ -63,7 +63,7 @@ impl Facts {
     }
 }
 
-/// Whether it is on a tmpfs below `/run`. One elsewhere was somebody's choice for all of the storage.
+/// Whether the bundle is on a tmpfs below `/run`. A tmpfs elsewhere was chosen for the engine's whole storage.
 fn is_in_run(bundle: &Path) -> bool {
     let path = fs::canonicalize(bundle).unwrap_or_else(|_| bundle.to_owned());
     path.starts_with("/run") && statfs(bundle).is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC)

@@ -1,4 +1,4 @@
-//! Whether QEMU has the network that needs nothing of the host's.
+//! Whether QEMU has its user network, which needs nothing from the host.
 
 use std::process::{Command, Stdio};
 
@@ -14,7 +14,7 @@ pub fn check(plan: &Plan) -> Result<()> {
         return Ok(());
     }
     let mut qemu = Command::new(&plan.emulator);
-    // It prints one name a line and ends.
+    // QEMU prints one name per line and exits.
     qemu.args(["-nodefaults", "-no-user-config", "-netdev", "help"]).env_clear().current_dir("/").stdin(Stdio::null());
     let said = qemu.output().context(&plan.emulator)?.stdout;
     if String::from_utf8_lossy(&said).lines().any(|line| line.trim() == "user") {

@@ -1,5 +1,5 @@
-//! The configured working directory, as a rule the image's. Engines start every exec in it, and crun gives up where it is
-//! not there, though no process of ours ever is.
+//! The configured working directory, usually the image's. Engines start every exec in it, and crun fails if it is
+//! missing, although none of our processes is ever in it.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -9,23 +9,23 @@ use crate::edits::Mount;
 use crate::error::{Error, Result};
 use crate::handoff::paths;
 
-/// In the root: what takes the place of the host's `/usr/local`, and what is added to its `/usr`.
+/// Directories in the root: the replacement of the host's `/usr/local`, and additions to its `/usr`.
 const LOCAL: &str = "crun-qemu/local";
 const USR: &str = "crun-qemu/usr";
 /// The supervisor's own on the tmpfs.
 const OURS: &[&str] =
     &[paths::ALIVE, paths::CONSOLE, paths::EXECS, paths::LIBVIRT, paths::SSH_DIR, paths::STATUS, paths::VIRTIOFS];
 
-/// How the directory comes to be there.
+/// How the directory is provided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Workdir {
-    /// It is, or nothing can be done about it.
+    /// It exists, or cannot be made.
     There,
     /// Made in the root, by this name.
     Made(String),
     /// Made by its mount.
     Mounted(String),
-    /// Made in an overlay on a directory of the host's.
+    /// Made in an overlay on a host directory.
     Added {
         /// The directory that the host has, below `/usr`.
         dir: PathBuf,
@@ -61,7 +61,7 @@ impl Workdir {
         })
     }
 
-    /// Nothing of the host's is hidden: what it has on the way has to be a directory.
+    /// No host file is hidden: what the host has along the path must be directories.
     fn in_usr(names: &[&str]) -> Option<Self> {
         let mut host = PathBuf::from("/usr");
         for name in names {
@@ -87,7 +87,7 @@ impl Workdir {
         }
     }
 
-    /// What has to be mounted for it; `root` is the container's on the host.
+    /// The mount that provides it; `root` is the container's root on the host.
     pub fn mount(&self, root: &Path) -> Option<Mount> {
         let mount = |destination: &str, kind: &str, options: &[&str]| Mount {
             destination: destination.into(),

@@ -1,4 +1,4 @@
-//! What `--blockdev` takes.
+//! The value of `--blockdev`.
 
 use std::path::{Component, Path};
 
@@ -8,12 +8,12 @@ use crate::host::image::Format;
 const OPTION: &str = "--blockdev";
 const HINT: &str = "source=PATH,target=PATH,format=raw|qcow2[,readonly=on]";
 
-/// A disk image that becomes a disk of the guest's.
+/// A disk image that becomes a disk in the guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blockdev {
-    /// Where the engine puts the file in the container: the destination of a `-v FILE:PATH`.
+    /// Path of the file in the container: the destination of a `-v FILE:PATH`.
     pub source: String,
-    /// Where the guest finds the disk.
+    /// Path of the disk in the guest.
     pub target: String,
     /// Its format.
     pub format: Format,
@@ -72,7 +72,7 @@ fn path(key: &str, value: &str) -> Result<String> {
     }
     let plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
     match plain && path.components().nth(1).is_some() {
-        // As engines write their mounts' destinations: without doubled and trailing slashes.
+        // Engines write the destinations of mounts without doubled and trailing slashes.
         true => Ok(path.components().collect::<std::path::PathBuf>().to_string_lossy().into_owned()),
         false => Err(wrong(format!("{key} \"{value}\" is not the path of something below /"))),
     }

@@ -1,4 +1,5 @@
-//! What was asked: the OCI configuration and the options in it, read and checked, nothing decided. Pure.
+//! The request: the OCI configuration and the options in it, read and checked, with nothing decided. Pure. The text is
+//! partly the image's and the pod author's, so it is hostile.
 
 pub mod blockdev;
 mod bundle;
@@ -53,27 +54,27 @@ pub struct Request {
     pub mapped_root: Option<(u32, u32)>,
     /// The container's processes keep the supplementary groups of the engine's user: `--group-add keep-groups`.
     pub keeps_groups: bool,
-    /// SELinux' label of the container's files.
+    /// SELinux label of the container's files.
     pub label: Option<String>,
     /// The users and groups that the container has, where it has a user namespace.
     pub id_maps: Option<(IdMap, IdMap)>,
     /// Whose network namespace the container has.
     pub network: NetworkOwner,
-    /// Whether it is one of a pod's containers.
+    /// Whether the container belongs to a pod.
     pub in_pod: bool,
-    /// Whether the container has a PID namespace that is not the host's.
+    /// Whether the container has a PID namespace other than the host's.
     pub own_pids: bool,
-    /// What root in the container can have; `None` where the configuration does not say.
+    /// Capabilities of root in the container; `None` if the configuration does not list them.
     pub capabilities: Option<HashSet<Capability>>,
     /// The environment configured for the container, the image's own included.
     pub env: Vec<String>,
-    /// The working directory configured for the container, as a rule the image's.
+    /// The configured working directory, usually the image's.
     pub cwd: PathBuf,
     /// The engine that made the container.
     pub engine: Engine,
     /// The signal that asks the container to end, where the configuration names one: the image's or `--stop-signal`.
     pub stop_signal: Option<i32>,
-    /// It is a container of a pod of Kubernetes', whose limits are the pod's.
+    /// The container belongs to a Kubernetes pod, and its limits are the pod's.
     pub in_kubernetes: bool,
     /// The container's cgroup, as the engine names it.
     pub cgroup: Option<PathBuf>,
@@ -82,7 +83,7 @@ pub struct Request {
 /// A device that the engine has made in the container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
-    /// Where.
+    /// Path in the container.
     pub path: String,
     /// A block device, else a character device or a fifo.
     pub is_block: bool,
@@ -92,7 +93,7 @@ pub struct Device {
     pub minor: i64,
     /// The container may write to it.
     pub writable: bool,
-    /// Who may open it.
+    /// Owner and mode of the node.
     pub node: Node,
 }
 

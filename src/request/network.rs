@@ -9,17 +9,17 @@ use crate::engine::{self, Annotations};
 /// Whose network namespace a container has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NetworkOwner {
-    /// Its own, which goes with it.
+    /// The container's own network namespace, which ends with the container.
     Own,
     /// Another container's or the user's, at this path: what is left there stays.
     Shared(PathBuf),
-    /// One over which nobody in the container has power: the host's as a rule.
+    /// A namespace over which no process in the container has power, usually the host's.
     Foreign,
 }
 
-/// A namespace without a path is made with the container and goes with it, and so are those that engines make before.
-/// Another path is another process' (`--network container:`) or the user's. A user namespace that is made with the
-/// container has no power over it.
+/// Finds the owner. A namespace without a path is made with the container and ends with it, and so do those that
+/// engines make in advance. Another path belongs to another process (`--network container:`) or the user. A user
+/// namespace that is made with the container has no power over the network namespace.
 pub(super) fn find(namespaces: &[LinuxNamespace], annotations: &Annotations) -> NetworkOwner {
     let of = |kind| namespaces.iter().find(|n| n.typ() == kind);
     let Some(network) = of(LinuxNamespaceType::Network) else { return NetworkOwner::Foreign };

@@ -13,7 +13,7 @@ use crate::request::values::{bytes, firmware, switch, timeout};
 /// Prefix of the annotations that carry options.
 pub const ANNOTATION_PREFIX: &str = "run.oci.qemu.";
 
-/// What was asked with options and annotations.
+/// The values of options and annotations.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Options {
     /// `--blockdev`.
@@ -54,7 +54,7 @@ pub struct Options {
     pub annotations: BTreeSet<&'static str>,
 }
 
-/// What `--firmware` takes.
+/// The value of `--firmware`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FirmwareChoice {
     /// BIOS where the disk can boot so, else UEFI.
@@ -66,25 +66,25 @@ pub enum FirmwareChoice {
     Uefi,
 }
 
-/// One row of the table.
+/// A row of the option table.
 pub struct OptionSpec {
     /// Name without the dashes; the annotation is [`ANNOTATION_PREFIX`] and the name, and for one that may be given more
     /// than once also that with a dot and any name.
     pub name: &'static str,
-    /// What its value is called; `None` for a switch.
+    /// Name of the value; `None` for a switch.
     pub argument: Option<&'static str>,
-    /// One line.
+    /// Meaning, in one line.
     pub meaning: &'static str,
-    /// What holds without it.
+    /// Behaviour without the option.
     pub default: &'static str,
-    /// Whether it may be given more than once; each time adds.
+    /// Whether the option may be given more than once; values add up.
     pub repeat: bool,
     /// Takes the value (`true` or `false` for a switch) in.
     pub(super) set: fn(&mut Options, &str) -> Result<()>,
 }
 
 impl OptionSpec {
-    /// What the lists say of one that may be given more than once.
+    /// Note in the lists for options that may be given more than once.
     fn again(&self) -> &'static str {
         if self.repeat { " May be given more than once." } else { "" }
     }

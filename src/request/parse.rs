@@ -3,7 +3,7 @@
 use super::options::{ANNOTATION_PREFIX, OptionSpec, Options, TABLE};
 use crate::error::{Error, Result};
 
-/// Where all options are listed.
+/// Hint that names the list of options.
 const SEE: &str = "crun-qemu options lists all";
 
 impl Options {
@@ -15,9 +15,9 @@ impl Options {
     pub fn parse<'a>(args: &[String], annotations: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self> {
         let given = from_args(of_args(args)?)?;
         let mut annotations: Vec<_> = annotations.filter(|(key, _)| key.starts_with(ANNOTATION_PREFIX)).collect();
-        // They come in no order, and that of devices is the guest's.
+        // Annotations are unordered, and the order of devices is visible to the guest.
         annotations.sort_unstable();
-        // What the arguments take the place of has to be right all the same.
+        // A value that an argument replaces must still be valid.
         let (mut options, mut replaced) = (Self::default(), Self::default());
         for (key, value) in annotations {
             let spec = named(key).ok_or_else(|| Error::new(format!("annotation {key}"), "unknown").hint(SEE))?;
@@ -37,7 +37,7 @@ impl Options {
         Ok(options)
     }
 
-    /// Whether the option of this name is in force by an annotation, which can be an image's or a pod's.
+    /// Whether the option's value comes from an annotation, which an image or a pod's author may have written.
     pub fn is_annotation(&self, name: &str) -> bool {
         self.annotations.contains(name)
     }
@@ -74,8 +74,8 @@ fn from_args(args: &[String]) -> Result<Vec<(&'static OptionSpec, &str)>> {
     Ok(given)
 }
 
-/// The part of the container's args that holds options: what follows the first empty one. Without an empty one all of
-/// them have to be options, because an image's ENTRYPOINT and CMD arrive in the same list.
+/// The part of the container's args that contains options: everything after the first empty one. Without an empty one,
+/// all args must be options, because an image's ENTRYPOINT and CMD arrive in the same list.
 fn of_args(args: &[String]) -> Result<&[String]> {
     if let Some(empty) = args.iter().position(String::is_empty) {
         // No image's command begins so.

@@ -1,4 +1,4 @@
-//! What `--port` takes.
+//! The value of `--port`.
 
 use std::fmt;
 
@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// A port of the guest's that is to be reached by the container's addresses.
+/// A guest port that the container's addresses lead to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {
     /// 1 to 65535.
     pub number: u16,
-    /// One protocol alone; `None` for TCP and UDP.
+    /// A single protocol; `None` for TCP and UDP.
     pub protocol: Option<Protocol>,
 }
 
@@ -25,10 +25,10 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// Both.
+    /// Both protocols.
     pub const ALL: [Self; 2] = [Self::Tcp, Self::Udp];
 
-    /// As `--port`, podman and QEMU call it.
+    /// Name in `--port`, podman and QEMU.
     pub fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
@@ -36,7 +36,7 @@ impl Protocol {
         }
     }
 
-    /// As the kernel calls it.
+    /// The kernel's number.
     pub fn number(self) -> i32 {
         match self {
             Self::Tcp => libc::IPPROTO_TCP,
@@ -59,7 +59,8 @@ impl fmt::Display for Port {
     }
 }
 
-/// How many ports can be named: a descriptor is handed over for each and protocol, and the kernel takes 253 at once.
+/// Most ports that can be named: a descriptor is passed for each port and protocol, and the kernel passes at most 253
+/// at once.
 pub const MOST: usize = 100;
 
 /// Reads a list such as `80/tcp,53`.
@@ -93,7 +94,7 @@ fn port(text: &str) -> Option<Port> {
         Some((number, name)) => (number, Some(Protocol::ALL.into_iter().find(|p| p.name() == name)?)),
         None => (text, None),
     };
-    // What parse takes besides digits is a plus.
+    // parse() also accepts a leading plus.
     let number = number.bytes().all(|b| b.is_ascii_digit()).then(|| number.parse().ok())??;
     (number > 0).then_some(Port { number, protocol })
 }

@@ -29,7 +29,7 @@ pub(super) fn timeout(value: &str) -> Result<u64> {
 pub(super) fn bytes(name: &str, value: &str) -> Result<u64> {
     let unit = value.bytes().last().and_then(|last| b"KMGT".iter().position(|u| *u == last.to_ascii_uppercase()));
     let (digits, shift) = unit.map_or((value, 0), |n| (&value[..value.len() - 1], 10 * (n as u32 + 1)));
-    // What parse() takes besides digits is a sign.
+    // parse() also accepts a sign.
     let number = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse::<u64>().ok()).flatten();
     let bytes = number.and_then(|n| n.checked_mul(1 << shift)).filter(|bytes| *bytes > 0);
     bytes.ok_or_else(|| {

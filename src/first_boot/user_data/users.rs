@@ -10,8 +10,8 @@ use super::{USER_DATA, unpacked};
 /// 64 KiB at most.
 const LONGEST: usize = 1 << 20;
 
-/// The users that the user-data names, without `default`, in order. Where the data are not one cloud-config in plain YAML,
-/// there may be more of them than the guest will have, which does no harm to those who look for them.
+/// The users that the user-data names, in order, without `default`. If the data are not one cloud-config in plain YAML,
+/// the list may contain extra names, which do no harm: they are only looked up.
 pub fn users(user: &[u8]) -> Vec<String> {
     let unpacked = unpacked(USER_DATA, user).unwrap_or_default();
     let text = String::from_utf8_lossy(&unpacked);

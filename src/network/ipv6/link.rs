@@ -14,7 +14,7 @@ nix::ioctl_write_ptr_bad!(set_address, libc::SIOCSIFADDR, libc::in6_ifreq);
 
 /// `ICMP6_FILTER`.
 const FILTER: libc::c_int = 1;
-/// The hop limit of neighbour discovery, which shows that nobody has forwarded it.
+/// Hop limit of neighbour discovery, which proves that the packet was not forwarded.
 const UNFORWARDED: libc::c_int = 255;
 
 sockopt_impl!(
@@ -42,7 +42,8 @@ pub fn add_address(interface: &str, address: Ipv6Addr, prefix: u32) -> Result<()
     Ok(())
 }
 
-/// A socket that hears router solicitations from an interface and nothing else. It takes CAP_NET_RAW to open, none to use.
+/// A socket that receives router solicitations from one interface and nothing else. Opening it needs CAP_NET_RAW, using
+/// it does not.
 pub fn router(interface: &str) -> Result<OwnedFd> {
     let what = || format!("ICMPv6 on {interface}");
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;

@@ -9,15 +9,15 @@ use std::os::fd::OwnedFd;
 
 pub use prefix::{LENGTH, Prefix, is_there, prefix};
 
-use super::nft::{self, Block, Family, Lifetime};
-use super::rules::{self, Ends};
+use super::nft::{self, AddrPrefix, Family, Lifetime};
+use super::rules::{self, TapEnds};
 use super::{Loopback, TapConfig, sysctl};
 use crate::error::Result;
 
 /// The ICMPv6 message by which a guest asks for routers.
 pub const ROUTER_SOLICITATION: u8 = 133;
 
-/// The tap's link-local address, from which routers speak.
+/// The tap's link-local address, the source of router advertisements.
 const LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
 /// The guest's address, which it has where the container has IPv6. Needs no privileges.
@@ -25,16 +25,16 @@ pub fn guest(tap: &str) -> Option<Ipv6Addr> {
     prefix(tap).filter(|_| prefix::is_there().unwrap_or(false)).map(Prefix::guest)
 }
 
-/// What has to be kept of it.
+/// Descriptors that keep the IPv6 side alive.
 pub(super) struct Made {
     /// The table, by the socket that made it.
     pub table: OwnedFd,
-    /// What a [`Service`] speaks through.
+    /// Socket for the supervisor's router advertisements.
     pub router: OwnedFd,
 }
 
-/// Gives the tap, which is up, its IPv6 side. `None`, and nothing of it, where the namespace or the kernel has no IPv6 or
-/// lacks a part: the guest has IPv4 then.
+/// Adds IPv6 to the tap, which is up. `None`, with nothing left, if the namespace or the kernel lacks IPv6 or a part of
+/// it: the guest then has IPv4 only.
 pub(super) fn set_up(network: &TapConfig, lifetime: Lifetime) -> Option<Made> {
     if !sysctl::has_ipv6() {
         return None;
@@ -49,9 +49,9 @@ pub(super) fn set_up(network: &TapConfig, lifetime: Lifetime) -> Option<Made> {
 
 fn make(network: &TapConfig, lifetime: Lifetime) -> Result<Made> {
     let prefix = Prefix::choose(&network.tap)?;
-    let sources = Block::new(prefix.network(), prefix::LENGTH as usize / 8);
-    let ends = Ends { gateway: prefix.gateway().into(), guest: prefix.guest().into(), sources };
-    // The kernel has no way from or to ::1 but within itself.
+    let sources = AddrPrefix::new(prefix.network(), prefix::LENGTH as usize / 8);
+    let ends = TapEnds { gateway: prefix.gateway().into(), guest: prefix.guest().into(), sources };
+    // The kernel does not route between ::1 and other hosts.
     let table =
         nft::replace(Family::Ip6, &network.table, &rules::chains(network, &ends, Loopback::Own, None), lifetime)?;
     sysctl::with_ipv6(&network.tap)?;

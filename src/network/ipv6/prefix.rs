@@ -1,4 +1,4 @@
-//! Which IPv6 addresses the tap and the guest have.
+//! IPv6 addresses of the tap and the guest.
 
 use std::fs;
 use std::net::Ipv6Addr;
@@ -7,10 +7,10 @@ use nix::ifaddrs::getifaddrs;
 
 use crate::error::{Context, Error, Result};
 
-/// Of the thread, not of the process: the namespace is the calling thread's.
+/// The thread's routes, not the process': the namespace is the calling thread's.
 const ROUTES: &str = "/proc/thread-self/net/ipv6_route";
 
-/// fd63:7275:6e71::/48 is ours: a unique local prefix (RFC 4193), whose forty bits spell "crunq".
+/// fd63:7275:6e71::/48, our unique local prefix (RFC 4193): its forty bits spell "crunq".
 const SITE: [u8; 6] = *b"\xfdcrunq";
 
 /// Bits of the network part.
@@ -21,7 +21,7 @@ pub const LENGTH: u32 = 64;
 pub struct Prefix(u128);
 
 impl Prefix {
-    /// One of those that are ours.
+    /// One of our prefixes.
     pub fn nth(n: u16) -> Self {
         let mut octets = [0; 16];
         octets[..6].copy_from_slice(&SITE);
@@ -55,13 +55,13 @@ impl Prefix {
         (self.0 | 2).into()
     }
 
-    /// Whether an address is in it.
+    /// Whether the prefix contains an address.
     pub fn contains(self, address: Ipv6Addr) -> bool {
         (u128::from(address) ^ self.0) >> (128 - LENGTH) == 0
     }
 }
 
-/// The prefix of the tap that [`crate::network::set_up`] made; `None` where the guest has no IPv6. Needs no privileges.
+/// The prefix of the tap that [`crate::network::set_up`] made; `None` if the guest has no IPv6. Needs no privileges.
 pub fn prefix(tap: &str) -> Option<Prefix> {
     let mut addresses = getifaddrs().ok()?.filter(|i| i.interface_name == tap);
     let gateway =
@@ -69,7 +69,7 @@ pub fn prefix(tap: &str) -> Option<Prefix> {
     Some(Prefix(u128::from(gateway) & u128::MAX << (128 - LENGTH)))
 }
 
-/// Whether the namespace has IPv6 to pass on: an address, not of a VM's tap, that is valid beyond its link.
+/// Whether the namespace has IPv6 to pass on: an address that is valid beyond its link and not on a VM's tap.
 pub fn is_there() -> Result<bool> {
     let beyond_link =
         |a: Ipv6Addr| !a.is_loopback() && !a.is_unspecified() && !a.is_multicast() && !a.is_unicast_link_local();
@@ -80,7 +80,7 @@ pub fn is_there() -> Result<bool> {
     }))
 }
 
-/// Where a route leads.
+/// Destination of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Route {
     address: u128,

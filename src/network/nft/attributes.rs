@@ -10,7 +10,7 @@ const HEAD: usize = 4;
 pub struct Attributes(Vec<u8>);
 
 impl Attributes {
-    /// All of them, as they go over the wire.
+    /// The bytes on the wire.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -51,7 +51,7 @@ impl Attributes {
         let start = self.0.len();
         self.0.extend([0; HEAD]);
         fill(&mut self.0);
-        // No value of ours is as long as 64 KiB: names, numbers, and a rule of a dozen expressions.
+        // Values stay far below 64 KiB: names, numbers, and rules of a dozen expressions.
         let length = (self.0.len() - start) as u16;
         self.0[start..start + 2].copy_from_slice(&length.to_ne_bytes());
         self.0[start + 2..start + HEAD].copy_from_slice(&kind.to_ne_bytes());

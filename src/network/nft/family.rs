@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// A table's family, whose packets alone its rules see.
+/// Family of a table: its rules see only packets of this family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     /// `ip`: IPv4.
@@ -26,14 +26,14 @@ impl Family {
     }
 
     /// The loopback addresses: 127.0.0.0/8, ::1.
-    pub fn loopback(self) -> Block {
+    pub fn loopback(self) -> AddrPrefix {
         match self {
-            Self::Ip => Block::new(Ipv4Addr::LOCALHOST, 1),
+            Self::Ip => AddrPrefix::new(Ipv4Addr::LOCALHOST, 1),
             Self::Ip6 => Ipv6Addr::LOCALHOST.into(),
         }
     }
 
-    /// Where the source's and the destination's address are in the header.
+    /// Offsets of the source and destination addresses in the header.
     pub fn offsets(self) -> (u32, u32) {
         match self {
             Self::Ip => (12, 16),
@@ -44,10 +44,10 @@ impl Family {
 
 /// Addresses that have the first so many bytes in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Block(IpAddr, usize);
+pub struct AddrPrefix(IpAddr, usize);
 
-impl Block {
-    /// Those that begin with so many bytes of `address`.
+impl AddrPrefix {
+    /// Addresses that begin with the first `bytes` bytes of `address`.
     pub fn new(address: impl Into<IpAddr>, bytes: usize) -> Self {
         Self(address.into(), bytes)
     }
@@ -57,7 +57,7 @@ impl Block {
         Family::of(self.0)
     }
 
-    /// What they have in common.
+    /// The common bytes.
     pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = match self.0 {
             IpAddr::V4(address) => address.octets().to_vec(),
@@ -68,7 +68,7 @@ impl Block {
     }
 }
 
-impl<A: Into<IpAddr>> From<A> for Block {
+impl<A: Into<IpAddr>> From<A> for AddrPrefix {
     fn from(address: A) -> Self {
         let address = address.into();
         Self(address, if address.is_ipv4() { 4 } else { 16 })

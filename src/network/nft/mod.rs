@@ -1,4 +1,6 @@
-//! nf_tables by its own netlink protocol: a table, its chains, their rules, as one transaction.
+//! nf_tables over its netlink protocol: a table, its chains and their rules in one transaction.
+//! Not by the nft program: a table that nft makes is removed by a command or never, but a table owned by our socket
+//! ends with the socket, however its holder ends. It also saves a process at every VM's start.
 //!
 //! Not by the nft program: a table of its goes with it or stays for ever, but one that a socket of ours owns goes with
 //! the socket, however its holder ends. It also saves a process before every VM's start.
@@ -14,13 +16,13 @@ use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProto
 
 use crate::error::{Error, Result};
 use attributes::Attributes;
-pub(super) use family::{Block, Family};
-pub(super) use rule::{Must, Rule};
+pub(super) use family::{AddrPrefix, Family};
+pub(super) use rule::{Cmp, Rule};
 
 /// Whose table it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lifetime {
-    /// The namespace's: it goes with that.
+    /// That of the namespace.
     Namespace,
     /// The socket's: it goes when that is closed. From Linux 5.12 on.
     Socket,
@@ -88,7 +90,7 @@ fn refused(errno: Errno) -> Error {
     Error::new("nf_tables", errno.desc()).hint(hint)
 }
 
-/// What the answers say: an error, the answer that was asked for, or neither.
+/// Result in the answers: an error, the expected answer, or neither.
 fn outcome(mut answers: &[u8], asked: u32) -> std::result::Result<bool, Errno> {
     const ERROR: u16 = libc::NLMSG_ERROR as u16;
     while let Some((head, rest)) = answers.split_at_checked(MESSAGE_HEAD) {
@@ -115,12 +117,13 @@ struct Batch {
     family: Family,
     bytes: Vec<u8>,
     count: u32,
-    /// Where the last one begins.
+    /// Offset of the last message.
     last: usize,
 }
 
 impl Batch {
-    /// One that takes a table away; it is made if it is not there, so that it can be taken away in any case.
+    /// A transaction that removes a table; the table is made first if it is missing, so that the removal always
+    /// succeeds.
     fn begin(family: Family, table: &str) -> Self {
         let mut batch = Self { family, bytes: Vec::new(), count: 0, last: 0 };
         batch.edge(libc::NFNL_MSG_BATCH_BEGIN);

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use super::attributes::Attributes;
-use super::family::{Block, Family};
+use super::family::{AddrPrefix, Family};
 
 /// `NFT_REG_1`: every value is looked at right after it was loaded, so that one register will do.
 const REGISTER: u32 = libc::NFT_REG_1 as u32;
@@ -34,13 +34,13 @@ const KNOWN: u32 = 1 << 1 | 1 << 2;
 /// `IPS_DST_NAT`, a bit of `ct status`.
 const DNAT: u32 = 1 << 5;
 
-/// Whether a value has to be this one or any other.
+/// Comparison of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Must {
+pub enum Cmp {
     /// `==`.
-    Be,
+    Eq,
     /// `!=`.
-    NotBe,
+    Ne,
 }
 
 /// A rule in the making; what it looks at comes first, what it does last.
@@ -59,40 +59,40 @@ impl Rule {
     }
 
     /// `iifname`; a name that ends in `*` stands for all that begin so.
-    pub fn iifname(self, must: Must, name: &str) -> Self {
-        self.meta(libc::NFT_META_IIFNAME).compare(must, &interface(name))
+    pub fn iifname(self, cmp: Cmp, name: &str) -> Self {
+        self.meta(libc::NFT_META_IIFNAME).compare(cmp, &interface(name))
     }
 
     /// `oifname`.
-    pub fn oifname(self, must: Must, name: &str) -> Self {
-        self.meta(libc::NFT_META_OIFNAME).compare(must, &interface(name))
+    pub fn oifname(self, cmp: Cmp, name: &str) -> Self {
+        self.meta(libc::NFT_META_OIFNAME).compare(cmp, &interface(name))
     }
 
     /// `ip saddr`, `ip6 saddr`.
-    pub fn saddr(self, must: Must, block: impl Into<Block>) -> Self {
-        let block = block.into();
-        self.address(block.family().offsets().0, must, block)
+    pub fn saddr(self, cmp: Cmp, prefix: impl Into<AddrPrefix>) -> Self {
+        let prefix = prefix.into();
+        self.address(prefix.family().offsets().0, cmp, prefix)
     }
 
     /// `ip daddr`, `ip6 daddr`.
-    pub fn daddr(self, must: Must, block: impl Into<Block>) -> Self {
-        let block = block.into();
-        self.address(block.family().offsets().1, must, block)
+    pub fn daddr(self, cmp: Cmp, prefix: impl Into<AddrPrefix>) -> Self {
+        let prefix = prefix.into();
+        self.address(prefix.family().offsets().1, cmp, prefix)
     }
 
     /// `meta l4proto`, a number such as `IPPROTO_TCP`.
     pub fn protocol(self, number: i32) -> Self {
-        self.meta(libc::NFT_META_L4PROTO).compare(Must::Be, &[number as u8])
+        self.meta(libc::NFT_META_L4PROTO).compare(Cmp::Eq, &[number as u8])
     }
 
     /// `th sport`, after [`Rule::protocol`].
     pub fn sport(self, port: u16) -> Self {
-        self.payload(libc::NFT_PAYLOAD_TRANSPORT_HEADER, 0, 2).compare(Must::Be, &port.to_be_bytes())
+        self.payload(libc::NFT_PAYLOAD_TRANSPORT_HEADER, 0, 2).compare(Cmp::Eq, &port.to_be_bytes())
     }
 
     /// `th dport`, after [`Rule::protocol`].
     pub fn dport(self, port: u16) -> Self {
-        self.payload(libc::NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2).compare(Must::Be, &port.to_be_bytes())
+        self.payload(libc::NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2).compare(Cmp::Eq, &port.to_be_bytes())
     }
 
     /// `icmp type`, `icmpv6 type`.
@@ -102,11 +102,11 @@ impl Rule {
             Family::Ip6 => libc::IPPROTO_ICMPV6,
         };
         let header = self.protocol(protocol).payload(libc::NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1);
-        header.compare(Must::Be, &[kind])
+        header.compare(Cmp::Eq, &[kind])
     }
 
     /// `fib daddr type local`: sent to an address of this namespace.
-    pub fn for_us(self) -> Self {
+    pub fn fib_daddr_local(self) -> Self {
         self.fib(BY_DESTINATION)
     }
 
@@ -116,12 +116,12 @@ impl Rule {
     }
 
     /// `ct state established,related`.
-    pub fn known(self) -> Self {
+    pub fn ct_established(self) -> Self {
         self.connection(libc::NFT_CT_STATE, KNOWN)
     }
 
     /// `ct status dnat`.
-    pub fn was_dnat(self) -> Self {
+    pub fn ct_dnat(self) -> Self {
         self.connection(libc::NFT_CT_STATUS, DNAT)
     }
 
@@ -142,7 +142,7 @@ impl Rule {
 
     /// `dnat to ADDRESS` or `ADDRESS:PORT`.
     pub fn dnat(self, address: IpAddr, port: Option<u16>) -> Self {
-        let mut rule = self.immediate(REGISTER, &Block::from(address).bytes());
+        let mut rule = self.immediate(REGISTER, &AddrPrefix::from(address).bytes());
         if let Some(port) = port {
             rule = rule.immediate(SECOND_REGISTER, &port.to_be_bytes());
         }
@@ -157,9 +157,9 @@ impl Rule {
         })
     }
 
-    fn address(self, offset: u32, must: Must, block: Block) -> Self {
-        let bytes = block.bytes();
-        self.payload(libc::NFT_PAYLOAD_NETWORK_HEADER, offset, bytes.len() as u32).compare(must, &bytes)
+    fn address(self, offset: u32, cmp: Cmp, prefix: AddrPrefix) -> Self {
+        let bytes = prefix.bytes();
+        self.payload(libc::NFT_PAYLOAD_NETWORK_HEADER, offset, bytes.len() as u32).compare(cmp, &bytes)
     }
 
     fn meta(self, key: i32) -> Self {
@@ -179,8 +179,8 @@ impl Rule {
         })
     }
 
-    fn compare(self, must: Must, value: &[u8]) -> Self {
-        let operator = if must == Must::Be { libc::NFT_CMP_EQ } else { libc::NFT_CMP_NEQ };
+    fn compare(self, cmp: Cmp, value: &[u8]) -> Self {
+        let operator = if cmp == Cmp::Eq { libc::NFT_CMP_EQ } else { libc::NFT_CMP_NEQ };
         // NFTA_CMP_SREG, _OP, _DATA.
         self.expression("cmp", |data| {
             data.number(1, REGISTER);
@@ -196,7 +196,7 @@ impl Rule {
                 data.number(kind, value);
             }
         });
-        lookup.compare(Must::Be, &LOCAL.to_ne_bytes())
+        lookup.compare(Cmp::Eq, &LOCAL.to_ne_bytes())
     }
 
     fn connection(self, key: i32, bits: u32) -> Self {
@@ -213,7 +213,7 @@ impl Rule {
             data.nest(4, |data| data.bytes(DATA.0, &bits.to_ne_bytes()));
             data.nest(5, |data| data.bytes(DATA.0, &[0; 4]));
         });
-        masked.compare(Must::NotBe, &[0; 4])
+        masked.compare(Cmp::Ne, &[0; 4])
     }
 
     fn immediate(self, register: u32, value: &[u8]) -> Self {
@@ -240,7 +240,7 @@ impl Rule {
     }
 }
 
-/// What a register with an interface's name is compared with: the beginning, or all of it with the zeros after it.
+/// Data to compare with a register that contains an interface's name: a prefix, or the whole name with its zeros.
 fn interface(name: &str) -> Vec<u8> {
     match name.strip_suffix('*') {
         Some(beginning) => beginning.into(),

@@ -1,4 +1,4 @@
-//! What the network namespace has already.
+//! Inventory of the network namespace.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -8,21 +8,21 @@ use nix::ifaddrs::getifaddrs;
 use super::link;
 use crate::error::{Context, Result};
 
-/// Of the thread, not of the process: the namespace is the calling thread's.
+/// The thread's routes, not the process': the namespace is the calling thread's.
 const ROUTES: &str = "/proc/thread-self/net/route";
 
-/// What podman calls the interface that slirp4netns makes.
+/// podman's name for the interface that slirp4netns makes.
 const SLIRP: &str = "tap0";
 
-/// What is taken, and how large packets may be.
+/// Addresses in use, and the packet size.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Facts {
     /// Subnets of all addresses and routes but the default one.
     pub subnets: Vec<Subnet>,
     /// MTU of the way out: the default route's interface, else the smallest there is; `None` without any interface.
     pub mtu: Option<u32>,
-    /// The way out leads to a program that also hands over what comes to published ports: pasta, not slirp4netns, for
-    /// which podman has a forwarder that calls by the container's address.
+    /// The way out leads to a program that also delivers connections to published ports: pasta, not slirp4netns, for
+    /// which podman runs a forwarder that connects to the container's address.
     pub forwarded: bool,
 }
 
@@ -48,7 +48,7 @@ impl Subnet {
     }
 }
 
-/// One line of the kernel's routing table.
+/// A line of the kernel's routing table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Route {
     interface: String,
@@ -100,7 +100,7 @@ fn routes(text: &str) -> Vec<Route> {
         .collect()
 }
 
-/// Where the container's resolver really listens.
+/// Address and ports on which the container's resolver really listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Resolver {
     pub address: Ipv4Addr,
@@ -108,8 +108,8 @@ pub(super) struct Resolver {
     pub tcp: u16,
 }
 
-/// Finds the ports of a resolver. One on loopback (Docker's) listens on ports of its own choice, which rules of the
-/// engine make of port 53 for what is sent from inside; the guest's questions come in from the tap, past those rules.
+/// Finds the ports of a resolver. A resolver on loopback (Docker's) listens on random ports, to which the engine's
+/// rules redirect port 53 for traffic from inside. The guest's queries arrive from the tap, past those rules.
 pub(super) fn resolver(address: Ipv4Addr) -> Resolver {
     let port = |protocol: &str| {
         let table = address.is_loopback().then(|| fs::read_to_string(format!("/proc/thread-self/net/{protocol}")).ok());
@@ -121,13 +121,13 @@ pub(super) fn resolver(address: Ipv4Addr) -> Resolver {
 /// DNS' port.
 const DNS: u16 = 53;
 
-/// The port on which somebody listens at `address` in `/proc/net/tcp` or `udp`: 53 if that is one of them.
+/// The port of a listener at `address` in `/proc/net/tcp` or `udp`; 53 if that is one of them.
 fn listener(text: &str, address: Ipv4Addr) -> Option<u16> {
     let local = format!("{:08X}:", u32::from_ne_bytes(address.octets()));
     let ports = text.lines().skip(1).filter_map(|line| {
         let mut words = line.split_ascii_whitespace().skip(1);
         let port = u16::from_str_radix(words.next()?.strip_prefix(&local)?, 16).ok()?;
-        // Not connected to anybody.
+        // Not connected.
         words.next()?.ends_with(":0000").then_some(port)
     });
     ports.min_by_key(|port| *port != DNS)
