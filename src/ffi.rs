@@ -189,7 +189,7 @@ mod tests {
         // SAFETY: as above.
         assert_eq!(unsafe { crun_qemu_network(ptr::null(), ptr::null_mut(), &mut msg) }, -1);
         // SAFETY: the boundary's own string.
-        assert_eq!(unsafe { CStr::from_ptr(msg) }, c"qemu: crun: it gave no context");
+        assert_eq!(unsafe { CStr::from_ptr(msg) }, c"qemu: crun: it passed no context");
         // SAFETY: as above, freed once.
         unsafe { libc::free(msg.cast()) };
     }

@@ -31,7 +31,7 @@ impl Context {
     /// That is no context.
     pub fn read(at: *const crun_context) -> Result<Self> {
         if at.is_null() {
-            return Err(Error::new("crun", "it gave no context"));
+            return Err(Error::new("crun", "it passed no context"));
         }
         let unknown = |what| move || no_context(what);
         let got = peek(at).ok_or_else(unknown("the context"))?;

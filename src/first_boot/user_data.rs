@@ -2,11 +2,16 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::io::Read;
 
 use base64ct::{Base64, Encoding};
-use miniz_oxide::inflate::decompress_to_vec_with_limit;
+use flate2::bufread::MultiGzDecoder;
 
 use crate::error::{Error, Result};
+
+mod users;
+
+pub use users::users;
 
 /// Name of the file.
 const USER_DATA: &str = "user-data";
@@ -32,7 +37,7 @@ const POLICY: &str = "list(append)+dict(no_replace,recurse_list)+str()";
 /// The message: the user's part first, ours last.
 ///
 /// # Errors
-/// When the user's is of no kind that cloud-init knows.
+/// When the user's is not a kind that cloud-init knows.
 pub fn merge(user: &[u8], own: &str) -> Result<Vec<u8>> {
     let unpacked = unpacked(USER_DATA, user)?;
     let theirs = match recognized(USER_DATA, &unpacked)? {
@@ -77,7 +82,7 @@ fn recognized<'a>(name: &str, data: &'a [u8]) -> Result<Kind<'a>> {
     }
     if let Some(message) = message(data) {
         if std::str::from_utf8(message).is_err() {
-            let why = "a MIME message that is not UTF-8, of which cloud-init reads nothing";
+            let why = "a MIME message that is not UTF-8, which cloud-init cannot read";
             return Err(Error::new(format!("--cloud-init {name}"), why).hint("Content-Transfer-Encoding: base64"));
         }
         return Ok(Kind::Message(message));
@@ -85,67 +90,12 @@ fn recognized<'a>(name: &str, data: &'a [u8]) -> Result<Kind<'a>> {
     if KINDS.iter().any(|kind| data.starts_with(kind.as_bytes())) {
         return Ok(Kind::Part);
     }
-    Err(Error::new(format!("--cloud-init {name}"), "of no kind that cloud-init knows")
-        .hint("it begins with #cloud-config, #!, ## template: jinja, #include, or a MIME header"))
+    Err(Error::new(format!("--cloud-init {name}"), "not a kind that cloud-init knows")
+        .hint("it must begin with #cloud-config, #!, ## template: jinja, #include or a MIME header"))
 }
 
 fn unpacked<'a>(name: &str, data: &'a [u8]) -> Result<Cow<'a, [u8]>> {
     if data.starts_with(&GZIP) { gunzip(name, data).map(Cow::Owned) } else { Ok(Cow::Borrowed(data)) }
-}
-
-/// The users that the user-data may name, in whatever part: what stands behind `name:` or `user:`, and the items of
-/// `users:`. More than there are does no harm to those who look for them, and no YAML parser sees through templates and
-/// messages.
-pub fn users(user: &[u8]) -> Vec<String> {
-    let unpacked = unpacked(USER_DATA, user).unwrap_or_default();
-    let text = readable(&String::from_utf8_lossy(&unpacked));
-    let mut names = Vec::new();
-    let mut listed = false;
-    for line in text.lines() {
-        let item = line.trim_start();
-        if let Some(flow) = item.strip_prefix("users:") {
-            listed = true;
-            names.extend(flow.split(['[', ',', ']']).filter_map(user_name));
-        }
-        listed &= line.starts_with([' ', '\t', '-', '#', 'u']) || line.is_empty();
-        names.extend(item.strip_prefix("- ").filter(|_| listed).and_then(user_name));
-        names.extend(line.split([',', '{']).filter_map(named));
-    }
-    names.retain(|name| name != "default");
-    names.sort();
-    names.dedup();
-    names
-}
-
-/// The user in `name: USER`, whatever quotes there are.
-fn named(part: &str) -> Option<String> {
-    let part = part.trim_start_matches([' ', '-', '\t', '"', '\'']);
-    let value = part.strip_prefix("name").or_else(|| part.strip_prefix("user"))?;
-    user_name(value.trim_start_matches(['"', '\'']).trim_start().strip_prefix(':')?)
-}
-
-/// A user's name as it stands in YAML.
-fn user_name(value: &str) -> Option<String> {
-    let value = value.trim_matches([' ', '\t', '\r', '"', '\'', '}', ']']);
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-.".contains(c);
-    let first = value.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
-    (first && value.len() <= 32 && value.chars().all(plain)).then(|| value.to_owned())
-}
-
-/// The text, with that of a message's parts in base64 behind it.
-fn readable(text: &str) -> String {
-    let text = text.replace('\r', "");
-    let mut readable = text.clone();
-    for part in text.split("\n--") {
-        let Some((head, body)) = part.split_once("\n\n") else { continue };
-        if head.to_ascii_lowercase().contains("content-transfer-encoding: base64") {
-            let body: String = body.split_whitespace().collect();
-            let bytes = Base64::decode_vec(&body).unwrap_or_default();
-            readable.push('\n');
-            readable.push_str(&String::from_utf8_lossy(&bytes));
-        }
-    }
-    readable
 }
 
 /// A message of the user's own, less the line by which mail folders tell messages apart.
@@ -187,29 +137,30 @@ fn boundary(theirs: &[u8]) -> String {
     format!("==crun-qemu-{free}==")
 }
 
-/// RFC 1952, one member.
+/// Unpacks every member of the gzip data, as cloud-init does.
 fn gunzip(name: &str, bytes: &[u8]) -> Result<Vec<u8>> {
-    let bad =
-        || Error::new(format!("--cloud-init {name}"), "gzip data that cannot be unpacked, or is larger than 16 MiB");
-    let deflated = (|| {
-        let flags = *bytes.get(3)?;
-        let mut at = 10;
-        if flags & 4 != 0 {
-            at += 2 + usize::from(u16::from_le_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]));
+    let mut data = Vec::new();
+    match MultiGzDecoder::new(bytes).take(LARGEST as u64 + 1).read_to_end(&mut data) {
+        Ok(len) if len <= LARGEST => Ok(data),
+        _ => {
+            let why = "gzip data that cannot be unpacked, or is larger than 16 MiB";
+            Err(Error::new(format!("--cloud-init {name}"), why))
         }
-        for flag in [8, 16] {
-            if flags & flag != 0 {
-                at += bytes.get(at..)?.iter().position(|&b| b == 0)? + 1;
-            }
-        }
-        bytes.get(at + if flags & 2 != 0 { 2 } else { 0 }..)
-    })();
-    decompress_to_vec_with_limit(deflated.ok_or_else(bad)?, LARGEST).map_err(|_| bad())
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
+    use flate2::{Compression, GzBuilder};
+
     use super::*;
+
+    pub(super) fn gzip(data: &[u8]) -> Vec<u8> {
+        let mut encoder = GzBuilder::new().filename("name").write(Vec::new(), Compression::default());
+        encoder.write_all(data).and_then(|()| encoder.finish()).unwrap()
+    }
 
     #[test]
     fn the_users_first_and_ours_last() {
@@ -221,43 +172,11 @@ mod tests {
             "Merge-Type: list(append)+dict(no_replace,recurse_list)+str()\n",
             "Content-Transfer-Encoding: base64\n\nI2Nsb3VkLWNvbmZpZwo=\n\n--==crun-qemu-0==--\n",
         );
-        let gzip = [
-            &[0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 3][..],
-            b"name\0",
-            &miniz_oxide::deflate::compress_to_vec(b"#!/bin/sh\n", 6),
-            &[0; 8],
-        ]
-        .concat();
-        for user in [b"#!/bin/sh\n".as_slice(), &gzip] {
+        let whole = gzip(b"#!/bin/sh\n");
+        let members = [gzip(b"#!/bin"), gzip(b"/sh\n")].concat();
+        for user in [b"#!/bin/sh\n".as_slice(), &whole, &members] {
             assert_eq!(String::from_utf8(merge(user, "#cloud-config\n").unwrap()).unwrap(), want);
         }
-    }
-
-    #[test]
-    fn users_that_are_named() {
-        let data = "#cloud-config\nusers:\n  - default\n  - name: alice\n    sudo: x\n  - {gecos: B, name: 'bob'}\n  - dora\n\
-                    system_info: {\"default_user\": {\"name\": \"carol\"}}\nx: [{name: \"A b\"}, {name: ../x}]\nrename: no\n\
-                    packages:\n- vim\n";
-        let want = ["alice", "bob", "carol", "dora"];
-        assert_eq!(users(data.as_bytes()), want);
-        assert_eq!(
-            users(b"#cloud-config\nuser: eve\nusers: [default, 'fay', gil]\nruncmd: [x]\n"),
-            ["eve", "fay", "gil"]
-        );
-        assert_eq!(users(b"#!/bin/sh\nhostname: x\n"), [""; 0]);
-        assert_eq!(users(format!("## template: jinja\n{data}").as_bytes()), want);
-        let gzip =
-            [&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3][..], &miniz_oxide::deflate::compress_to_vec(data.as_bytes(), 6)];
-        assert_eq!(users(&gzip.concat()), want);
-        // As cloud-init's own make-mime has them, and as people write them.
-        let merged = merge(data.as_bytes(), "#cloud-config\n").unwrap();
-        assert_eq!(users(&merged), want);
-        let crlf = String::from_utf8(merged).unwrap().replace('\n', "\r\n");
-        assert_eq!(users(crlf.as_bytes()), want);
-        let message = format!(
-            "Content-Type: multipart/mixed; boundary=\"b\"\n\n--b\nContent-Type: text/jinja2\n\n{data}\n--b--\n"
-        );
-        assert_eq!(users(message.as_bytes()), want);
     }
 
     #[test]
@@ -286,9 +205,23 @@ mod tests {
         }
         let error = merge(b"Content-Type: text/plain\n\n\xff", "").unwrap_err().to_string();
         assert!(error.contains("a MIME message that is not UTF-8"), "{error}");
-        assert!(merge(&[0x1f, 0x8b, 8], "").is_err());
-        let bomb = miniz_oxide::deflate::compress_to_vec(&vec![0; LARGEST + 1], 6);
-        assert!(merge(&[&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3][..], &bomb].concat(), "").is_err());
         assert_eq!(merge(b"\n", "ours").unwrap(), b"ours");
+    }
+
+    #[test]
+    fn damaged_and_too_large_gzip_data_is_refused() {
+        let script = gzip(b"#!/bin/sh\n");
+        let mut wrong_crc = script.clone();
+        let crc = wrong_crc.len() - 8;
+        wrong_crc[crc] ^= 1;
+        let second = [&script[..], &wrong_crc].concat();
+        let cut = &script[..script.len() - 1];
+        let (half, rest) = (vec![b'#'; LARGEST / 2], vec![b'#'; LARGEST / 2 + 1]);
+        let bombs = [gzip(&[&half[..], &rest].concat()), [gzip(&half), gzip(&rest)].concat()];
+        for bad in [&script[..3], cut, &wrong_crc, &second, &bombs[0], &bombs[1]] {
+            let error = merge(bad, "").unwrap_err().to_string();
+            let want = "--cloud-init user-data: gzip data that cannot be unpacked, or is larger than 16 MiB";
+            assert_eq!(error, want);
+        }
     }
 }

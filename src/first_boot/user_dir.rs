@@ -32,7 +32,7 @@ impl CloudInit {
             network_config: dir.read("network-config")?,
         };
         if files.user_data.is_none() && files.meta_data.is_none() {
-            return Err(Error::new(dir.name(), "neither user-data nor meta-data is there"));
+            return Err(Error::new(dir.name(), "it contains neither user-data nor meta-data"));
         }
         files.check()?;
         Ok(files)
@@ -55,7 +55,7 @@ fn network_config(data: &[u8]) -> Result<()> {
         return Ok(());
     }
     Err(Error::new(format!("--cloud-init {NAME}"), "not a network configuration")
-        .hint("it has version: 1 or version: 2, at the top or under network:"))
+        .hint("it needs version: 1 or version: 2, at the top or under network:"))
 }
 
 #[cfg(test)]

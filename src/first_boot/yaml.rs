@@ -16,18 +16,38 @@ const DEPTH: usize = 32;
 /// When it is not YAML, not a mapping, or has references, by which a few lines become gigabytes.
 pub fn mapping(name: &str, bytes: &[u8]) -> Result<Map<String, Value>> {
     let bad = |why: &str| Error::new(format!("--cloud-init {name}"), why);
-    let not_yaml = |e: ScanError| bad(&format!("not YAML: see line {}", e.marker().line()));
     let text = std::str::from_utf8(bytes).map_err(|_| bad("not UTF-8"))?;
-    if !is_flat(text).map_err(not_yaml)? {
-        return Err(bad("references or too many levels"));
-    }
-    let documents = YamlLoader::load_from_str(text).map_err(not_yaml)?;
-    match documents.first().map(value) {
+    let found = document(text).map_err(|fault| match fault {
+        Fault::NotYaml(e) => bad(&format!("not YAML: see line {}", e.marker().line())),
+        Fault::NotFlat => bad("references or too many levels"),
+    })?;
+    match found {
         // To YAML, a line that ends with a colon is a name: the lines of /etc/shadow are.
-        Some(Some(Value::Object(map))) if map.keys().all(|key| is_name(key)) => Ok(map),
-        None | Some(Some(Value::Null)) => Ok(Map::new()),
+        Some(Value::Object(map)) if map.keys().all(|key| is_name(key)) => Ok(map),
+        Some(Value::Null) => Ok(Map::new()),
         _ => Err(bad("not a mapping of names to plain values")),
     }
+}
+
+/// Why a text was not loaded.
+#[derive(Debug)]
+pub enum Fault {
+    /// The scanner's own reason, which quotes the text.
+    NotYaml(ScanError),
+    /// It has references or too many levels.
+    NotFlat,
+}
+
+/// Loads the first document of `text`: null where there is none, nothing where its values are not JSON's.
+///
+/// # Errors
+/// When it is not YAML or not flat.
+pub fn document(text: &str) -> std::result::Result<Option<Value>, Fault> {
+    if !is_flat(text).map_err(Fault::NotYaml)? {
+        return Err(Fault::NotFlat);
+    }
+    let documents = YamlLoader::load_from_str(text).map_err(Fault::NotYaml)?;
+    Ok(documents.first().map_or(Some(Value::Null), value))
 }
 
 fn is_name(key: &str) -> bool {

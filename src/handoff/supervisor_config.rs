@@ -120,7 +120,7 @@ impl Judged {
             return Ok(());
         }
         let why = "another file was put in its place while the container was made";
-        Err(Error::new(&self.name, why).hint("start it again when nobody changes the directory"))
+        Err(Error::new(&self.name, why).hint("start it again when no other process changes the directory"))
     }
 }
 
@@ -142,7 +142,7 @@ mod tests {
         fs::write(at("image"), "22").unwrap();
         assert_eq!(judged.check(), Ok(()), "what is in it is another matter");
         let line = "/x.img: another file was put in its place while the container was made \
-                    (start it again when nobody changes the directory)";
+                    (start it again when no other process changes the directory)";
         let refused = || assert_eq!(judged.check().unwrap_err().to_string(), line);
         fs::rename(at("image"), at("old")).unwrap();
         fs::copy(at("old"), at("image")).unwrap();

@@ -81,7 +81,7 @@ fn end(child: &mut Child) {
 }
 
 /// A descriptor that can be read when the child has ended.
-fn watch(child: &Child) -> Option<OwnedFd> {
+pub fn watch(child: &Child) -> Option<OwnedFd> {
     // SAFETY: the process is a child that has not been waited for, so that its id is its own.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, child.id(), 0) };
     // SAFETY: a new descriptor that nobody else has.

@@ -29,7 +29,7 @@ use crate::host::mount_sources::Node;
 use requirement::is_executable;
 
 pub use access::{Identity, by_group_alone, is_real_root};
-pub use ask::{Answer, ask};
+pub use ask::{Answer, ask, watch};
 pub use cache::directory as cache_directory;
 pub use kvm::{BROKEN as KVM_BROKEN, runs_code};
 pub use requirement::{BIOS, DRIVER, QEMU, Requirement, SSH, VIRTIOFSD};

@@ -34,7 +34,7 @@ fn one(number: u16, protocol: Protocol) -> Result<OwnedFd> {
     }
     match bound(number, protocol) {
         Err(Errno::EADDRINUSE) => {
-            Err(Error::new(what(), "another VM or container of this network has it").hint("each its own"))
+            Err(Error::new(what(), "another VM or container in this network has it").hint("give each its own"))
         }
         result => result.context(what()),
     }
@@ -76,7 +76,7 @@ mod tests {
     }
 
     fn taken(port: &str) -> std::result::Result<(), String> {
-        Err(format!("--port {port}: another VM or container of this network has it (each its own)"))
+        Err(format!("--port {port}: another VM or container in this network has it (give each its own)"))
     }
 
     // Few would use these ports in the network namespace of whoever runs this.

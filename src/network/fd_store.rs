@@ -108,7 +108,7 @@ pub fn take(socket: &Path) -> Result<Option<Descriptors>> {
         ControlMessageOwned::ScmRights(fds) => Some(fds),
         _ => None,
     });
-    let fds = fds.ok_or_else(|| Error::new(FD_STORE, "it has nothing"))?;
+    let fds = fds.ok_or_else(|| Error::new(FD_STORE, "it sent no descriptors"))?;
     // SAFETY: the kernel has just made these descriptors for us, and nobody else knows them.
     let mut kept: Vec<OwnedFd> = fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect();
     let router = if byte == [ROUTER] { kept.pop() } else { None };

@@ -54,7 +54,7 @@ fn persistent(request: &Request, image: ImageFacts) -> Result<BootDisk> {
     }
     if image.format == Format::Raw && request.options.format.is_none() {
         let why = "a guest can write a header of another format to a raw image";
-        return refuse(why, "say that it is raw, each time: --format raw");
+        return refuse(why, "pass --format raw at every start");
     }
     Ok(BootDisk::Image(image.format))
 }

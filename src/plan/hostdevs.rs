@@ -20,7 +20,7 @@ pub(super) fn hostdevs(request: &Request, host: &Host, memory: u64) -> Result<Ve
     let allowed = request.memlock.unwrap_or(host.memlock);
     if !devices.is_empty() && allowed < needed {
         let why = format!(
-            "a PCI device wants the guest's memory locked, {} MiB with what belongs to it, and {} KiB may be",
+            "a PCI device needs the guest's memory locked, {} MiB with what belongs to it, and {} KiB may be",
             needed >> 20,
             allowed >> 10
         );

@@ -203,7 +203,7 @@ fn accelerator(request: &Request, host: &Host, warnings: &mut Vec<Error>) -> Acc
     match &host.kvm {
         Ok(()) => Accelerator::Kvm,
         Err(why) => {
-            let hint = "the CPU is emulated, which is slow; --emulated says that this is meant";
+            let hint = "the CPU is emulated, which is slow; --emulated silences this warning";
             warnings.push(Error::new("/dev/kvm", why).hint(hint));
             Accelerator::Tcg
         }

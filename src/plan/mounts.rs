@@ -106,7 +106,7 @@ fn sort_mount(
         }
         Source::CharDevice => return Err(no_char_device(what)),
         Source::Other(kind) => {
-            return Err(Error::new(what, format!("its source is {kind}, of which a guest can make no use")));
+            return Err(Error::new(what, format!("its source is {kind}, which a guest cannot use")));
         }
         Source::Unusable(why) => return Err(Error::new(what, format!("its source cannot be used: {why}"))),
         Source::Block(_) => {}
@@ -139,10 +139,9 @@ fn check_path(what: &str, target: &str) -> Result<()> {
         return Err(Error::new(what, "not an absolute path without \"..\""));
     }
     match parts.map(|part| part.as_os_str().len()).max() {
-        Some(longest) if longest > LONGEST_NAME => Err(Error::new(
-            what,
-            format!("a name of {longest} bytes, and no guest has longer ones than {LONGEST_NAME}"),
-        )),
+        Some(longest) if longest > LONGEST_NAME => {
+            Err(Error::new(what, format!("a name of {longest} bytes, and no guest supports more than {LONGEST_NAME}")))
+        }
         _ => Ok(()),
     }
 }
@@ -235,7 +234,7 @@ fn finish(mut attachments: Attachments) -> Result<Attachments> {
     targets.extend(attachments.disks.iter().map(|d| d.target.as_str()));
     targets.sort_unstable();
     match targets.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(Error::new(pair[0], "two things are to be there in the guest")),
+        Some(pair) => Err(Error::new(pair[0], "two mounts or devices have this path in the guest")),
         None => Ok(attachments),
     }
 }

@@ -247,7 +247,7 @@ fn passed_devices_are_different_ones_and_want_memory_locked() {
         let got = decide(|r, h, _| (r.memlock, h.memlock, h.pci) = (limit, own, list.to_vec()));
         got.map(|plan| plan.hostdevs).map_err(|e| e.to_string())
     };
-    let little = "locked memory: a PCI device wants the guest's memory locked, 3072 MiB with what belongs to it, \
+    let little = "locked memory: a PCI device needs the guest's memory locked, 3072 MiB with what belongs to it, \
                   and 8192 KiB may be (--ulimit memlock=-1)";
     for (limit, own, want) in [
         (None, 8 << 20, Err(little.to_string())),

@@ -63,7 +63,7 @@ pub fn ensure(dir: &PrivateDir, firmware: &mut Firmware) -> Result<Option<PathBu
     let text = dir.read(RECORD)?;
     let recorded = text.map(|text| serde_json::from_slice(&text).context(dir.join(RECORD).display())).transpose()?;
     let build = still_good(recorded.unwrap_or(now.clone()), now, metadata.len())
-        .map_err(|why| Error::new("UEFI variables", why).hint(format!("remove {} to begin anew", path.display())))?;
+        .map_err(|why| Error::new("UEFI variables", why).hint(format!("remove {} to start afresh", path.display())))?;
     record(dir, &build)?;
     *uefi = Uefi { code: build.code, vars: build.vars };
     Ok(Some(path))
@@ -128,7 +128,7 @@ mod tests {
         }
 
         fn refusal(&self, why: &str) -> std::result::Result<Uefi, String> {
-            Err(format!("UEFI variables: {why} (remove {} to begin anew)", self.nvram().display()))
+            Err(format!("UEFI variables: {why} (remove {} to start afresh)", self.nvram().display()))
         }
     }
 

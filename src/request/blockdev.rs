@@ -28,7 +28,7 @@ pub struct Blockdev {
 pub fn parse(text: &str) -> Result<Blockdev> {
     let (mut source, mut target, mut format, mut read_only) = (None, None, None, None);
     for pair in split(text) {
-        let (key, value) = pair.split_once('=').ok_or_else(|| wrong(format!("\"{pair}\" is no KEY=VALUE")))?;
+        let (key, value) = pair.split_once('=').ok_or_else(|| wrong(format!("\"{pair}\" is not KEY=VALUE")))?;
         let twice = match key {
             "source" => source.replace(path(key, value)?).is_some(),
             "target" => target.replace(path(key, value)?).is_some(),
@@ -107,8 +107,8 @@ mod tests {
     #[test]
     fn what_is_refused() {
         for (text, why) in [
-            ("", "\"\" is no KEY=VALUE"),
-            ("source=/s,target=/t,format=raw,", "\"\" is no KEY=VALUE"),
+            ("", "\"\" is not KEY=VALUE"),
+            ("source=/s,target=/t,format=raw,", "\"\" is not KEY=VALUE"),
             ("source=/s,target=/t", "format is missing"),
             ("target=/t,format=raw", "source is missing"),
             ("source=/s,format=raw", "target is missing"),

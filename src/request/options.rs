@@ -205,7 +205,7 @@ pub const TABLE: &[OptionSpec] = &[
     OptionSpec {
         name: "persistent",
         argument: None,
-        meaning: "The guest writes to the image itself, a file of a --rootfs directory; a raw one wants --format raw.",
+        meaning: "The guest writes to the image itself, a file of a --rootfs directory; a raw image needs --format raw.",
         default: "writes go to an overlay that ends with the container",
         repeat: false,
         set: |o, v| {

@@ -82,9 +82,8 @@ pub fn parse(list: &str) -> Result<Vec<Port>> {
         ports.push(port);
     }
     if ports.len() > MOST {
-        return Err(
-            Error::new("--port", format!("more than {MOST} ports")).hint("a network of its own leads all to a VM")
-        );
+        return Err(Error::new("--port", format!("more than {MOST} ports"))
+            .hint("in a network of its own a VM gets every port"));
     }
     Ok(ports)
 }
@@ -119,7 +118,7 @@ mod tests {
             ("80/sctp", Err("--port: \"80/sctp\" is not a port (a list such as 80/tcp,53/udp,8080)")),
             ("80/tcp,80", Err("--port: 80 is there twice")),
             ("80,80/udp", Err("--port: 80 is there twice")),
-            (&many(MOST + 1), Err("--port: more than 100 ports (a network of its own leads all to a VM)")),
+            (&many(MOST + 1), Err("--port: more than 100 ports (in a network of its own a VM gets every port)")),
         ] {
             let got = parse(text).map(|ports| ports.iter().map(Port::to_string).collect::<Vec<_>>().join(" "));
             assert_eq!(got.map_err(|e| e.to_string()), want.map(str::to_string).map_err(str::to_string), "{text}");

@@ -22,7 +22,7 @@ pub(super) fn firmware(value: &str) -> Result<FirmwareChoice> {
 
 pub(super) fn timeout(value: &str) -> Result<u64> {
     let seconds = value.parse().ok().filter(|seconds| (1..=86_400).contains(seconds));
-    seconds.ok_or_else(|| Error::new("--timeout", format!("\"{value}\" is no number of seconds from 1 to 86400")))
+    seconds.ok_or_else(|| Error::new("--timeout", format!("\"{value}\" is not a number of seconds from 1 to 86400")))
 }
 
 /// A number of bytes, or of what the letter after it says: powers of 1024, in either case.
@@ -33,7 +33,8 @@ pub(super) fn bytes(name: &str, value: &str) -> Result<u64> {
     let number = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse::<u64>().ok()).flatten();
     let bytes = number.and_then(|n| n.checked_mul(1 << shift)).filter(|bytes| *bytes > 0);
     bytes.ok_or_else(|| {
-        Error::new(format!("--{name}"), format!("\"{value}\" is no size")).hint("a number and K, M, G or T, as 20G")
+        Error::new(format!("--{name}"), format!("\"{value}\" is not a size"))
+            .hint("a number and K, M, G or T, such as 20G")
     })
 }
 

@@ -2,6 +2,7 @@
 
 mod command_line;
 mod doctor;
+mod image;
 mod kill;
 mod pause;
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     let done = match command.as_deref() {
         Some("network") if words.len() == 1 => network_hook(),
         Some("doctor") => doctor(&words[1..]),
+        Some("image") if line.command == Some(0) => image::run(&words[1..]),
         Some("options") if words.len() == 1 => {
             print!("{}", options::help());
             Ok(())
@@ -44,7 +46,10 @@ fn main() -> ExitCode {
         None if words == ["--help"] => {
             println!("crun-qemu: an OCI runtime that runs VM disk images; see crun-qemu(1).\n");
             println!("  crun-qemu options    lists the options that follow an image in podman run");
-            println!("  crun-qemu doctor     says what this host has and lacks; --json for programs\n");
+            println!("  crun-qemu doctor     says what this host has and lacks; --json for programs");
+            println!(
+                "  crun-qemu image      checks VM images, makes container images of them and takes them out; --help\n"
+            );
             println!("Options that follow an image and the empty argument after it:\n{}", options::help());
             println!("All other commands and options are crun's own:\n");
             // crun adds its part to the same stream.

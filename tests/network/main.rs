@@ -160,7 +160,7 @@ fn guest_has_named_ports_only() {
     for (port, of) in [("9090/tcp", "tcp"), ("9091/udp", "udp"), ("9092", "tcp"), ("8080/tcp", "tcp")] {
         let network = TapConfig::new("vm-late", vec![WORLD], Ports::Only(ports::parse(port).unwrap()));
         let (number, _) = port.split_once('/').unwrap_or((port, ""));
-        let want = format!("qemu: --port {number}/{of}: another VM or container of this network has it (each its own)");
+        let want = format!("--port {number}/{of}: another VM or container in this network has it (give each its own)");
         assert_eq!(set_up(&network).unwrap_err().to_string(), want);
         assert!(addresses("vm-late").is_err());
     }
@@ -259,13 +259,13 @@ fn failures_leave_nothing() {
     // Another socket owns a table of the same name.
     let held = set_up_shared("vm-other", "8080");
     let taken = TapConfig { tap: TAP.into(), ..TapConfig::new("vm-other", vec![], Ports::All) };
-    let refused = "qemu: nf_tables: Operation not permitted \
+    let refused = "nf_tables: Operation not permitted \
         (setting up a network takes CAP_NET_ADMIN in its namespace)";
     assert_eq!(set_up(&taken).unwrap_err().to_string(), refused);
     assert!(addresses(TAP).is_err(), "the tap stayed");
     drop(held);
     places::mount(&["-t", "tmpfs", "none", "/dev/net"]);
-    assert!(error().starts_with("qemu: "), "{}", error());
+    assert!(error().starts_with("/dev/net/tun: "), "{}", error());
 }
 
 below_unshare! {

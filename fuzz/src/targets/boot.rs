@@ -1,9 +1,10 @@
 //! A disk's first sectors: whether a BIOS starts from it is the same whatever holds the disk.
 
+use std::io::Write;
 use std::path::Path;
 
 use crun_qemu::host::image::{Disk, Format, bios_bootable, inspect};
-use miniz_oxide::deflate::compress_to_vec;
+use flate2::{Compression, write::DeflateEncoder};
 
 use super::scratch::with_file;
 use super::{knob, told};
@@ -53,7 +54,7 @@ fn as_qcow2(disk: &[u8], cluster_bits: u32, compressed: bool) -> Vec<u8> {
         if data.iter().all(|byte| *byte == 0) {
             continue;
         }
-        let packed = compress_to_vec(&data, 1);
+        let packed = deflated(&data);
         let entry = if compressed && packed.len() < cluster {
             let at = out.len();
             out.extend(packed);
@@ -68,4 +69,9 @@ fn as_qcow2(disk: &[u8], cluster_bits: u32, compressed: bool) -> Vec<u8> {
         put(&mut out, l2_at + n * 8, &entry.to_be_bytes());
     }
     out
+}
+
+fn deflated(data: &[u8]) -> Vec<u8> {
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(data).and_then(|()| encoder.finish()).expect("memory")
 }

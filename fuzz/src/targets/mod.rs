@@ -50,13 +50,13 @@ pub fn named(name: &str) -> Option<Target> {
     ALL.iter().find(|(other, _)| *other == name).map(|(_, run)| *run)
 }
 
-/// Every refusal is one line that says who speaks.
+/// Every refusal is one line without control characters.
 fn told<T>(result: Result<T>) -> Option<T> {
     let error = match result {
         Ok(value) => return Some(value),
         Err(error) => error.to_string(),
     };
-    assert!(error.starts_with("qemu: ") && !error.contains(char::is_control), "{error:?}");
+    assert!(!error.is_empty() && !error.contains(char::is_control), "{error:?}");
     None
 }
 

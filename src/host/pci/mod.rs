@@ -89,27 +89,25 @@ impl Places<'_> {
         let form = format!("/sys/bus/{list}/devices/{which}");
         // Said before anything is looked at: what is elsewhere on the host is nobody's business here.
         if !path.starts_with(self.sys) || path.components().any(|part| part.as_os_str() == "..") {
-            return Err(error("not a path below /sys".into()).hint(format!("a device is named as {form}")));
+            return Err(error("not a path below /sys".into()).hint(format!("a device is named like {form}")));
         }
         let device = path.canonicalize().map_err(|e| {
-            error(reason(&e, "no such device"))
-                .hint(format!("/sys/bus/{list}/devices has what there is, if there is any"))
+            error(reason(&e, "no such device")).hint(format!("/sys/bus/{list}/devices lists the devices"))
         })?;
         if !device.starts_with(self.sys.join("devices")) {
-            return Err(
-                error("it leads to no device of /sys/devices".into()).hint(format!("a device is named as {form}"))
-            );
+            return Err(error("it does not lead to a device in /sys/devices".into())
+                .hint(format!("a device is named like {form}")));
         }
         let address = if option == WHOLE { whole(&device) } else { mediated(&device) };
         let address = address.map_err(|(why, hint)| error(why).hint(hint))?;
         let group = device.join("iommu_group").canonicalize().map_err(|_| {
-            error("it is in no IOMMU group, so nothing would keep it from the host's memory".into())
+            error("it is in no IOMMU group, so it could access all of the host's memory".into())
                 .hint("switch the IOMMU on: in the firmware, and with intel_iommu=on on the kernel's command line")
         })?;
         let busy = neighbours(&group, &device);
         if !busy.is_empty() {
             let why = format!("its IOMMU group {} has devices that the host uses: {}", name(&group), busy.join(", "));
-            return Err(error(why).hint("the group goes to a guest as a whole: bind them to vfio-pci too"));
+            return Err(error(why).hint("a group is passed through as a whole: bind them to vfio-pci too"));
         }
         let number: u32 = name(&group).parse().map_err(|_| error(format!("IOMMU group \"{}\"", name(&group))))?;
         self.node(VFIO).map_err(|(why, hint)| error(why).hint(hint))?;
@@ -148,7 +146,7 @@ fn whole(device: &Path) -> std::result::Result<Address, Unfit> {
     let id = name(device);
     let parsed = parse(&id).filter(|_| device.join("vendor").is_file() && device.join("class").is_file());
     let Some(address) = parsed else {
-        return Err(("not a PCI device".into(), "one is named as /sys/bus/pci/devices/0000:01:00.0".into()));
+        return Err(("not a PCI device".into(), "a device is named like /sys/bus/pci/devices/0000:01:00.0".into()));
     };
     let why = match driver(device) {
         Some(driver) if driver == VFIO_PCI => return Ok(address),

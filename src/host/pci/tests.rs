@@ -129,20 +129,20 @@ fn devices_that_can_be_passed_on() {
 #[test]
 fn a_path_has_to_lead_to_a_device() {
     let fake = Fake::new();
-    let form = "(a device is named as /sys/bus/pci/devices/0000:01:00.0)";
+    let form = "(a device is named like /sys/bus/pci/devices/0000:01:00.0)";
     for path in ["0000:01:00.0", "/etc", "/dev/vfio/7"] {
         assert_eq!(fake.find(WHOLE, path), failure(path, &format!("not a path below /sys {form}")));
     }
     let path = "sys/bus/../../etc/passwd";
     assert_eq!(fake.find(WHOLE, path), failure(&format!("/{path}"), &format!("not a path below /sys {form}")));
     let path = "sys/bus/pci/devices/0000:09:00.0";
-    let nothing = "no such device (/sys/bus/pci/devices has what there is, if there is any)";
+    let nothing = "no such device (/sys/bus/pci/devices lists the devices)";
     assert_eq!(fake.find(WHOLE, path), failure(&format!("/{path}"), nothing));
     fake.link(path, "/etc");
-    let elsewhere = format!("it leads to no device of /sys/devices {form}");
+    let elsewhere = format!("it does not lead to a device in /sys/devices {form}");
     assert_eq!(fake.find(WHOLE, path), failure(&format!("/{path}"), &elsewhere));
     fake.write("sys/devices/virtual/misc/kvm/dev", "10:232");
-    let other = "not a PCI device (one is named as /sys/bus/pci/devices/0000:01:00.0)";
+    let other = "not a PCI device (a device is named like /sys/bus/pci/devices/0000:01:00.0)";
     for path in ["sys/devices/virtual/misc/kvm", "sys/devices/pci0000:00"] {
         assert_eq!(fake.find(WHOLE, path), failure(&format!("/{path}"), other));
     }
@@ -163,7 +163,7 @@ fn a_device_that_the_host_uses_is_not_taken() {
         fake.whole(),
         refused(
             "its IOMMU group 7 has devices that the host uses: 0000:01:00.1 (snd_hda_intel), 0000:01:00.2 (xhci_hcd) \
-             (the group goes to a guest as a whole: bind them to vfio-pci too)"
+             (a group is passed through as a whole: bind them to vfio-pci too)"
         )
     );
 }
@@ -176,7 +176,7 @@ fn what_the_kernel_has_to_offer() {
         fake.find(WHOLE, "sys/bus/pci/devices/0000:02:00.0"),
         failure(
             "/sys/bus/pci/devices/0000:02:00.0",
-            "it is in no IOMMU group, so nothing would keep it from the host's memory (switch the IOMMU on: in the \
+            "it is in no IOMMU group, so it could access all of the host's memory (switch the IOMMU on: in the \
              firmware, and with intel_iommu=on on the kernel's command line)"
         )
     );

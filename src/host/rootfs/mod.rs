@@ -25,7 +25,7 @@ pub const PRIVATE: &str = ".crun-qemu";
 #[derive(Debug)]
 pub struct Root {
     dir: OwnedFd,
-    /// Where the root lies on the host: for messages about the root itself.
+    /// Where the root lies on the host, or another name: for messages about the root itself.
     path: PathBuf,
 }
 
@@ -44,6 +44,11 @@ impl Root {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let dir = nix::fcntl::open(path, flags, Mode::empty()).context(path.display())?;
         Ok(Self { dir, path: path.to_owned() })
+    }
+
+    /// Calls the root by another name in messages about the root itself.
+    pub fn called(self, name: &Path) -> Self {
+        Self { path: name.to_owned(), ..self }
     }
 
     /// Finds the VM image: the sole regular file directly in `/` or directly in `/disk/`, one in all.
@@ -85,16 +90,7 @@ impl Root {
                     e => refuse(e.desc()),
                 },
             )?;
-        let stat = fstat(&fd).context(path.display())?;
-        let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
-        if kind != SFlag::S_IFREG {
-            return Err(refuse(&format!("{}, not a VM image", look::kind_name(kind))));
-        }
-        if stat.st_size == 0 {
-            return Err(refuse("an empty file, not a VM image"));
-        }
-        fcntl(&fd, FcntlArg::F_SETFL(access)).context(path.display())?;
-        Ok(File::from(fd))
+        judged(fd, access, path)
     }
 
     /// Opens a directory of the root for listing.
@@ -113,6 +109,33 @@ impl Root {
             ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS | ResolveFlag::RESOLVE_NO_SYMLINKS;
         openat2(self.dir.as_fd(), path, OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve))
     }
+}
+
+/// Opens the file at `path` on the host for reading, under the rules for the image of a root. Symlinks on the way and at
+/// its end are the caller's and followed.
+///
+/// # Errors
+/// It cannot be opened, is not a regular file, or is empty.
+pub fn open_on_host(path: &Path) -> Result<File> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let fd =
+        nix::fcntl::open(path, flags, Mode::empty()).map_err(|e| Error::new(path.display().to_string(), e.desc()))?;
+    judged(fd, OFlag::O_RDONLY, path)
+}
+
+/// What was opened without blocking, if it can be a VM image.
+fn judged(fd: OwnedFd, access: OFlag, path: &Path) -> Result<File> {
+    let refuse = |why: &str| Error::new(path.display().to_string(), why);
+    let stat = fstat(&fd).context(path.display())?;
+    let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+    if kind != SFlag::S_IFREG {
+        return Err(refuse(&format!("{}, not a VM image", look::kind_name(kind))));
+    }
+    if stat.st_size == 0 {
+        return Err(refuse("an empty file, not a VM image"));
+    }
+    fcntl(&fd, FcntlArg::F_SETFL(access)).context(path.display())?;
+    Ok(File::from(fd))
 }
 
 /// Whether `path` is `/NAME` or `/disk/NAME`.

@@ -73,7 +73,7 @@ impl<'a> UserFiles<'a> {
         let what = || format!("--{option} {}", path.display());
         if !path.is_absolute() {
             // Engines start a runtime in the bundle.
-            let why = "a relative path, and the engine does not tell from which directory";
+            let why = "a relative path, and the engine does not pass on the working directory";
             return Err(Error::new(what(), why).hint("give an absolute path"));
         }
         if let Some((mount, below)) = granted(&self.request.mounts, path) {

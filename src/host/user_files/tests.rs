@@ -131,7 +131,7 @@ fn what_is_no_users_file_on_the_host() {
     };
     let at = |name: &str| dir.path().join(name);
     for (path, why) in [
-        ("relative".into(), "a relative path, and the engine does not tell from which directory".into()),
+        ("relative".into(), "a relative path, and the engine does not pass on the working directory".into()),
         ("/dev/null".into(), "not a regular file".into()),
         (at("absent"), "no such file".into()),
         (at("fifo"), "not a regular file".into()),

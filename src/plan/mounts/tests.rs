@@ -202,10 +202,7 @@ fn devices() {
 
 #[test]
 fn what_cannot_be_a_guests() {
-    refused(
-        one("/x", Source::Other("a socket"), &[]),
-        "mount /x: its source is a socket, of which a guest can make no use",
-    );
+    refused(one("/x", Source::Other("a socket"), &[]), "mount /x: its source is a socket, which a guest cannot use");
     refused(
         one("/x", Source::Unusable("it is not there".into()), &[]),
         "mount /x: its source cannot be used: it is not there",
@@ -216,7 +213,7 @@ fn what_cannot_be_a_guests() {
     let long = format!("/{}", "x".repeat(256));
     refused(
         one(&long, Source::Directory, &[]),
-        &format!("mount {long}: a name of 256 bytes, and no guest has longer ones than 255"),
+        &format!("mount {long}: a name of 256 bytes, and no guest supports more than 255"),
     );
 }
 
@@ -261,5 +258,5 @@ fn images_that_become_disks() {
     let mut request = request(twice);
     request.options.blockdevs.push(crate::request::blockdev::parse("source=/i,target=/x,format=raw").unwrap());
     let sources = Sources { mounts: vec![Source::File, Source::Directory], devices: vec![] };
-    refused(sort(&request, &sources), "/x: two things are to be there in the guest");
+    refused(sort(&request, &sources), "/x: two mounts or devices have this path in the guest");
 }

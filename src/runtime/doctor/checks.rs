@@ -49,9 +49,9 @@ fn cgroups(root: &Path) -> Check {
     if root.join("cgroup.controllers").exists() {
         check(State::Ok, "version 2")
     } else if root.join("unified/cgroup.procs").exists() {
-        check(State::Warn, "versions 1 and 2 at once: podman wants one of them").hint(hint)
+        check(State::Warn, "versions 1 and 2 at once: podman needs one of them").hint(hint)
     } else if root.join("memory").exists() {
-        check(State::Warn, "version 1: rootless containers have no limits, newer engines want version 2").hint(hint)
+        check(State::Warn, "version 1: rootless containers have no limits, newer engines need version 2").hint(hint)
     } else {
         check(State::Warn, "none: containers have no limits").hint("mount -t cgroup2 cgroup2 /sys/fs/cgroup")
     }
@@ -132,7 +132,7 @@ fn uefi() -> Check {
     match host::installed_uefi() {
         Some(uefi) => Check::new(State::Ok, "UEFI", uefi.code),
         None => {
-            let check = Check::new(State::Warn, "UEFI", "no firmware: disks that want UEFI do not boot");
+            let check = Check::new(State::Warn, "UEFI", "no firmware: disks that need UEFI do not boot");
             check.hint("install the package ovmf (Debian) or edk2-ovmf (Fedora)")
         }
     }

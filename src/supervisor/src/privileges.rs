@@ -86,7 +86,7 @@ fn open_to(path: &Path, user: Option<Ids>, mode: u32) -> Result<()> {
 /// The calling thread's permitted capabilities, a bit each.
 pub fn permitted() -> Result<u64> {
     let status = fs::read_to_string("/proc/thread-self/status").context("/proc/thread-self/status")?;
-    parse_permitted(&status).ok_or_else(|| Error::new("capabilities", "the kernel does not tell them"))
+    parse_permitted(&status).ok_or_else(|| Error::new("capabilities", "the kernel does not report them"))
 }
 
 fn parse_permitted(status: &str) -> Option<u64> {

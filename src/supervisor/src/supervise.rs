@@ -64,7 +64,7 @@ fn supervise() -> Result<Exit> {
         None => None,
     };
     if launch.shared && held.is_none() {
-        return Err(Error::new("network", "nobody has kept it"));
+        return Err(Error::new("network", "the descriptors that keep it alive are missing"));
     }
     let router = held.as_mut().and_then(|held| held.router.take());
     let resolv_conf = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
@@ -227,7 +227,7 @@ impl Supervisor {
                 let Some(error) = self.daemons.obituary(pid, &status) else { return };
                 self.reasons.push(error.why().to_owned());
                 if self.life.exit().is_none() {
-                    say(error.hint("the guest is without it until the container is started anew"));
+                    say(error.hint("the guest is without it until the container is restarted"));
                 }
             }
         }

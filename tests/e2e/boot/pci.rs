@@ -20,23 +20,23 @@ fn used_device() -> Option<(PathBuf, String)> {
 fn unusable_devices_are_refused() {
     let root = rootfs(Podman::Rootful, "tiny");
     let what = root.as_root();
-    let form = "(a device is named as /sys/bus/pci/devices/0000:01:00.0)";
+    let form = "(a device is named like /sys/bus/pci/devices/0000:01:00.0)";
     let uuid = "/sys/bus/mdev/devices/c2e088ba-954f-11ec-8584-525400666f2b";
     let mut table = vec![
         ("--vfio-pci", "/etc/passwd".to_string(), format!("not a path below /sys {form}")),
         ("--vfio-pci", "/sys/../etc/passwd".into(), format!("not a path below /sys {form}")),
-        ("--vfio-pci", "/sys/bus/pci".into(), format!("it leads to no device of /sys/devices {form}")),
+        ("--vfio-pci", "/sys/bus/pci".into(), format!("it does not lead to a device in /sys/devices {form}")),
         (
             "--vfio-pci",
             "/sys/devices/virtual/mem/null".into(),
-            "not a PCI device (one is named as /sys/bus/pci/devices/0000:01:00.0)".into(),
+            "not a PCI device (a device is named like /sys/bus/pci/devices/0000:01:00.0)".into(),
         ),
         (
             "--vfio-pci",
             "/sys/bus/pci/devices/ffff:ff:1f.7".into(),
-            "no such device (/sys/bus/pci/devices has what there is, if there is any)".into(),
+            "no such device (/sys/bus/pci/devices lists the devices)".into(),
         ),
-        ("--vfio-pci-mdev", uuid.into(), "no such device (/sys/bus/mdev/devices has what there is, if there is any)".into()),
+        ("--vfio-pci-mdev", uuid.into(), "no such device (/sys/bus/mdev/devices lists the devices)".into()),
         (
             "--vfio-pci-mdev",
             "/sys/devices/virtual/mem/null".into(),
@@ -131,7 +131,7 @@ fn vm_gets_the_devices_with_their_group() {
     assert_eq!(
         create("", 1 << 30, &[&first]),
         refused(
-            "locked memory: a PCI device wants the guest's memory locked, 1088 MiB with what belongs to it, and 1048576 \
+            "locked memory: a PCI device needs the guest's memory locked, 1088 MiB with what belongs to it, and 1048576 \
              KiB may be (--ulimit memlock=-1)"
         )
     );

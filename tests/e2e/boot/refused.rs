@@ -21,7 +21,7 @@ const OPTIONS: &[(&[&str], &[&str], &str)] = &[
         &[],
         "annotation run.oci.qemu.bogus: unknown (crun-qemu options lists all)",
     ),
-    (&[], &["--disk-size", "1.5G"], r#"--disk-size: "1.5G" is no size (a number and K, M, G or T, as 20G)"#),
+    (&[], &["--disk-size", "1.5G"], r#"--disk-size: "1.5G" is not a size (a number and K, M, G or T, such as 20G)"#),
     (&[], &["--disk-size", "1K"], "--disk-size: 1024 bytes are less than the image's 4096 (a disk can only grow)"),
     (
         &["--annotation", "run.oci.qemu.disk-size=1G"],

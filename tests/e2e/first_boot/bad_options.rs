@@ -53,10 +53,10 @@ fn each_wrong_option_has_its_line() {
     files(dir.path());
     let root = rootfs(Podman::Rootful, "tiny");
     let what = root.as_root();
-    let relative = "a relative path, and the engine does not tell from which directory (give an absolute path)";
+    let relative = "a relative path, and the engine does not pass on the working directory (give an absolute path)";
     let versions = "known are 3.0.0, 3.1.0, 3.2.0, 3.3.0, 3.4.0, 3.5.0, 3.6.0";
     let private = "this is a PRIVATE key, which must never reach a guest (give the file that ends in .pub)";
-    let kinds = "it begins with #cloud-config, #!, ## template: jinja, #include, or a MIME header";
+    let kinds = "it must begin with #cloud-config, #!, ## template: jinja, #include or a MIME header";
     let link = "a symbolic link is in it, and none is followed there";
     let password = "empty, or with a newline or another control character";
     // An option, its value with @ for the directory, and the rest of the line after `qemu: OPTION`.
@@ -65,13 +65,13 @@ fn each_wrong_option_has_its_line() {
         ("--cloud-init", "", format!(" : {relative}")),
         ("--cloud-init", "@/absent", " @/absent: no such directory".into()),
         ("--cloud-init", "@/id.pub", " @/id.pub: not a directory".into()),
-        ("--cloud-init", "@/empty", " @/empty: neither user-data nor meta-data is there".into()),
+        ("--cloud-init", "@/empty", " @/empty: it contains neither user-data nor meta-data".into()),
         ("--cloud-init", "@/fifo", " @/fifo/user-data: not a regular file".into()),
         ("--cloud-init", "@/socket", " @/socket/user-data: not a regular file".into()),
         ("--cloud-init", "@/device", format!(" @/device/user-data: {link}")),
         ("--cloud-init", "@/dangling", format!(" @/dangling/user-data: {link}")),
         ("--cloud-init", "@/loop", format!(" @/loop/user-data: {link}")),
-        ("--cloud-init", "@/kind", format!(" user-data: of no kind that cloud-init knows ({kinds})")),
+        ("--cloud-init", "@/kind", format!(" user-data: not a kind that cloud-init knows ({kinds})")),
         ("--cloud-init", "@/gzip", " user-data: gzip data that cannot be unpacked, or is larger than 16 MiB".into()),
         (
             "--cloud-init",
@@ -80,11 +80,11 @@ fn each_wrong_option_has_its_line() {
              leads)"
                 .into(),
         ),
-        ("--cloud-init", "@/vendor", format!(" vendor-data: of no kind that cloud-init knows ({kinds})")),
+        ("--cloud-init", "@/vendor", format!(" vendor-data: not a kind that cloud-init knows ({kinds})")),
         (
             "--cloud-init",
             "@/network",
-            " network-config: not a network configuration (it has version: 1 or version: 2, at the top or under network:)"
+            " network-config: not a network configuration (it needs version: 1 or version: 2, at the top or under network:)"
                 .into(),
         ),
         ("--cloud-init", "@/meta", " meta-data: not a mapping of names to plain values".into()),
@@ -110,8 +110,8 @@ fn each_wrong_option_has_its_line() {
         ("--ssh-key", "@/empty.pub", ": no public key in it".into()),
         ("--password", "a\nb", format!(": {password}")),
         ("--password", "", format!(": {password}")),
-        ("--timeout", "0", ": \"0\" is no number of seconds from 1 to 86400".into()),
-        ("--timeout", "1h", ": \"1h\" is no number of seconds from 1 to 86400".into()),
+        ("--timeout", "0", ": \"0\" is not a number of seconds from 1 to 86400".into()),
+        ("--timeout", "1h", ": \"1h\" is not a number of seconds from 1 to 86400".into()),
     ];
     let dir = dir.path().to_str().unwrap();
     let mut wrong = Vec::new();

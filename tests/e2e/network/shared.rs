@@ -88,7 +88,8 @@ fn taken_port_is_refused(podman: Podman, pod: &Pod) {
         let podman_options = ["--pod", &pod.1];
         for (list, taken) in [("81,5353", "5353/udp"), ("81,8080/tcp", "8080/tcp")] {
             let run = Run { options: &["--port", list], ..tiny(podman, form, &what, &podman_options) };
-            let line = format!("qemu: --port {taken}: another VM or container of this network has it (each its own)");
+            let line =
+                format!("qemu: --port {taken}: another VM or container in this network has it (give each its own)");
             run.fails_with(&line);
         }
     }

@@ -9,11 +9,8 @@ use crate::harness::{Form, Podman, Traces, Vm, children, directory, kill_process
 /// The guest's shutdown takes some seconds from now on.
 const SLOW_SHUTDOWN: &str = "sed -i '2a echo GOES DOWN > /dev/console; sleep 4' /etc/acpi/PWRF/00000080";
 
-/// Finds the process to kill.
-type Victim = fn(&Vm) -> i32;
-
-/// Stops a VM, kills the process that `victim` finds when the guest goes down, and returns the exit status.
-fn stop_and_kill(vm: &Vm, victim: Victim) -> i32 {
+/// Stops a VM, kills the process that `victim` finds when the guest is on its way down, and returns the exit status.
+fn stop_and_kill(vm: &Vm, victim: impl Fn(&Vm) -> i32) -> i32 {
     vm.guest_sh(SLOW_SHUTDOWN);
     let before = vm.logs().matches("GOES DOWN").count();
     let mut stop = vm.podman.command();
@@ -37,7 +34,8 @@ fn kills_during_shutdown_leave_a_true_status_and_the_disk() {
     let (vm, root) = start(Podman::Rootful, Form::BuildTree, &["-v", &volume], &[]);
     let image = run("sha256sum", &[&root.at("disk.qcow2")]);
     vm.write_marker("precious");
-    let table: [(&str, Victim, i32, &str); 3] = [
+    type Case<'a> = (&'a str, fn(&Vm) -> i32, i32, &'a str);
+    let table: [Case; 3] = [
         ("QEMU", qemu, 1, "qemu: the VM: QEMU ended unexpectedly (qemu-system-x86 was killed by SIGKILL)"),
         ("supervisor", Vm::pid, 137, ""),
         ("virtiofsd", virtiofsd, 0, "it was killed by SIGKILL"),

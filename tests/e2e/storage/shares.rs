@@ -115,18 +115,14 @@ fn unusable_mounts_and_devices_are_refused() {
         (
             vec!["-v".into(), v("socket", "/x")],
             vec![],
-            "mount /x: its source is a socket, of which a guest can make no use".into(),
+            "mount /x: its source is a socket, which a guest cannot use".into(),
         ),
-        (
-            vec!["-v".into(), v("fifo", "/x")],
-            vec![],
-            "mount /x: its source is a fifo, of which a guest can make no use".into(),
-        ),
+        (vec!["-v".into(), v("fifo", "/x")], vec![], "mount /x: its source is a fifo, which a guest cannot use".into()),
         (vec!["-v".into(), v("dir", "/proc/x")], vec![], "mount /proc/x: the guest has its own there".into()),
         (
             vec!["-v".into(), v("dir", &long)],
             vec![],
-            format!("mount {long}: a name of 256 bytes, and no guest has longer ones than 255"),
+            format!("mount {long}: a name of 256 bytes, and no guest supports more than 255"),
         ),
         (
             vec!["--device".into(), "/dev/fuse".into()],
@@ -187,7 +183,7 @@ fn unusable_mounts_and_devices_are_refused() {
         (
             vec!["-v".into(), v("raw", "/i"), "-v".into(), v("dir", "/x")],
             vec!["--blockdev".into(), blockdev("/i", "raw")],
-            "/x: two things are to be there in the guest".into(),
+            "/x: two mounts or devices have this path in the guest".into(),
         ),
         (
             vec!["-v".into(), v("raw", "/i")],

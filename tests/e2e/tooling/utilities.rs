@@ -20,12 +20,12 @@ fn works(name: &str, args: &[&str]) {
     assert!(success, "{name} {args:?}: {message}");
 }
 
-/// The script must fail, and its last line must be its name and `why`.
+/// The script must fail, and its last line must be `qemu:` and `why`.
 #[track_caller]
 fn refuses(name: &str, args: &[&str], why: &str) {
     let (success, message) = script(name, args);
     assert!(!success, "{name} {args:?} succeeded");
-    assert_eq!(message.lines().last(), Some(format!("{name}: {why}").as_str()), "{name} {args:?}: {message}");
+    assert_eq!(message.lines().last(), Some(format!("qemu: {why}").as_str()), "{name} {args:?}: {message}");
 }
 
 const PACKAGE: &str = "package-vm-image.sh";
@@ -111,10 +111,17 @@ fn unusable_images_are_not_packaged() {
     let (mut tags, dir) = (Tags(Vec::new()), directory());
     let at = |name: &str| dir.at(name);
     let put = |name: &str, bytes: &[u8]| fs::write(at(name), bytes).unwrap();
-    let convert = "only qcow2 and raw can be run (qemu-img convert -O qcow2 makes one)";
+    let format = |name: &str| {
+        let hint = "convert other formats with `qemu-img convert -O qcow2` first";
+        format!("the format is {name}, not qcow2 or raw ({hint})")
+    };
     put("empty", b"");
     put("old.qcow", b"QFI\xfb\0\0\0\x01\0\0\0\0\0\0\0\0");
-    put("backed", b"QFI\xfb\0\0\0\x03\0\0\0\0\0\0\x01\0");
+    run("qemu-img", &["create", "-q", "-f", "raw", &at("base"), "64K"]);
+    run("qemu-img", &["create", "-q", "-f", "qcow2", "-b", "base", "-F", "raw", &at("backed")]);
+    run("qemu-img", &["convert", "-O", "qcow2", "/bin/sh", &at("cut")]);
+    let len = fs::metadata(at("cut")).unwrap().len();
+    fs::File::options().write(true).open(at("cut")).unwrap().set_len(len - (64 << 10)).unwrap();
     put("x.vmdk", b"KDMV\0\0\0\0");
     put("x.vhdx", b"vhdxfile");
     put("x.vhd", b"conectix");
@@ -123,51 +130,106 @@ fn unusable_images_are_not_packaged() {
     put("x.vdi", &[vec![0; 64], b"\x7f\x10\xda\xbe".to_vec()].concat());
     nix::unistd::mkfifo(at("fifo").as_str(), nix::sys::stat::Mode::S_IRWXU).unwrap();
     symlink("/nowhere", at("dangling")).unwrap();
-    let backed = "needs another file, its backing file (qemu-img convert -O qcow2 makes a whole one)".to_string();
+    let compressed = |name: &str| format!("compressed with {name}, not a disk image (unpack it first)");
+    let backed = "the qcow2 image has a backing file, \"base\" \
+                  (make one file of it with `qemu-img convert -O qcow2` first)";
     let cases = [
-        ("nothing", "no such file".to_string()),
-        ("", "not a regular file".to_string()),
-        ("fifo", "not a regular file".to_string()),
-        ("dangling", "not a regular file".to_string()),
-        ("empty", "is empty".to_string()),
-        ("old.qcow", format!("qcow of an unknown version ({convert})")),
-        ("backed", backed),
-        ("x.vmdk", format!("is VMDK; {convert}")),
-        ("x.vhdx", format!("is VHDX; {convert}")),
-        ("x.vhd", format!("is VHD; {convert}")),
-        ("x.vdi", format!("is VDI; {convert}")),
-        ("x.gz", "is compressed: unpack it first".to_string()),
-        ("x.xz", "is compressed: unpack it first".to_string()),
+        ("nothing", "No such file or directory".to_string()),
+        ("", "a directory, not a VM image".to_string()),
+        ("fifo", "a fifo, not a VM image".to_string()),
+        ("dangling", "No such file or directory".to_string()),
+        ("empty", "an empty file, not a VM image".to_string()),
+        ("old.qcow", format("qcow version 1")),
+        ("backed", backed.to_string()),
+        ("x.vmdk", format("VMDK")),
+        ("x.vhdx", format("VHDX")),
+        ("x.vhd", format("VHD")),
+        ("x.vdi", format("VDI")),
+        ("x.gz", compressed("gzip")),
+        ("x.xz", compressed("xz")),
     ];
     let before = names(dir.path());
     for (name, why) in cases {
         let tag = tags.add();
-        refuses(PACKAGE, &[&at(name), &tag], &format!("{}: {why}", at(name)));
+        let line = format!("{}: {why}", at(name));
+        refuses(PACKAGE, &[&at(name), &tag], &line);
+        assert_eq!(check(&[&at(name)]), Err(format!("qemu: {line}\n")));
         assert!(!Podman::Rootful.output(&["image", "exists", &tag]).status.success(), "{name}");
     }
     assert_eq!(names(dir.path()), before);
-    refuses(PACKAGE, &[&at("empty")], "expected two arguments: IMAGE TAG (see --help)");
-    refuses(PACKAGE, &["--force", &at("empty"), "x"], "--force: unknown option");
+    let line = check(&["--json", &at("cut")]).unwrap_err();
+    assert!(line.starts_with(&format!("qemu: {}: the qcow2 image is cut off: ", at("cut"))), "{line}");
+    let usage = "(crun-qemu image pack [--replace] [--format qcow2|raw] FILE TAG)";
+    refuses(PACKAGE, &[&at("empty")], &format!("image pack: needs FILE and TAG {usage}"));
+    refuses(PACKAGE, &["--force", &at("empty"), "x"], &format!("image pack: --force: unknown option {usage}"));
+}
+
+/// What `crun-qemu image check` prints, on stdout, or on stderr where it fails.
+fn check(args: &[&str]) -> Result<String, String> {
+    let output = Command::new(env!("CARGO_BIN_EXE_crun-qemu")).args(["image", "check"]).args(args).output().unwrap();
+    match output.status.code() {
+        Some(0) => Ok(text(&output.stdout)),
+        Some(1) if output.stdout.is_empty() => Err(text(&output.stderr)),
+        status => panic!("{status:?} {output:?}"),
+    }
+}
+
+#[test]
+fn an_image_is_checked() {
+    let dir = directory();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    for (format, size) in [("qcow2", "1G"), ("raw", "64M")] {
+        run("qemu-img", &["create", "-q", "-f", format, &at(format), size]);
+    }
+    let firmware = "firmware uefi\n";
+    let line = |name: &str, size: u64| Ok(format!("{}: {name}, virtual size {size} bytes, {firmware}", at(name)));
+    assert_eq!(check(&[&at("qcow2")]), line("qcow2", 1 << 30));
+    assert_eq!(check(&[&at("raw")]), line("raw", 64 << 20));
+    let json = "{\"format\":\"qcow2\",\"virtual_size\":1073741824,\"firmware\":\"uefi\"}\n";
+    assert_eq!(check(&["--json", &at("qcow2")]), Ok(json.into()));
+    let other = check(&["--format", "qcow2", &at("raw")]);
+    assert_eq!(other, Err(format!("qemu: {}: not a qcow2 image (`--format raw` if it is a raw disk)\n", at("raw"))));
+}
+
+/// A name is never used for anything but the message.
+#[test]
+fn a_hostile_name_is_only_shown() {
+    let (mut tags, dir, root) = (Tags(Vec::new()), directory(), directory());
+    let (tag, out) = (tags.add(), dir.path().join("out").to_str().unwrap().to_string());
+    fs::write(root.path().join("-\nqemu: x\u{1b}[2J"), "disk").unwrap();
+    run("sh", &["-c", &format!("tar -C {} -c . | podman import -q - {tag}", root.path().display())]);
+    let (success, message) = script(EXTRACT, &[&tag, &out]);
+    assert!(success, "{message}");
+    assert_eq!(message, format!("{out}: /-\\nqemu: x\\u{{1b}}[2J of {tag}\n"));
+    assert_eq!(fs::read(&out).unwrap(), b"disk");
+    assert_eq!(names(dir.path()), ["out"]);
 }
 
 #[test]
 fn images_without_exactly_one_file_are_not_extracted() {
     let (mut tags, dir) = (Tags(Vec::new()), directory());
-    let out = dir.at("out");
+    let out = dir.path().join("out").to_str().unwrap().to_string();
+    let rule = "(the VM image must be the only regular file in / or in /disk/)";
+    let two = "more than one file where the VM image is looked for";
+    let other = |path: &str, kind: &str| format!("{path}: no VM image: this is {kind}, and there is no regular file");
     let cases = [
-        ("mkdir disk etc; echo x > etc/passwd", "no file in / or /disk/"),
-        ("mkdir disk; echo x > disk/b; echo x > a", "more than one file in / and /disk/: "),
-        ("mkdir disk; ln -s /etc/shadow disk/x", "/disk/x is a symbolic link, not a file"),
-        ("mkfifo x", "/x is not a regular file"),
+        ("mkdir disk etc; echo x > etc/passwd", "TAG: no VM image in this root".to_string()),
+        ("mkdir disk; echo x > disk/b; echo x > a", format!("/a and /disk/b: {two}")),
+        (
+            "mkdir disk; echo x > disk/b; echo x > \"disk/$(printf 'a\\nqemu: x')\"",
+            format!("/disk/a\\nqemu: x and /disk/b: {two}"),
+        ),
+        ("mkdir disk; ln -s /etc/shadow disk/x", other("/disk/x", "a symlink")),
+        ("ln -s /etc disk", "/disk: a symlink, not a directory".to_string()),
+        ("mkfifo x", other("/x", "a fifo")),
     ];
     for (make, why) in cases {
         let (root, tag) = (directory(), tags.add());
         let make = format!("cd {} && {make} && tar -c . | podman import -q - {tag}", root.path().display());
         run("sh", &["-c", &make]);
-        let (success, message) = script(EXTRACT, &[&tag, &out]);
-        let line = message.lines().last().unwrap_or_default();
-        assert!(!success && line.starts_with(&format!("{EXTRACT}: {tag}: {why}")), "{message}");
+        refuses(EXTRACT, &[&tag, &out], &format!("{} {rule}", why.replace("TAG", &tag)));
         assert_eq!(names(dir.path()), [""; 0], "{why}");
+        assert!(!Podman::Rootful.ok(&["image", "mount"]).contains(&tag), "{why}");
     }
     let absent = "localhost/crun-qemu-test-absent";
     refuses(EXTRACT, &[absent, &out], &format!("{absent}: no such container image here"));

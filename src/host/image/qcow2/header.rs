@@ -231,7 +231,7 @@ impl Header {
 
     fn backing_name(&self, source: &Source, offset: u64, len: u32) -> Result<Vec<u8>> {
         if len > MAX_BACKING_NAME || offset.saturating_add(u64::from(len)) > self.cluster() {
-            return Err(source.error("the qcow2 image has a backing file, and a damaged name of it"));
+            return Err(source.error("the qcow2 image has a backing file, and its name is damaged"));
         }
         let mut name = vec![0; len as usize];
         source.read(offset, &mut name, "the backing file's name")?;

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use miniz_oxide::inflate::TINFLStatus;
+use flate2::bufread::DeflateDecoder;
 use ruzstd::decoding::StreamingDecoder;
 
 use super::super::SECTOR;
@@ -146,7 +146,7 @@ impl<'a> Map<'a> {
         self.source.read(offset, &mut packed, "a compressed cluster")?;
         let mut cluster = vec![0; self.header.cluster() as usize];
         let whole = match self.header.compression {
-            Compression::Deflate => inflate(&packed, &mut cluster),
+            Compression::Deflate => DeflateDecoder::new(packed.as_slice()).read_exact(&mut cluster).is_ok(),
             Compression::Zstd => StreamingDecoder::new_with_max_window_size(packed.as_slice(), MAX_ZSTD_WINDOW)
                 .is_ok_and(|mut decoder| decoder.read_exact(&mut cluster).is_ok()),
         };
@@ -154,15 +154,5 @@ impl<'a> Map<'a> {
             true => Ok(cluster),
             false => Err(self.source.error("qcow2: a compressed cluster cannot be unpacked: damaged")),
         }
-    }
-}
-
-/// Unpacks raw deflate data; says whether all of `out` was filled.
-fn inflate(packed: &[u8], out: &mut [u8]) -> bool {
-    let input = std::iter::once(packed);
-    match miniz_oxide::inflate::decompress_slice_iter_to_slice(out, input, false, true) {
-        Ok(len) => len == out.len(),
-        // The cluster is full, the stream has an end mark yet to come.
-        Err(status) => status == TINFLStatus::HasMoreOutput,
     }
 }

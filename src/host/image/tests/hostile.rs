@@ -9,7 +9,7 @@ fn damaged_headers_are_refused_with_their_reason() {
         (4, &[0, 0, 0, 4], "version 4 of qcow2 is not known: 2 and 3 are"),
         (4, &[0xff; 4], "version 4294967295 of qcow2 is not known: 2 and 3 are"),
         (8, &[0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 3], "has a backing file, \"\\0\\0\\0\" (make one"),
-        (8, &[0xff; 12], "has a backing file, and a damaged name of it"),
+        (8, &[0xff; 12], "has a backing file, and its name is damaged"),
         (16, &[0, 0, 0, 1], "has a backing file"),
         (20, &[0, 0, 0, 8], "clusters of 2^8 bytes are not possible"),
         (20, &[0, 0, 0, 22], "clusters of 2^22 bytes are not possible"),

@@ -153,14 +153,14 @@ fn parse(args: Vec<OsString>) -> Result<Wish> {
     let mut args = args.into_iter().peekable();
     let mut cwd = None;
     if args.next_if(|arg| arg == "--cwd").is_some() {
-        cwd = Some(args.next().ok_or_else(|| Error::new("exec --cwd", "wants a directory"))?);
+        cwd = Some(args.next().ok_or_else(|| Error::new("exec --cwd", "needs a directory"))?);
     } else if let Ok(dir) = std::env::current_dir()
         && dir != Path::new("/")
     {
         cwd = Some(PathBuf::into_os_string(dir));
     }
     args.next_if(|arg| arg == "--");
-    let user = args.next().ok_or_else(|| Error::new("exec", "wants a user of the guest").hint("or -"))?;
+    let user = args.next().ok_or_else(|| Error::new("exec", "needs a guest user").hint("or -"))?;
     Ok(Wish { user, argv: args.collect(), cwd })
 }
 
