@@ -1,6 +1,8 @@
 //! Bundles that the container's user, or anybody, has no rights in.
 
 use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
 
 use crate::harness::{Form, Mounted, Podman, Traces, rootfs, run, start, tiny};
 
@@ -30,9 +32,12 @@ fn read_only_bundle_prevents_the_next_start_alone() {
         run("mount", &["-o", "remount,bind,ro", bundle.to_str().unwrap()]);
         mounted
     };
+    // podman writes there for an exec, too.
+    vm.guest_sh("(sleep 3; echo more > /disk/marker; sync) > /dev/null 2>&1 &");
     let mounted = read_only();
-    vm.write_marker("more");
+    sleep(Duration::from_secs(5));
     drop(mounted);
+    assert_eq!(vm.marker(), "more");
     assert_eq!(vm.stop(), 0);
     traces.assert_ended();
 

@@ -1,14 +1,11 @@
-//! Storage of the host that is full or fails below an image's own writes and a container image's layer.
+//! Storage of the host that is full below an image with `--persistent`, and storage that fails.
 
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use super::full::{FULL, Small, state};
-use crate::harness::{
-    Dir, Form, Image, LABEL, MOUNTED, Mounted, Podman, Run, Traces, Vm, directory, eventually, guest, rootfs, run,
-    unique,
-};
+use crate::harness::{Dir, Form, MOUNTED, Podman, Run, Traces, Vm, directory, eventually, guest, rootfs, run};
 
 const MEBIBYTE: u64 = 1 << 20;
 /// Random data, more of it than the full file systems have space for.
@@ -59,32 +56,6 @@ fn vm_with_a_persistent_image_waits_for_space() {
     let (podman, form) = (Podman::Rootful, Form::BuildTree);
     let run = Run { podman, form, podman_options: &podman_options, what: &what, options: &["--persistent"] };
     waits_for_space(&run.detached(), &small);
-}
-
-/// The layer's directory, moved to another file system while no VM runs in it.
-fn layer_on(small: &Small, name: &str) -> Mounted {
-    let upper = Podman::Rootful.ok(&["inspect", "--format", "{{.GraphDriver.Data.UpperDir}}", name]);
-    let layer = Path::new(&upper).parent().unwrap();
-    run("cp", &["-a", layer.to_str().unwrap(), small.path("layer").to_str().unwrap()]);
-    Mounted::new(&["--bind"], &small.path("layer"), layer)
-}
-
-#[test]
-fn vm_in_a_container_images_layer_waits_for_space() {
-    let (image, small, logs) = (Image::packaged(Podman::Rootful, &guest("tiny")), Small::new(), directory());
-    let log = log(&logs);
-    let podman_options = ["--log-driver", "k8s-file", "--log-opt", &log];
-    let what = [image.tag.as_str()];
-    let (podman, form) = (Podman::Rootful, Form::BuildTree);
-    let mut args =
-        Run { podman, form, podman_options: &podman_options, what: &what, options: &[] }.args(&unique(LABEL));
-    args[0] = "create".into();
-    podman.ok(&args);
-    let name = args[2].clone();
-    let _layer = layer_on(&small, &name);
-    let vm = Vm { podman, name };
-    vm.start();
-    waits_for_space(&vm, &small);
 }
 
 /// `FS_IOC_GOINGDOWN` of ext4 without its log: every access fails from now on, as on a disk that is gone.

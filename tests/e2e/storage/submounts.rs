@@ -8,7 +8,7 @@ use crate::harness::{Dir, LABEL, Podman, directory, mount_namespace, rootfs, tex
 const SCRIPT: &str = r#"
 podman run -d --name $vm --runtime "$0" -w /usr/games/deeper --rootfs "$1" "" --emulated > /dev/null
 podman exec $vm root echo the guest is up
-podman exec $vm - sh -c 'pwd; grep -c " /usr/games .*nosuid,nodev.* - tmpfs mine " /proc/self/mountinfo
+podman exec $vm - sh -c 'cd /usr/games/deeper; pwd; grep -c " /usr/games .*nosuid,nodev.* - tmpfs mine " /proc/self/mountinfo
     cat /usr/games/file; touch /usr/x /usr/games/file 2>&1 | grep -c Read-only'
 podman stop -t 60 $vm > /dev/null
 podman inspect --format '{{.State.ExitCode}}' $vm
