@@ -132,7 +132,7 @@ impl Entry {
     }
 
     /// # Safety
-    /// Nobody else uses the entry meanwhile.
+    /// Nothing else uses the entry at the same time.
     unsafe fn commit(&self) {
         // SAFETY: `at` is proven or fresh.
         unsafe {

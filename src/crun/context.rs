@@ -1,5 +1,5 @@
-//! What crun hands over beside the configuration: the command's context, and the container. Both are looked at through the
-//! kernel and proven like the rest.
+//! The structs that crun passes beside the configuration: the command's context, and the container. Both are read
+//! through the kernel and proven like the rest.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 /// The command's context.
 #[derive(Debug)]
 pub struct Context {
-    /// Where crun keeps its containers' states. `None`: at its default place.
+    /// Directory of crun's container states; `None`: its default.
     pub states: Option<PathBuf>,
     /// The container's.
     pub id: String,
@@ -25,7 +25,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// Reads what is at `at`.
+    /// Reads the context at `at`.
     ///
     /// # Errors
     /// That is no context.
@@ -49,7 +49,7 @@ impl Context {
     }
 }
 
-/// What has been proven of a container before crun forked the child that becomes it.
+/// Facts about a container that were proven before crun forked the child that becomes it.
 #[derive(Debug, Clone, Copy)]
 pub struct Known {
     def: usize,
@@ -57,7 +57,7 @@ pub struct Known {
 }
 
 impl Known {
-    /// Of the configuration at `def`, which is `config`.
+    /// Facts about the configuration at `def`, which is `config`.
     pub fn new(def: *const crun_config, config: &Config) -> Self {
         let user = config.process.as_ref().and_then(|process| process.user.as_ref());
         let user = user.map_or((0, 0), |user| (user.uid.unwrap_or(0), user.gid.unwrap_or(0)));
@@ -65,7 +65,7 @@ impl Known {
     }
 }
 
-/// That of this process, which runs one command for one container. The child inherits it.
+/// The facts of this process, which runs one command for one container. The child inherits them.
 static KNOWN_HERE: Mutex<Option<Known>> = Mutex::new(None);
 
 /// Keeps it for [`known`].
@@ -73,7 +73,7 @@ pub fn remember(known: Known) {
     *KNOWN_HERE.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
 }
 
-/// What this process or its parent has proven.
+/// The facts that this process or its parent has proven.
 pub fn known() -> Option<Known> {
     *KNOWN_HERE.lock().unwrap_or_else(PoisonError::into_inner)
 }

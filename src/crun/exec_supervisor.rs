@@ -15,7 +15,7 @@ use crate::handoff::paths;
 /// Why the process did not become another, and the status to exit with.
 #[derive(Debug)]
 pub struct Failure {
-    /// For stderr.
+    /// Reason, for stderr.
     pub error: Error,
     /// 127 where the executable is not there, else 126: what shells and podman use.
     pub status: i32,

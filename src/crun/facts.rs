@@ -29,7 +29,7 @@ macro_rules! interleaved {
     )*};
 }
 
-/// The same for bits that are all in one place.
+/// The same for bits that are together in one place.
 fn trailing(out: &mut String, name: &str, at: usize, members: &str) {
     for (n, member) in members.split(' ').enumerate() {
         writeln!(out, "{name}.{member}? {}.{}", at + n / 8, n % 8).unwrap();
@@ -86,7 +86,7 @@ fn memory(out: &mut String, present: Present) {
     }
 }
 
-/// What `util/crun-facts.sh` would print of our structs.
+/// The output of `util/crun-facts.sh` for our structs.
 fn ours(layout: &Layout) -> String {
     let mut text = String::new();
     let out = &mut text;

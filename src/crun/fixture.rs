@@ -14,7 +14,7 @@ pub fn leak<T>(value: T) -> *mut T {
     Box::leak(Box::new(value))
 }
 
-/// The same as crun has it from calloc: zeros between the members, and the size of the next block behind them.
+/// Allocates as crun's calloc does: zeros between the members, and the size of the next block behind them.
 fn calloc<T>(fill: impl FnOnce(&mut T)) -> *mut c_void {
     const NEXT: u64 = 0x51;
     let words = size_of::<T>().div_ceil(8);
@@ -94,14 +94,14 @@ fn memory(present: Present, v: &Value) -> *mut c_void {
     }
 }
 
-/// In another order than the JSON's.
+/// In another order than in the JSON.
 fn map(v: &Value) -> *mut crun_map {
     let Some(entries) = v.as_object() else { return ptr::null_mut() };
     let (keys, values): (Vec<_>, Vec<_>) = entries.iter().rev().map(|(k, v)| (c(&json!(k)), c(v))).unzip();
     leak(crun_map { len: keys.len(), keys: list(keys), values: list(values) })
 }
 
-/// `linux` with what else is in it in a container. Zeroed as crun's own for an update, where that is all there is.
+/// `linux` with other members set as in a container. Zeroed as crun's own for an update, which contains nothing else.
 pub fn linux(layout: &Layout, resources: *mut crun_resources, made: Option<Vec<*mut crun_device>>) -> *mut crun_linux {
     let words = size_of::<crun_linux_with_net_devices>() / size_of::<usize>();
     let block = Box::leak(vec![0_usize; words + 8].into_boxed_slice());
@@ -119,7 +119,7 @@ pub fn linux(layout: &Layout, resources: *mut crun_resources, made: Option<Vec<*
     common
 }
 
-/// Where `linux` points to its resources.
+/// The pointer in `linux` to its resources.
 pub fn resources(layout: &Layout, def: *mut crun_config) -> *mut crun_resources {
     // SAFETY: built by the test.
     layout.resources(unsafe { (*def).linux_ }).unwrap()

@@ -6,12 +6,12 @@ use std::mem::offset_of;
 use super::peek::peek;
 use super::sys::{crun_linux, crun_linux_with_net_devices, crun_linux_without_net_devices, crun_resources};
 
-/// Where the bits are that say whether a member was present in the JSON.
+/// Place of the bits that tell whether a member was present in the JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Present {
     /// Each behind its member.
     Interleaved,
-    /// All behind the last member.
+    /// All after the last member.
     Trailing,
 }
 
@@ -20,11 +20,11 @@ pub enum Present {
 pub struct Layout {
     /// Offset of the pointer to the resources in `linux`.
     pub resources: usize,
-    /// In device rules and in limits of memory.
+    /// Place of the bits in device rules and memory limits.
     pub present: Present,
 }
 
-/// All of them, one more for each change.
+/// All known layouts, one for each change.
 pub const LAYOUTS: [Layout; 3] = [
     Layout { resources: offset_of!(crun_linux_without_net_devices, resources), present: Present::Interleaved },
     Layout { resources: offset_of!(crun_linux_without_net_devices, resources), present: Present::Trailing },
@@ -32,7 +32,7 @@ pub const LAYOUTS: [Layout; 3] = [
 ];
 
 impl Layout {
-    /// The pointer to the resources. `None`: there is no such `linux`.
+    /// The pointer to the resources; `None` if `linux` has another layout.
     pub fn resources(&self, linux: *const crun_linux) -> Option<*mut crun_resources> {
         peek(linux.wrapping_byte_add(self.resources).cast())
     }

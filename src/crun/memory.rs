@@ -14,7 +14,7 @@ use crate::error;
 #[derive(Debug, Default, PartialEq)]
 pub struct Limits {
     memory: Option<View>,
-    /// Those of cgroup v2's own files: indices among [`UNIFIED`], where the texts are, and the texts.
+    /// Limits in cgroup v2's own files: index in [`UNIFIED`], address of the text, and the text.
     files: Vec<(usize, *mut *mut c_char, String)>,
 }
 
@@ -47,14 +47,14 @@ impl Limits {
         Ok(Changed { numbers: numbers.flatten().collect(), texts })
     }
 
-    /// What they are.
+    /// The values of the limits.
     pub fn named(&self) -> RequestedLimits {
         let files = self.files.iter().map(|(index, _, text)| (UNIFIED[*index].to_owned(), text.clone()));
         RequestedLimits { memory: self.memory.as_ref().map(|view| view.is.clone()), unified: Some(files.collect()) }
     }
 }
 
-/// What is still to be written.
+/// Values still to be written.
 pub struct Changed {
     numbers: Vec<(*mut i64, i64)>,
     texts: Vec<(*mut *mut c_char, *mut c_char)>,
@@ -75,7 +75,7 @@ impl Changed {
     }
 }
 
-/// Proves that the limits in `got` are those of `want`.
+/// Proves that the limits in `got` are those in `want`.
 pub fn prove(got: &crun_resources, want: &RequestedLimits, present: Present) -> Result<Limits, Mismatch> {
     // Without either, nothing will be written.
     let memory = match want.memory.as_ref().filter(|want| want.limit.is_some() || want.swap.is_some()) {
@@ -130,7 +130,7 @@ fn member<T: Default + PartialEq>(value: T, present: bool) -> Option<Option<T>> 
 /// No limit is below, nor is anything mapped below, bytes.
 const PAGE: i64 = 4096;
 
-/// The same for a flag, which is a byte. `None` also: it is neither 0 nor 1.
+/// The same for a flag, which is a byte; `None` also if it is neither 0 nor 1.
 fn flag(byte: u8, present: bool) -> Option<Option<bool>> {
     let value = member(byte, present)?;
     value.is_none_or(|byte| byte < 2).then(|| value.map(|byte| byte == 1))
@@ -138,7 +138,7 @@ fn flag(byte: u8, present: bool) -> Option<Option<bool>> {
 
 fn read_interleaved(at: *const crun_memory_interleaved) -> Option<Memory> {
     let got = peek(at)?;
-    // Of the bytes with the "present" bits the other seven bits are nobody's.
+    // The other seven bits of a byte with a "present" bit are undefined.
     let bit = |byte: u8| byte & 1 == 1;
     Some(Memory {
         kernel: member(got.kernel, bit(got.kernel_present))?,
@@ -155,7 +155,7 @@ fn read_interleaved(at: *const crun_memory_interleaved) -> Option<Memory> {
 
 fn read_trailing(at: *const crun_memory_trailing) -> Option<Memory> {
     let got = peek(at)?;
-    // Of the other layout it would be a "present" bit.
+    // In the other layout this would be a "present" bit.
     if (1..PAGE as usize).contains(&(got.residual as usize)) {
         return None;
     }
@@ -173,7 +173,7 @@ fn read_trailing(at: *const crun_memory_trailing) -> Option<Memory> {
     })
 }
 
-/// The limits in the map of cgroup v2's own files, which is `want`'s.
+/// Proves that the map of cgroup v2's own files is that in `want`, and returns its limits.
 fn proven_files(
     map: *mut crun_map,
     want: &RequestedLimits,
@@ -196,7 +196,7 @@ fn proven_files(
     Ok(found)
 }
 
-/// The same of a map of which nothing is known.
+/// The same for a map of unknown content.
 fn found_files(map: *mut crun_map) -> Option<Vec<(usize, *mut *mut c_char, String)>> {
     let got = peek(map)?;
     let (keys, values) = (peek_array(got.keys, got.len)?, peek_array(got.values, got.len)?);

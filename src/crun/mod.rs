@@ -29,7 +29,7 @@ use crate::edits::Edits;
 use crate::error::{Error, Result};
 use crate::request::Bundle;
 
-/// Whether `def` is no container's configuration: `crun update` calls handlers too, with one that has resources alone.
+/// Whether `def` contains only resources and is not a container's configuration: `crun update` calls handlers too.
 pub fn is_update(def: *const crun_config) -> Result<bool> {
     let def = peek(def).ok_or_else(|| unknown_layout("the configuration"))?;
     Ok(def.process.is_null() && def.root.is_null() && def.mounts.is_null() && def.oci_version.is_null())
@@ -57,8 +57,8 @@ pub unsafe fn modify(
     unsafe { apply::apply(&proven, &edits) }
 }
 
-/// Runs `body` with the usual umask: crun has cleared it by the time it calls (1.21), and what is made without a mode
-/// of its own would be writable for all.
+/// Runs `body` with the usual umask: crun (1.21) has cleared it before the call, and files made without an explicit
+/// mode would be writable for everybody.
 fn with_umask<T>(body: impl FnOnce() -> T) -> T {
     struct Restore(Mode);
     impl Drop for Restore {
@@ -75,5 +75,5 @@ fn unknown_layout(at: &str) -> Error {
     Error::new("crun", format!("unknown layout of its structures: {at} is not what config.json says")).hint(KNOWN)
 }
 
-/// What to do about a crun that is not known.
+/// Hint for an unknown crun.
 const KNOWN: &str = "`crun --version` tells which crun this is; 1.8.1 to 1.28 are known to work; --runtime crun-qemu works with every one";

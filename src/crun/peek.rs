@@ -47,7 +47,7 @@ unsafe impl Plain for sys::crun_memory_trailing {}
 // SAFETY: as above.
 unsafe impl Plain for sys::crun_map {}
 
-/// What is at `at`, or `None` if that is no readable memory.
+/// The value at `at`; `None` if that is not readable memory.
 pub fn peek<T: Plain>(at: *const T) -> Option<T> {
     let mut value = MaybeUninit::<T>::uninit();
     if !copy(at as usize, value.as_mut_ptr().cast(), size_of::<T>()) {
@@ -62,7 +62,7 @@ pub fn peek_array<T: Plain>(at: *const T, count: usize) -> Option<Vec<T>> {
     (0..count).map(|i| peek(at.wrapping_add(i))).collect()
 }
 
-/// Whether `at` is the string `want`: NULL for `None`, and ending where `want` does.
+/// Whether the string at `at` is `want`; NULL for `None`.
 pub fn is_text(at: *const libc::c_char, want: Option<&str>) -> bool {
     let Some(want) = want else { return at.is_null() };
     let mut got = vec![0xffu8; want.len() + 1];
@@ -75,7 +75,7 @@ pub fn peek_text(at: *const libc::c_char, longest: usize) -> Option<String> {
     String::from_utf8(peek_bytes(at, longest)?).ok()
 }
 
-/// The same of any bytes.
+/// The same for any bytes.
 pub fn peek_bytes(at: *const libc::c_char, longest: usize) -> Option<Vec<u8>> {
     let mut text = Vec::new();
     for i in 0..=longest {
@@ -105,7 +105,7 @@ fn copy(from: usize, to: *mut u8, len: usize) -> bool {
     copy_through_pipe(from, to, len)
 }
 
-/// The same by writing into a pipe, which checks addresses too.
+/// The same by a write into a pipe, which checks addresses as well.
 fn copy_through_pipe(from: usize, to: *mut u8, len: usize) -> bool {
     let Ok((reader, writer)) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC) else { return false };
     // A pipe holds at least a page, so that no write waits.

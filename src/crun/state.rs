@@ -1,4 +1,4 @@
-//! What crun keeps of its containers.
+//! crun's state of its containers.
 
 use std::env;
 use std::fs;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::error::{Context, Result};
 
-/// Where it keeps what it knows of the container `id`: below `states`, by default its own place.
+/// Directory of the state of the container `id`: below `states`, by default crun's own directory.
 pub fn dir(states: Option<&Path>, id: &str) -> PathBuf {
     let states = states.map(Path::to_owned).unwrap_or_else(|| {
         let user = env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
@@ -18,7 +18,7 @@ pub fn dir(states: Option<&Path>, id: &str) -> PathBuf {
     states.join(id)
 }
 
-/// The state in the directory of a container. `None`: there is no such container.
+/// The state in a container's directory; `None` if there is no such container.
 ///
 /// # Errors
 /// It cannot be read.

@@ -1,3 +1,3 @@
-//! What bindgen makes of `include/crun.h`.
+//! bindgen's output for `include/crun.h`.
 #![allow(non_camel_case_types, missing_docs, clippy::all, clippy::undocumented_unsafe_blocks)]
 include!(concat!(env!("OUT_DIR"), "/crun.rs"));

@@ -21,7 +21,7 @@ use crate::update::{Started, bundle};
 /// # Safety
 /// `def` has passed for that of an update, and crun waits for this call to return.
 pub unsafe fn in_structs(states: Option<&Path>, id: &str, def: *const crun_config) -> Result<()> {
-    // crun has read the state itself by now: where there is none, the context is not what it is taken for.
+    // crun has already read the state: without one, the context is not what it was taken for.
     let bundle = bundle(states, id)?.ok_or_else(|| unknown("the container's state"))?;
     let Some(started) = Started::of(bundle)? else { return Ok(()) };
     let linux = peek(def).ok_or_else(|| unknown_layout("the configuration"))?.linux_;
@@ -35,8 +35,8 @@ pub unsafe fn in_structs(states: Option<&Path>, id: &str, def: *const crun_confi
     Ok(())
 }
 
-/// The resources of an update and the layouts they may have. Crun zeroes all of `linux` but the pointer to them, so that
-/// where that is tells the layout. `None`: it is where no layout known has it, or something else is there.
+/// The resources of an update and their possible layouts. crun zeroes all of `linux` except the pointer to them, so the
+/// place of the pointer identifies the layout. `None`: no known layout has it there, or something else is there.
 fn resources(linux: *const crun_linux) -> Option<(crun_resources, Vec<Present>)> {
     let words = peek_array(linux.cast::<usize>(), WORDS)?;
     let mut set = words.iter().enumerate().filter(|(_, word)| **word != 0);
@@ -48,7 +48,7 @@ fn resources(linux: *const crun_linux) -> Option<(crun_resources, Vec<Present>)>
     (!known.is_empty() && resources.network.is_null()).then_some((resources, known))
 }
 
-/// What every layout of `linux` has at least, up to the farthest place known.
+/// Number of words that every layout of `linux` has at least, up to the farthest known place.
 const WORDS: usize = offset_of!(crun_linux_with_net_devices, resources) / size_of::<usize>() + 1;
 
 fn unknown(what: &str) -> Error {

@@ -11,7 +11,7 @@ use super::sys::{
     crun_process, crun_resources, crun_root,
 };
 
-/// What reads differently, as a path into the configuration.
+/// The first difference, as a path into the configuration.
 pub type Mismatch = String;
 
 /// Pointers of which the proof has shown that they are what their types say.
@@ -88,7 +88,7 @@ fn prove_made(at: *mut crun_linux, config: &Config) -> Result<Vec<*mut crun_devi
     Ok(made)
 }
 
-/// What is in `linux` by the known layouts that `config` allows; where it allows several, they come to the same.
+/// Reads `linux` by the known layouts that `config` permits; if it permits several, they agree.
 fn prove_linux(at: *mut crun_linux, config: &Config) -> Result<(Option<Devices>, Limits), Mismatch> {
     let Some(linux) = &config.linux else {
         same(at.is_null(), || "linux".into())?;
@@ -137,7 +137,7 @@ fn prove_resources(
 
 fn is_interleaved(at: *const (), want: &DeviceRule) -> bool {
     let Some(got) = peek(at.cast::<crun_device_rule_interleaved>()) else { return false };
-    // Of the bytes with the "present" bits the other seven bits are nobody's.
+    // The other seven bits of a byte with a "present" bit are undefined.
     let bit = |byte: u8| byte & 1 == 1;
     got.allow == u8::from(want.allow.unwrap_or(false))
         && bit(got.allow_present) == want.allow.is_some()
@@ -171,7 +171,7 @@ fn text(at: *const c_char, want: &Option<String>, name: impl FnOnce() -> Mismatc
     same(is_text(at, want.as_deref()), name)
 }
 
-/// The array at `at` if it has `want` elements; the pointer to an empty one may be anything.
+/// The array at `at` if it has `want` elements; the pointer of an empty array may be anything.
 pub(super) fn pointers<T>(
     at: *mut *mut T,
     len: usize,

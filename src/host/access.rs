@@ -1,5 +1,7 @@
-//! Which devices the container's processes can open. crun, where this runs, has the groups of the engine's user; the
-//! container's processes have lost them, and may be another user of the host's.
+//! Which devices the container's processes can open. This code runs in crun, which has the groups of the engine's user;
+//! the container's processes have lost them, and may be another host user.
+//! Only the kernel can tell: owners, groups, access control lists and user namespaces all count. So a process with the
+//! container's credentials asks it.
 //!
 //! Nobody but the kernel knows: there are owners, groups, access control lists, user namespaces. So a process like those
 //! in the container asks it.
@@ -16,17 +18,17 @@ use nix::unistd::{ForkResult, fork, geteuid};
 /// `_LINUX_CAPABILITY_VERSION_3`.
 const VERSION_3: u32 = 0x2008_0522;
 
-/// Who the container's processes are on the host.
+/// Credentials of the container's processes on the host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Identity {
-    /// User and group, where the container has a user namespace of its own.
+    /// User and group, if the container has a user namespace of its own.
     pub mapped_root: Option<(u32, u32)>,
-    /// They keep the supplementary groups of the engine's user.
+    /// The processes keep the supplementary groups of the engine's user.
     pub keeps_groups: bool,
 }
 
 impl Identity {
-    /// Which of these devices they can read and write; seven at most. A device that is not there is no one's.
+    /// Which of these devices, seven at most, the processes can read and write. A missing device counts as closed.
     pub fn permits<const N: usize>(&self, devices: [&Path; N]) -> [bool; N] {
         if self.mapped_root.is_none() && is_real_root() {
             return [true; N];
@@ -45,12 +47,12 @@ impl Identity {
                 Ok(WaitStatus::Exited(_, bits)) => std::array::from_fn(|n| bits & 1 << n != 0),
                 _ => [true; N],
             },
-            // Then QEMU tells.
+            // QEMU reports it then.
             Err(_) => [true; N],
         }
     }
 
-    /// As crun does it. `None` where it cannot be done.
+    /// Takes on the credentials as crun does; `None` if that is not possible.
     fn become_them(&self) -> Option<()> {
         let done = |result: libc::c_long| (result == 0).then_some(());
         if !self.keeps_groups {
@@ -70,8 +72,8 @@ impl Identity {
     }
 }
 
-/// Whether `device` is open to this process's user by a group of its and by nothing else: not as its owner, not as
-/// anybody, and not by name in an access control list.
+/// Whether `device` is open to this process's user by one of its groups only: not as the owner, not to everybody, and
+/// not by name in an access control list.
 pub fn by_group_alone(device: &Path) -> bool {
     let Ok(metadata) = fs::metadata(device) else { return false };
     let (mode, owned) = (metadata.mode(), metadata.uid() == geteuid().as_raw());
@@ -89,13 +91,13 @@ fn has_list(path: &Path) -> bool {
 /// Every device.
 const ALL: i32 = 0x7f;
 
-/// Whether this process may; real and effective ids are the same.
+/// Whether this process may open the device; real and effective ids are the same.
 fn can_open(path: &CString) -> bool {
     // SAFETY: the path ends with a NUL and outlives the call.
     unsafe { libc::access(path.as_ptr(), libc::R_OK | libc::W_OK) == 0 }
 }
 
-/// Whether root here is root of the host's, whom the modes of files do not bind.
+/// Whether root here is the host's root, which file modes do not restrict.
 pub fn is_real_root() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     map.split_whitespace().eq(["0", "0", "4294967295"])
@@ -109,7 +111,7 @@ mod tests {
 
     use super::*;
 
-    /// A group and a user that nobody is.
+    /// A group and a user that no account has.
     const GROUP: u32 = 54321;
     const USER: u32 = 54322;
     /// `CAP_SETGID`, `CAP_SETUID`.

@@ -15,16 +15,16 @@ use crate::handoff::paths;
 /// No reason is longer, bytes.
 const LONGEST: usize = 4 << 10;
 
-/// What came of it.
+/// Result of the question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// Its exit status, and what it said, trimmed.
     Done(i32, String),
-    /// It was killed, by a limit of its own perhaps.
+    /// The program was killed, perhaps by a limit of its own.
     Killed,
-    /// It took too long and was killed.
+    /// The program took too long and was killed.
     Late,
-    /// It could not be run.
+    /// The program could not be run.
     Unasked,
 }
 
@@ -56,7 +56,7 @@ fn attend(mut child: Child, mut reader: PipeReader, deadline: Instant) -> Answer
         let left = deadline.saturating_duration_since(Instant::now());
         let mut fds = vec![PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
         fds.extend(open.then(|| PollFd::new(reader.as_fd(), PollFlags::POLLIN)));
-        // A signal is no reason to end.
+        // A signal does not end the wait.
         let _ = poll(&mut fds, PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX));
         let ended = fds[0].any().unwrap_or(true);
         open = open && read_some(&mut reader, &mut said);
@@ -74,7 +74,7 @@ fn attend(mut child: Child, mut reader: PipeReader, deadline: Instant) -> Answer
     }
 }
 
-/// What it started dies with it: see the supervisor's own part.
+/// Kills the program; the processes that it started die with it, as the supervisor arranges.
 fn end(child: &mut Child) {
     let _ = child.kill();
     let _ = child.wait();

@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-/// Where the hierarchies are.
+/// Mount point of the hierarchies.
 const ROOT: &str = "/sys/fs/cgroup";
 /// The limit of memory in version 1, where each controller has a hierarchy, and in version 2.
 const LIMITS: [(&str, &str); 2] = [("memory", "memory.limit_in_bytes"), ("", "memory.max")];
-/// Version 1 has no word for no limit, only a number that is about this one's double.
+/// cgroup v1 has no word for "no limit", only a number about twice this one.
 const NONE: u64 = 1 << 62;
 
 /// The least limit of memory above the cgroup that a configuration names (`linux.cgroupsPath`), bytes.
@@ -16,12 +16,12 @@ pub fn memory_above(cgroups_path: Option<&Path>) -> Option<u64> {
     least_limit(Path::new(ROOT), &parent(cgroups_path?, &own)?)
 }
 
-/// The parent of the container's cgroup, from the root of the hierarchy. `own` is the caller's `/proc/self/cgroup`.
+/// Parent of the container's cgroup, from the root of the hierarchy. `own` is the caller's `/proc/self/cgroup`.
 fn parent(path: &Path, own: &str) -> Option<PathBuf> {
     let Some((slice, _)) = path.to_str()?.split_once(':') else {
         return path.parent().map(Path::to_owned);
     };
-    // By systemd: a user's own has its slices below the service that it is.
+    // With systemd, a user's slices are below the service of the user's manager.
     let mut parent = users_systemd(own).unwrap_or_default();
     let name = slice.strip_suffix(".slice").or(Some("").filter(|_| slice.is_empty()))?;
     for (end, _) in name.match_indices('-').chain([(name.len(), "")]).filter(|(end, _)| *end > 0) {

@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-/// Ids that nobody else has, on a host or in a container, by systemd's survey of who uses which: for a namespace that has
-/// all the host's.
+/// Ids that no user has, on a host or in a container, by systemd's survey of uid ranges; for a namespace that has all
+/// host ids.
 const NOBODYS: Range<u32> = 0x7000_0000..0x7ffd_0000;
-/// What the kernel shows for an id that is not mapped, so that files of others seem to have it.
+/// The id that the kernel shows for an unmapped id, so files of other users appear to have it.
 pub const OVERFLOW: u32 = 65534;
 
 /// Ids in a row.
@@ -15,7 +15,7 @@ pub struct Row {
     pub inside: u32,
     /// The first, as its parent has it.
     pub outside: u32,
-    /// How many.
+    /// Number of ids.
     pub length: u32,
 }
 
@@ -24,7 +24,7 @@ pub struct Row {
 pub struct IdMap(pub Vec<Row>);
 
 impl IdMap {
-    /// Reads the text of `/proc/PID/uid_map` or `gid_map`. A line that is none has no ids.
+    /// Parses the text of `/proc/PID/uid_map` or `gid_map`; malformed lines have no ids.
     pub fn parse(text: &str) -> Self {
         let row = |line: &str| {
             let mut numbers = line.split_whitespace().map(str::parse);
@@ -34,26 +34,26 @@ impl IdMap {
         Self(text.lines().filter_map(row).collect())
     }
 
-    /// The same ids for a namespace that is not left.
+    /// The same ids, mapped to themselves, for a process that stays in the namespace.
     pub fn own(&self) -> Self {
         Self(self.0.iter().map(|row| Row { outside: row.inside, ..*row }).collect())
     }
 
-    /// What the parent calls the namespace's `id`.
+    /// The parent namespace's number for `id`.
     pub fn outside(&self, id: u32) -> Option<u32> {
         let offset = |row: &Row| id.checked_sub(row.inside).filter(|n| *n < row.length).map(|n| row.outside + n);
         self.0.iter().find_map(offset)
     }
 
-    /// What the namespace calls the parent's `id`.
+    /// The namespace's number for the parent's `id`.
     pub fn inside(&self, id: u32) -> Option<u32> {
         let offset = |row: &Row| id.checked_sub(row.outside).filter(|n| *n < row.length).map(|n| row.inside + n);
         self.0.iter().find_map(offset)
     }
 
-    /// An id that is root's neither inside nor outside, and as far as can be nobody else's: one of `NOBODYS`, else of
-    /// the upper half of the most ids in a row, which images use least. Which one `digest` decides, so that two VMs
-    /// hardly ever have the same.
+    /// An id that is root's neither inside nor outside and, if possible, no other user's: one of `NOBODYS`, else one of
+    /// the upper half of the longest range, which images rarely use. `digest` selects it, so that two VMs hardly ever
+    /// have the same.
     pub fn choose(&self, digest: u128) -> Option<u32> {
         let usable = self.0.iter().map(usable).max_by_key(Range::len)?;
         let from = match usable {
@@ -69,7 +69,7 @@ fn usable(row: &Row) -> Range<u32> {
     let end = row.inside.saturating_add(row.length);
     let start = row.inside + u32::from(row.length > 0 && (row.inside == 0 || row.outside == 0));
     match end {
-        // It is what few of the namespace's ids are for, but for all the host's.
+        // The overflow id is one of few ids in a small namespace, but not among all host ids.
         end if end <= NOBODYS.end && (start..end).contains(&OVERFLOW) => start..OVERFLOW,
         end => start..end,
     }

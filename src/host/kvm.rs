@@ -1,5 +1,5 @@
-//! Whether KVM runs a guest's code. A `/dev/kvm` that opens says little: where the host's own hypervisor hides the CPU's
-//! virtualization from it, there are KVMs that take VMs and then cannot go on with them.
+//! Whether KVM runs a guest's code. A `/dev/kvm` that opens proves little: if the host's own hypervisor hides the CPU's
+//! virtualization, some KVMs accept VMs and cannot run them.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -12,19 +12,19 @@ use serde::{Deserialize, Serialize};
 use super::ask::{Answer, ask};
 use super::cache;
 
-/// It takes a few milliseconds; a host that is busy with other things may take its time.
+/// Limit for a program that takes a few milliseconds: the host may be busy.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// For so long a program that took too long is believed to hang, seconds.
+/// Seconds for which a program that took too long is believed to hang.
 const HANGS: u64 = 60 * 60;
-/// Where the answer is kept.
+/// File of the answer.
 const NAME: &str = "accelerator.json";
 /// The supervisor's exit status when KVM took the program and did not run it.
 pub const BROKEN: i32 = 2;
 
-/// What is remembered.
+/// The remembered answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Memory {
-    /// Of which KVM.
+    /// Identifies the KVM.
     key: String,
     /// Why it does not run code; nothing where it does.
     why: Option<String>,
@@ -32,8 +32,8 @@ struct Memory {
     until: Option<u64>,
 }
 
-/// Whether KVM runs code: asked once until the host reboots or the kernel's module is loaded anew. `init` is the
-/// supervisor's executable, which asks.
+/// Whether KVM runs code: asked once until the host reboots or the kernel module is reloaded. `init`, the supervisor's
+/// executable, does the asking.
 ///
 /// # Errors
 /// Why it does not.
@@ -56,7 +56,7 @@ fn remembered_or_asked(file: Option<&Path>, key: Option<&str>, ask: impl FnOnce(
         Answer::Late | Answer::Killed => (Err(hangs()), Some(now() + HANGS)),
         // Such as a lack of memory, or another hypervisor at work: another time it may do.
         Answer::Done(1, why) => return Err(why),
-        // Then QEMU tells.
+        // QEMU reports it then.
         Answer::Done(..) | Answer::Unasked => return Ok(()),
     };
     if let (Some(file), Some(key)) = (file, key) {
@@ -69,14 +69,14 @@ fn hangs() -> String {
     "a small program under KVM hangs".into()
 }
 
-/// Which KVM of which boot: the kernel makes the device's node anew when the module is loaded.
+/// Identifies the KVM and the boot: the kernel makes a new device node when the module is loaded.
 fn key(device: &Path) -> Option<String> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let node = fs::metadata(device).ok()?;
     Some(format!("{} {} {}.{}", boot.trim(), node.ino(), node.ctime(), node.ctime_nsec()))
 }
 
-/// That it cannot be kept costs the next one a moment.
+/// Stores the answer. If that fails, the next VM asks again, which takes a moment.
 fn remember(file: &Path, memory: &Memory) {
     let new = file.with_extension(format!("{}.new", std::process::id()));
     let text = serde_json::to_vec(memory).unwrap_or_default();
@@ -94,7 +94,7 @@ fn now() -> u64 {
 mod tests {
     use super::*;
 
-    /// What is asked for and what is not: answer, result, and whether the next one asks again.
+    /// Cases: answer, result, and whether the next VM asks again.
     #[test]
     fn what_is_certain_is_asked_once() {
         let broken = || Err("it stops".to_string());
@@ -128,7 +128,7 @@ mod tests {
         let file = dir.path().join("answer");
         remember(&file, &Memory { key: "k".into(), why: Some(hangs()), until: Some(now() - 1) });
         assert_eq!(remembered_or_asked(Some(&file), Some("k"), || Answer::Done(0, String::new())), Ok(()));
-        // Nothing that is not ours is believed.
+        // A file that is not ours is not believed.
         fs::write(&file, "{}").unwrap();
         assert_eq!(remembered_or_asked(Some(&file), Some("k"), || Answer::Late), Err(hangs()));
     }

@@ -36,20 +36,20 @@ pub use requirement::{BIOS, DRIVER, QEMU, Requirement, SSH, VIRTIOFSD};
 pub use selinux::Selinux;
 pub use system::{LOADER_CACHE, architecture, loader_cache, merged_usr};
 
-/// What a plan depends on.
+/// The facts that a plan depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
     /// The supervisor's executable.
     pub init: PathBuf,
     /// QEMU's executable for this machine's kind of CPU.
     pub emulator: String,
-    /// Whether `/dev/kvm` can be used, else why not.
+    /// Whether `/dev/kvm` is usable, else why not.
     pub kvm: Usable,
-    /// Who may open `/dev/kvm`.
+    /// Owner and mode of `/dev/kvm`.
     pub kvm_node: Node,
     /// Whether taps can be made, else why not.
     pub tun: Usable,
-    /// Whether the kernel can move a tap's packets.
+    /// Whether the kernel can move a tap's packets (vhost-net).
     pub vhost_net: bool,
     /// UEFI firmware that is installed.
     pub uefi: Option<Uefi>,
@@ -79,14 +79,14 @@ pub struct Uefi {
 /// Descriptions of the firmware builds that are installed, as QEMU's interoperability documents define them.
 const FIRMWARE_DESCRIPTIONS: &str = "/usr/share/qemu/firmware";
 
-/// What of a container bears on what it can have of the host.
+/// Properties of a container that decide what it may use of the host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Container {
-    /// Who its processes are.
+    /// Credentials of its processes.
     pub identity: Identity,
     /// SELinux confines it.
     pub labelled: bool,
-    /// It does without KVM: `--emulated`.
+    /// It does not need KVM: `--emulated`.
     pub emulated: bool,
     /// Its cgroup, as the engine names it.
     pub cgroup: Option<PathBuf>,
@@ -155,7 +155,7 @@ impl Devices {
     pub fn look(container: &Container) -> Self {
         let paths = ["/dev/kvm", "/dev/net/tun", "/dev/vhost-net"].map(Path::new);
         let allowed = container.identity.permits(paths);
-        // The engine's own word first: it says more of a device that nobody can use.
+        // The engine's own result first: it is more specific about a device that no one can use.
         let usable = |n: usize| usable(paths[n]).and_then(|()| permitted(paths[n], allowed[n]));
         let labelled = |usable: Usable| usable.and_then(|()| selinux_allows(container));
         Self { kvm: usable(0), tun: labelled(usable(1)), vhost_net: labelled(usable(2)) }
@@ -177,7 +177,7 @@ fn permitted(device: &Path, permitted: bool) -> Usable {
     if permitted { Ok(()) } else { Err(others_only(device)) }
 }
 
-/// SELinux has a word of its own for `/dev/kvm`, and one for all other devices.
+/// SELinux treats `/dev/kvm` separately from all other devices.
 fn selinux_allows(container: &Container) -> Usable {
     if !container.labelled {
         return Ok(());
@@ -212,8 +212,8 @@ struct Target {
     machines: Vec<String>,
 }
 
-/// The first build, in the order of the descriptions' names, for q35 without secure boot: secure boot wants SMM, which
-/// is slow, and refuses the unsigned kernels that people test.
+/// The first build, in the order of the descriptions' names, for q35 without secure boot: secure boot needs SMM, which
+/// is slow, and refuses the unsigned kernels that developers test.
 fn uefi(descriptions: &Path) -> Option<Uefi> {
     let mut files: Vec<_> = fs::read_dir(descriptions).ok()?.flatten().map(|entry| entry.path()).collect();
     files.sort();
@@ -262,7 +262,7 @@ mod tests {
             ("10-secure.json", description(r#""secure-boot", "requires-smm""#, "raw")),
             ("20-other.json", description("", "qcow2")),
             ("25-broken.json", "{".to_string()),
-            // As Debian 12 describes its plain build: it can serve encrypted guests, and need not.
+            // Debian 12 describes its plain build like this: it can serve encrypted guests but need not.
             ("30-plain.json", description(r#""acpi-s3", "amd-sev", "verbose-dynamic""#, "raw")),
         ] {
             fs::write(dir.path().join(name), text).unwrap();

@@ -1,4 +1,4 @@
-//! What stands behind the container's mounts and block devices on the host, looked at once.
+//! The sources of the container's mounts and block devices on the host, looked at once.
 
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
@@ -12,7 +12,7 @@ use crate::engine::mounts::is_bind;
 use crate::error;
 use crate::request::Request;
 
-/// What a mount's source is.
+/// Source of a mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// A directory, or a file system that the container's runtime mounts itself.
@@ -25,11 +25,11 @@ pub enum Source {
     CharDevice,
     /// Something that a guest can make no use of: what it is.
     Other(&'static str),
-    /// It cannot be had: why.
+    /// It cannot be used, for this reason.
     Unusable(String),
 }
 
-/// A block device of the host's.
+/// A host block device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockDevice {
     /// Major number.
@@ -38,32 +38,32 @@ pub struct BlockDevice {
     pub minor: i64,
     /// The host itself takes no writes to it.
     pub read_only: bool,
-    /// Who may open its node.
+    /// Owner and mode of its node.
     pub node: Node,
 }
 
-/// Who may open a device node, besides its owner.
+/// Access rights of a device node, besides its owner's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Node {
     /// Its mode.
     pub mode: u32,
-    /// Its group, for the one who looks.
+    /// Its group, in the user namespace of the process that looks.
     pub gid: u32,
 }
 
 impl Node {
-    /// The one whose metadata this is.
+    /// The rights in a file's metadata.
     pub fn of(metadata: &fs::Metadata) -> Self {
         Self { mode: metadata.mode(), gid: metadata.gid() }
     }
 }
 
-/// All that a plan has to know of them, in the order of the request's own lists.
+/// The sources that a plan needs, in the order of the request's own lists.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sources {
-    /// Of the mounts.
+    /// Sources of the mounts.
     pub mounts: Vec<Source>,
-    /// Of the devices; `None` for one that is not there, or no block device.
+    /// Devices; `None` for one that is missing or not a block device.
     pub devices: Vec<Option<BlockDevice>>,
 }
 
@@ -107,7 +107,7 @@ fn block_source(path: &Path, metadata: &fs::Metadata) -> Source {
     let Some(device) = block_device(major as i64, minor as i64, Node::of(metadata)) else {
         return Source::Unusable(format!("there is no block device {major}:{minor}"));
     };
-    // As QEMU will; it says here what podman's user can read.
+    // Opened as QEMU will, so that a rootless podman's user gets the error here.
     let open = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path);
     open.map_or_else(|e| unusable(&e), |_| Source::Block(device))
 }

@@ -1,4 +1,6 @@
-//! What options may reach for on the host: the system's policy file decides, and the user's own.
+//! Which options may reach host paths and devices: the system's policy file decides, and the user's own.
+//! An image's ENTRYPOINT and a pod's author can write options, so options that could harm the host need the permission
+//! of the host's owner.
 //!
 //! An image's ENTRYPOINT and a pod's author can write options, so those that could do harm want a word of whom the host
 //! belongs to.
@@ -35,7 +37,7 @@ impl Key {
     }
 }
 
-/// What a file says: each key at most once.
+/// Content of a policy file, each key at most once.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct File {
     path: PathBuf,
@@ -85,7 +87,7 @@ impl File {
     }
 }
 
-/// What both files say. To be read only when an option depends on it.
+/// Content of both files. To be read only if an option depends on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// The system's, then the user's own.
@@ -93,7 +95,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// What files with these paths and texts say, the system's first. Pure.
+    /// Parses files with these paths and texts, the system's first. Pure.
     ///
     /// # Errors
     /// A line that is not understood.
@@ -112,7 +114,7 @@ impl Policy {
         Ok(Self { files: files? })
     }
 
-    /// One line for people: what is allowed, and which files say so.
+    /// One line for people: what is allowed, and by which files.
     pub fn summary(&self) -> String {
         let word = |key| if self.decide(key, key == Key::Vfio).is_ok() { "allow" } else { "deny" };
         let keys = Key::ALL.map(|key| format!("{} = {}", key.name(), word(key))).join(", ");
@@ -121,8 +123,8 @@ impl Policy {
         if files.is_empty() { format!("{keys} (by default)") } else { format!("{keys} ({})", files.join(", ")) }
     }
 
-    /// What the files say of it: the file, the line, and whether it is allowed. A denial of the system's is the last
-    /// word; else the user's own file is nearer than the system's.
+    /// The setting that decides: file, line, and whether it allows. A denial in the system's file is final; otherwise
+    /// the user's file takes precedence.
     fn said(&self, key: Key) -> Option<(&File, usize, bool)> {
         let mut said = None;
         for file in &self.files {
@@ -135,7 +137,7 @@ impl Policy {
         said
     }
 
-    /// Whether options may name paths on the host that no mount grants.
+    /// Whether options may name host paths that no mount grants.
     ///
     /// # Errors
     /// When no file allows it.
@@ -183,7 +185,7 @@ impl Policy {
 pub struct Denial {
     /// The file that says so; `None` where none says anything.
     pub by: Option<PathBuf>,
-    /// What would have to be written where.
+    /// The setting that would allow it, and its place.
     pub remedy: String,
 }
 
@@ -197,15 +199,15 @@ impl Denial {
     }
 }
 
-/// The home of the host's user that runs the engine. Engines call runtimes without HOME, and a rootless one does so in a
-/// user namespace, in which that user is another.
+/// Home of the host user that runs the engine. Engines call runtimes without HOME, and a rootless engine calls them in
+/// a user namespace, in which that user has another id.
 pub fn home() -> Option<PathBuf> {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let user = outside(&map, Uid::effective().as_raw()).unwrap_or(Uid::effective().as_raw());
     Some(User::from_uid(Uid::from_raw(user)).ok()??.dir)
 }
 
-/// Who `user` is outside of the user namespace with this map: lines of first inside, first outside, count.
+/// The id of `user` outside the user namespace with this map: lines of first inside, first outside, count.
 fn outside(map: &str, user: u32) -> Option<u32> {
     IdMap::parse(map).outside(user)
 }

@@ -1,4 +1,4 @@
-//! What distributions' packages have, and where they put it.
+//! Programs and files that come with distribution packages, and their paths.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,9 +8,9 @@ use crate::error::{Error, Result};
 
 /// Something that a distribution's package has.
 pub struct Requirement {
-    /// What it is.
+    /// Name for messages.
     pub what: &'static str,
-    /// Where distributions put it.
+    /// Paths in the distributions.
     candidates: &'static [&'static str],
     test: fn(&Path) -> bool,
     /// The package that has it.
@@ -24,7 +24,7 @@ pub const QEMU: Requirement = Requirement {
     test: is_executable,
     package: "qemu-system-x86 (Debian) or qemu-kvm (Fedora)",
 };
-/// What libvirt needs to run it.
+/// Driver that libvirt needs to run QEMU.
 pub const DRIVER: Requirement = Requirement {
     what: "libvirt's QEMU driver",
     candidates: &[
@@ -35,7 +35,7 @@ pub const DRIVER: Requirement = Requirement {
     test: Path::is_file,
     package: "libvirt-daemon-driver-qemu",
 };
-/// What `podman exec` needs.
+/// Client that `podman exec` needs.
 pub const SSH: Requirement = Requirement {
     what: "ssh",
     candidates: &["/usr/bin/ssh"],
@@ -43,7 +43,7 @@ pub const SSH: Requirement = Requirement {
     package: "openssh-client (Debian) or openssh-clients (Fedora)",
 };
 
-/// What boots most disks.
+/// Firmware that boots most disks.
 pub const BIOS: Requirement = Requirement {
     what: "BIOS",
     candidates: &[
@@ -55,7 +55,8 @@ pub const BIOS: Requirement = Requirement {
     package: "seabios (Debian) or seabios-bin (Fedora)",
 };
 
-/// What serves the directories and files that a container was given; not needed without any. Rust's, then C's, which is as old as the QEMU that brought it.
+/// Program that serves shared directories and files; not needed without any. The Rust version comes first, then the C
+/// version, which is as old as the QEMU that it came with.
 pub const VIRTIOFSD: Requirement = Requirement {
     what: "virtiofsd",
     candidates: &[
@@ -71,7 +72,7 @@ pub const VIRTIOFSD: Requirement = Requirement {
 };
 
 impl Requirement {
-    /// Where it is.
+    /// Path of the program or file.
     ///
     /// # Errors
     /// It is not there; the error names the package.

@@ -1,29 +1,29 @@
-//! SELinux: whether it is there, and what it lets containers do.
+//! SELinux: whether it is active, and what it permits to containers.
 
 use std::fs;
 use std::path::Path;
 
-/// Where the kernel shows it.
+/// Path at which the kernel shows SELinux.
 pub(super) const ROOT: &str = "/sys/fs/selinux";
-/// What lets containers use other devices than `/dev/kvm`: the tap's is one.
+/// Command that lets containers use devices other than `/dev/kvm`, such as the tap's.
 pub(super) const DEVICES: &str = "setsebool -P container_use_devices on";
 
 /// The state of SELinux.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Selinux {
-    /// It is not there.
+    /// Not present.
     Off,
-    /// It writes down what it would forbid.
+    /// Logs what it would deny.
     Permissive,
-    /// It forbids.
+    /// Denies.
     Enforcing {
-        /// Containers may use devices; also where the policy does not know the question.
+        /// Containers may use devices; also true if the policy has no such setting.
         devices: bool,
     },
 }
 
 impl Selinux {
-    /// Looks below `root`, as a rule `/sys/fs/selinux`.
+    /// Reads the state below `root`, usually `/sys/fs/selinux`.
     pub fn look(root: &Path) -> Self {
         let read = |name: &str| fs::read_to_string(root.join(name)).ok();
         match read("enforce") {
@@ -41,7 +41,7 @@ impl Selinux {
         Self::look(Path::new(ROOT))
     }
 
-    /// What an administrator does to let containers use devices.
+    /// Command by which an administrator lets containers use devices.
     pub fn devices_hint() -> &'static str {
         DEVICES
     }

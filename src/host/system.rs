@@ -1,14 +1,14 @@
-//! What of the system itself a VM's container is built from.
+//! Properties of the host system that a VM's container is built from.
 
 use std::fs;
 use std::path::Path;
 
 use crate::error::{Error, Result};
 
-/// Where glibc's loader finds libraries; the container has the host's.
+/// The library cache of glibc's loader; the container has the host's.
 pub const LOADER_CACHE: &str = "/etc/ld.so.cache";
 
-/// Refuses machines of another kind than those whose guests, firmware and devices we know.
+/// Refuses architectures for which guest devices and firmware are not known.
 ///
 /// # Errors
 /// `arch`, as Rust calls it, is another than x86-64.
@@ -31,7 +31,7 @@ pub fn loader_cache(path: &Path) -> Result<()> {
     Err(Error::new(path.display().to_string(), why).hint("run ldconfig; hosts without glibc do not do"))
 }
 
-/// Refuses hosts whose programs are not all below `/usr`: `name` is a directory of `/` such as `bin`, below `root`.
+/// Refuses hosts whose programs are not all below `/usr`: `name` is a directory in `/` such as `bin`, below `root`.
 ///
 /// # Errors
 /// It is a directory of its own.

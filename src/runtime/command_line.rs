@@ -65,7 +65,7 @@ pub struct CommandLine {
     pub process: Option<(PathBuf, usize)>,
     /// `--resources` of the command and the index of the word that ends it.
     pub resources: Option<(PathBuf, usize)>,
-    /// Whether the command names a limit of memory itself.
+    /// Whether the command sets a memory limit by an option.
     pub memory: bool,
     /// Index of the container's id.
     pub id: Option<usize>,

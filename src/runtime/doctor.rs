@@ -10,7 +10,7 @@ use serde::Serialize;
 
 pub use network::{OPTION as TRY_NETWORK, in_a_new_namespace as try_network};
 
-/// How it stands with one thing.
+/// State of one item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum State {
@@ -22,13 +22,13 @@ enum State {
     No,
 }
 
-/// One thing.
+/// One item.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Check {
     name: &'static str,
     state: State,
     text: String,
-    /// What to do.
+    /// Advice.
     hint: Option<String>,
 }
 
@@ -41,7 +41,7 @@ impl Check {
         Self { hint: Some(hint.into()), ..self }
     }
 
-    /// An error of ours, in its own words.
+    /// An item with the text of an error.
     fn failed(state: State, name: &'static str, error: &Error) -> Self {
         Self::new(state, name, error.to_string().as_str())
     }
@@ -120,7 +120,7 @@ mod tests {
             ]
         });
         assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap(), want);
-        // A warning is no reason not to run VMs.
+        // A warning does not prevent VMs.
         assert!(as_json(&some()[..2]).unwrap().contains("\"usable\": true"));
     }
 }

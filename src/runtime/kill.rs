@@ -1,5 +1,5 @@
-//! `kill`: a signal that comes before the supervisor listens would be lost, as the kernel drops what the first process of
-//! a PID namespace has no handler for. So it is held back for the moment that the supervisor takes to be loaded.
+//! `kill`: the kernel drops signals for which the first process of a PID namespace has no handler, so a signal is held
+//! back until the supervisor listens.
 
 use std::fs;
 use std::path::Path;
@@ -14,8 +14,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// `SIGTERM`'s bit in a mask of the kernel's.
 const SIGTERM: u64 = 1 << (libc::SIGTERM - 1);
 
-/// Waits until the supervisor of the container `id` listens, if it has one that was told to start. What cannot be found
-/// out is no reason to wait.
+/// Waits until the supervisor of the container `id`, if it has one that was told to start, listens. If that cannot be
+/// determined, there is no wait.
 pub fn wait_for_listener(states: Option<&Path>, id: &str) {
     let dir = state::dir(states, id);
     let deadline = Instant::now() + LONGEST;
@@ -24,11 +24,11 @@ pub fn wait_for_listener(states: Option<&Path>, id: &str) {
     }
 }
 
-/// `None`: there is no supervisor, or none yet that was told to start.
+/// `None`: there is no supervisor, or none that was told to start yet.
 fn is_deaf(dir: &Path) -> Option<bool> {
     let state = state::read(dir).ok()??;
     let is_vm = Path::new(state["bundle"].as_str()?).join("crun-qemu").is_dir();
-    // crun takes the fifo away when it lets the container's process go on.
+    // crun removes the fifo when it lets the container's process continue.
     if !is_vm || dir.join("exec.fifo").exists() {
         return None;
     }
@@ -36,7 +36,7 @@ fn is_deaf(dir: &Path) -> Option<bool> {
     blocks_sigterm(&status).map(|blocked| !blocked)
 }
 
-/// Whoever listens to signals by a descriptor has them blocked. `None`: a process that has ended.
+/// A process that reads signals from a descriptor has them blocked. `None`: the process has ended.
 fn blocks_sigterm(status: &str) -> Option<bool> {
     let field = |name| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     if field("State:")?.starts_with(['Z', 'X']) {

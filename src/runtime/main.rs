@@ -28,7 +28,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-/// Where crun is looked for, before `$PATH`: engines call runtimes with an empty environment.
+/// Paths of crun, tried before `$PATH`: engines call runtimes with an empty environment.
 const CRUN: &[&str] = &["/usr/bin/crun", "/usr/local/bin/crun", "/bin/crun"];
 
 fn main() -> ExitCode {
@@ -87,7 +87,7 @@ fn doctor(options: &[OsString]) -> Result<()> {
     doctor::run(json, crun().as_deref().ok(), &supervisor(&exe))
 }
 
-/// Where the engine looks for the reason of a failure: in the log that it named, else on stderr.
+/// Reports a failure where the engine looks for the reason: in the log that it named, else on stderr.
 fn report(line: &CommandLine, reason: impl Display) {
     let said = error::line(reason);
     let text =
@@ -106,7 +106,7 @@ fn create(words: &[OsString], line: &CommandLine) -> Result<()> {
     let text = fs::read_to_string(&original).context(original.display())?;
     let mut config: Value = serde_json::from_str(&text).context(original.display())?;
     let root = path.join(config["root"]["path"].as_str().unwrap_or_default());
-    // What are no annotations is refused with the rest of the configuration.
+    // Malformed annotations are refused with the rest of the configuration.
     let annotations: engine::Annotations = serde_json::from_value(config["annotations"].clone()).unwrap_or_default();
     if engine::is_pod_sandbox(&annotations) || pause::is_pause(&config, &root) {
         return hand_over(words.iter());

@@ -29,7 +29,7 @@ fn is_copy(root: &Path, original: &str) -> Option<bool> {
 
 fn has_content(file: File, content: &[u8]) -> bool {
     let mut found = Vec::new();
-    // One byte more tells a longer file from an equal one.
+    // With one byte more, a longer file differs from an equal one.
     file.take(content.len() as u64 + 1).read_to_end(&mut found).is_ok() && found == content
 }
 

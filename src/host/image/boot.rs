@@ -1,4 +1,4 @@
-//! Whether a PC BIOS finds something to start on a disk.
+//! Whether a PC BIOS can boot a disk.
 
 use std::fs::File;
 use std::path::Path;
@@ -7,7 +7,7 @@ use super::source::Source;
 use super::{Disk, Format, SECTOR, qcow2};
 use crate::error::Result;
 
-/// Where the boot code of a master boot record ends, and its four partition entries (16 bytes each) begin.
+/// End of the boot code in a master boot record, and start of its four partition entries (16 bytes each).
 const BOOT_CODE: usize = 440;
 const PARTITIONS: usize = 446;
 /// MBR partition type that says "the real table is a GPT".
@@ -21,7 +21,8 @@ const LEGACY_BOOTABLE: u64 = 1 << 2;
 const MAX_ENTRIES: u32 = 1024;
 const MAX_ENTRY_SIZE: u32 = 1024;
 
-/// Says whether the disk can boot by BIOS: sector 0 is signed and has code, and with a GPT, a partition for BIOS too.
+/// Whether a BIOS can boot the disk: sector 0 has a signature and code, and with a GPT there is also a partition for
+/// BIOS.
 ///
 /// # Errors
 /// The image's own tables are damaged there. A damaged partition table is no error: such a disk does not boot by BIOS.

@@ -1,4 +1,4 @@
-//! Which format a file has when nobody says so.
+//! Detection of a file's format.
 
 use super::source::Source;
 use super::{Format, SECTOR, qcow2};

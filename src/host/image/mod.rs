@@ -69,7 +69,7 @@ impl FromStr for Format {
     }
 }
 
-/// What is to be known of a disk image before a VM is given it.
+/// Properties of a disk image that are known before a VM gets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
     /// Declared to QEMU from here on, never probed again.

@@ -14,7 +14,7 @@ use crate::error::{Context, Error, Result};
 /// QEMU's own default: 64 KiB.
 const CLUSTER_BITS: u32 = 16;
 const CLUSTER: u64 = 1 << CLUSTER_BITS;
-/// What one entry of the L1 table covers: an L2 table of one cluster, 8 bytes for each data cluster.
+/// Bytes covered by an L1 entry: an L2 table of one cluster, 8 bytes for each data cluster.
 const L1_COVERS: u64 = CLUSTER / 8 * CLUSTER;
 /// The largest L1 table that QEMU reads is 32 MiB.
 const MAX_L1_ENTRIES: u64 = (32 << 20) / 8;
@@ -23,10 +23,10 @@ const HEADER_LENGTH: u32 = 112;
 /// QEMU's bound on a backing file's name, in bytes.
 const MAX_BACKING_NAME: usize = 1023;
 
-/// Where in the header the size is.
+/// Offset of the size in the header.
 const SIZE_FIELD: u64 = 24;
 
-/// Where things are in a new overlay: header, refcount table, one refcount block, L1 table.
+/// Layout of a new overlay: header, refcount table, one refcount block, L1 table.
 const REFCOUNT_TABLE: u64 = CLUSTER;
 const REFCOUNT_BLOCK: u64 = 2 * CLUSTER;
 const L1_TABLE: u64 = 3 * CLUSTER;
@@ -37,7 +37,7 @@ const L1_TABLE: u64 = 3 * CLUSTER;
 pub fn create(path: &Path, backing: &str, format: Format, virtual_size: u64) -> Result<()> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).context(path.display())?;
     write(path, &file, backing, format, virtual_size).inspect_err(|_| {
-        // The error that is on its way tells more than a failure to clean up.
+        // The pending error matters more than a failure to clean up.
         let _ = std::fs::remove_file(path);
     })
 }
@@ -82,7 +82,7 @@ pub fn inspect(name: &Path, file: &File, backing: &str, format: Format) -> Resul
     }
 }
 
-/// Gives the overlay in `file`, which [`inspect`] found sound and which is open for writing, a size of `size` bytes, rounded
+/// Grows the overlay in `file`, which [`inspect`] found sound and which is open for writing, to `size` bytes, rounded
 /// up to whole sectors. `name` is for messages.
 ///
 /// # Errors
@@ -102,7 +102,7 @@ pub fn grow(name: &Path, file: &File, size: u64) -> Result<()> {
         let why = format!("the container's disk cannot grow from {old} to {new} bytes");
         Error::new("--disk-size", why).hint("make a new container from the image")
     })?;
-    // An L1 table may be longer than its disk wants already.
+    // An L1 table may be longer than its disk needs yet.
     let entries = entries.max(header.l1_size);
     let fresh = vec![0; (entries - header.l1_size) as usize * 8];
     file.write_all_at(&fresh, header.l1_offset + u64::from(header.l1_size) * 8).context(name.display())?;

@@ -15,7 +15,7 @@ pub(super) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// Takes the length by seeking, since `fstat` knows none of block devices.
+    /// Opens it; the length is found by seeking, because `fstat` does not report it for block devices.
     pub(super) fn open(name: &'a Path, file: &'a File) -> Result<Self> {
         let mut seeker = file;
         let len = seeker.seek(SeekFrom::End(0)).context(name.display())?;
@@ -37,7 +37,7 @@ impl<'a> Source<'a> {
         Error::new(self.name.display().to_string(), why)
     }
 
-    /// Whether all of the `len` bytes at `offset` are in the file.
+    /// Whether all `len` bytes at `offset` are in the file.
     pub(super) fn contains(&self, offset: u64, len: u64) -> bool {
         offset.checked_add(len).is_some_and(|end| end <= self.len)
     }

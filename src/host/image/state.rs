@@ -1,4 +1,4 @@
-//! Whether an image is still the one that it was.
+//! Fingerprint that shows whether an image has changed.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -10,21 +10,21 @@ use sha2::{Digest, Sha256};
 use super::source::Source;
 use crate::error::{Context, Result};
 
-/// How much is read at each place, bytes.
+/// Bytes read at each place.
 const SAMPLE: u64 = 4 << 10;
-/// In how many places: what builds images gives each another identity, and other tables, so that few tell two apart.
+/// Number of places. Few are enough: whatever builds images gives each its own identifiers and tables.
 const SAMPLES: u64 = 16;
-/// How much is read of the beginning besides, where headers and partition tables are, bytes.
+/// Bytes read from the beginning in addition, where headers and partition tables are.
 const HEAD: u64 = 64 << 10;
 
-/// By which a change of an image is known.
+/// Fingerprint of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// Length, bytes.
     len: u64,
     /// Time of the last change, seconds and nanoseconds.
     modified: (i64, i64),
-    /// Of samples of the content: it goes through a commit, a registry and a build, which times may not.
+    /// Digest of samples of the content. Unlike times, it survives a commit, a registry and a build.
     samples: String,
 }
 
@@ -36,12 +36,12 @@ impl State {
         Ok(Self { len, modified, samples: samples(&source)? })
     }
 
-    /// Whether it is the same file as far as an archive's times tell.
+    /// Whether it is the same file, as far as an archive's times can tell.
     pub fn is_same_by_seconds(&self, other: &Self) -> bool {
         self.is_same_content(other) && self.modified.0 == other.modified.0
     }
 
-    /// Whether the content is the same, for all that the samples tell.
+    /// Whether the content is the same, as far as the samples can tell.
     pub fn is_same_content(&self, other: &Self) -> bool {
         (self.len, &self.samples) == (other.len, &other.samples)
     }

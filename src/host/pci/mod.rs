@@ -1,4 +1,7 @@
-//! PCI devices of the host's that can be passed to a guest, as sysfs shows them.
+//! Host PCI devices that can be passed to a guest, as sysfs shows them.
+//! Only devices that an administrator has set aside are accepted: mediated devices, which exist for no other purpose,
+//! and whole devices that are bound to vfio-pci. The kernel isolates devices by IOMMU groups, so a group is checked as
+//! a whole.
 //!
 //! Only devices that an administrator has given up for this are taken: mediated ones, which exist for nothing else, and
 //! whole ones that are bound to vfio-pci. The kernel isolates devices by IOMMU groups, so a group is looked at whole.
@@ -21,13 +24,13 @@ const BRIDGE: &str = "0x0604";
 /// A device for the guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
-    /// Which one it is.
+    /// Address of the device.
     pub address: Address,
     /// Its IOMMU group.
     pub group: Group,
 }
 
-/// How a device is named.
+/// Name of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     /// A whole device.
@@ -45,7 +48,7 @@ pub enum Address {
     Mdev(String),
 }
 
-/// An IOMMU group, through whose node in `/dev/vfio` QEMU has its devices.
+/// An IOMMU group; QEMU accesses its devices through the group's node in `/dev/vfio`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
     /// The node's name is the group's number.
@@ -76,7 +79,7 @@ pub fn find(options: &Options) -> Result<Vec<Device>> {
 const WHOLE: &str = "--vfio-pci";
 const MEDIATED: &str = "--vfio-pci-mdev";
 
-/// Where sysfs and devtmpfs are.
+/// Mount points of sysfs and devtmpfs.
 struct Places<'a> {
     sys: &'a Path,
     dev: &'a Path,
@@ -87,7 +90,7 @@ impl Places<'_> {
         let error = |why: String| Error::new(format!("{option} {}", path.display()), why);
         let (list, which) = if option == WHOLE { ("pci", "0000:01:00.0") } else { ("mdev", "UUID") };
         let form = format!("/sys/bus/{list}/devices/{which}");
-        // Said before anything is looked at: what is elsewhere on the host is nobody's business here.
+        // Checked before anything is read: an option must not reveal what exists elsewhere on the host.
         if !path.starts_with(self.sys) || path.components().any(|part| part.as_os_str() == "..") {
             return Err(error("not a path below /sys".into()).hint(format!("a device is named like {form}")));
         }
@@ -227,8 +230,7 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The error's text, but for what is not there: podman takes the system's words for it as "a command that was not
-/// found" and says so.
+/// Text of the error, except for ENOENT: podman mistakes the system's text for "command not found".
 fn reason(error: &std::io::Error, missing: &str) -> String {
     match error.kind() {
         std::io::ErrorKind::NotFound => missing.to_string(),
@@ -237,7 +239,7 @@ fn reason(error: &std::io::Error, missing: &str) -> String {
 }
 
 impl Address {
-    /// As sysfs names it.
+    /// Name in sysfs.
     pub fn name(&self) -> String {
         match self {
             Self::Pci { domain, bus, slot, function } => format!("{domain:04x}:{bus:02x}:{slot:02x}.{function:x}"),

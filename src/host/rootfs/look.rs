@@ -1,4 +1,4 @@
-//! Which of the names in a root is the image.
+//! Finds the image among the names in a root.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -15,7 +15,7 @@ use crate::error::{Context, Error, Result};
 
 const HINT: &str = "the VM image must be the only regular file in / or in /disk/";
 
-/// What was seen in the root; bounded, however many names there are.
+/// Files found in the root; bounded, however many names there are.
 #[derive(Default)]
 struct Seen {
     /// The first two regular files in the order of their names.
@@ -75,7 +75,7 @@ impl Seen {
         Ok(disk)
     }
 
-    /// A `/disk` of another kind is refused rather than passed over: somebody meant it.
+    /// A `/disk` of another kind is refused rather than skipped: someone put it there on purpose.
     fn is_disk_directory(&mut self, stat: &FileStat) -> Result<bool> {
         match file_kind(stat) {
             SFlag::S_IFDIR => Ok(true),
@@ -92,7 +92,7 @@ impl Seen {
         match kind {
             SFlag::S_IFREG if top && stat.st_size == 0 && engine::is_leftover(name) => {}
             SFlag::S_IFREG => self.file(path),
-            // Every root file system has directories in `/`, and links such as /bin; neither tells of a mistake.
+            // Every root file system has directories in `/`, and links such as /bin; neither indicates a mistake.
             SFlag::S_IFDIR if top => {}
             SFlag::S_IFLNK if top && is_system_link(name) => {}
             _ if self.other.as_ref().is_none_or(|(first, _)| path < *first) => {
@@ -109,7 +109,7 @@ impl Seen {
     }
 }
 
-/// Whether a symlink in `/` is one of a merged-/usr system's.
+/// Whether a symlink in `/` belongs to a merged-/usr system.
 fn is_system_link(name: &[u8]) -> bool {
     name == b"bin" || name == b"sbin" || name.starts_with(b"lib")
 }

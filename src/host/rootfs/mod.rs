@@ -18,14 +18,14 @@ mod look;
 #[cfg(test)]
 mod tests;
 
-/// Directory of ours in a container's own writable layer.
+/// Our directory in a container's own writable layer.
 pub const PRIVATE: &str = ".crun-qemu";
 
 /// A container's root directory, held open.
 #[derive(Debug)]
 pub struct Root {
     dir: OwnedFd,
-    /// Where the root lies on the host, or another name: for messages about the root itself.
+    /// Path of the root on the host, or another name: for messages about the root itself.
     path: PathBuf,
 }
 
@@ -77,7 +77,7 @@ impl Root {
         if !is_candidate(path) {
             return Err(refuse("not a file directly in / or /disk/"));
         }
-        // O_NONBLOCK: a fifo put there since must not hang us.
+        // O_NONBLOCK: a fifo that has replaced the file must not hang us.
         let fd =
             self.openat2(path, access | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY).map_err(
                 |e| match e {
@@ -123,7 +123,7 @@ pub fn open_on_host(path: &Path) -> Result<File> {
     judged(fd, OFlag::O_RDONLY, path)
 }
 
-/// What was opened without blocking, if it can be a VM image.
+/// The file, which was opened without blocking, if it can be a VM image.
 fn judged(fd: OwnedFd, access: OFlag, path: &Path) -> Result<File> {
     let refuse = |why: &str| Error::new(path.display().to_string(), why);
     let stat = fstat(&fd).context(path.display())?;

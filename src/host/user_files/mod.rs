@@ -46,7 +46,7 @@ pub struct Directory {
 }
 
 impl<'a> UserFiles<'a> {
-    /// For the container in `bundle`, whose root is at `rootfs`.
+    /// User files for the container in `bundle`, whose root is at `rootfs`.
     pub fn new(request: &'a Request, bundle: &Path, rootfs: &Path) -> Self {
         Self { request, storage: engine::storage::places(bundle, rootfs, crate::host::policy::home().as_deref()) }
     }
@@ -179,7 +179,7 @@ fn open_granted(mount: &Mount, below: &Path, flags: OFlag) -> nix::Result<OwnedF
     }
     let source = open(source, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
     let whole = mount.options().iter().flatten().any(|option| option == "rbind");
-    // What is mounted below a source reaches a container with "rbind" alone.
+    // Mounts below a source reach the container only with "rbind".
     let resolve = if whole { NO_LINKS } else { NO_LINKS | ResolveFlag::RESOLVE_NO_XDEV };
     openat2(source, below, OpenHow::new().flags(flags).resolve(resolve))
 }

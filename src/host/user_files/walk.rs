@@ -13,7 +13,7 @@ use nix::unistd::Uid;
 
 use crate::host::is_real_root;
 
-/// As many links as the kernel itself follows.
+/// Most links followed, as in the kernel.
 const MOST_LINKS: usize = 40;
 /// Another than the owner may write: group and others.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
@@ -21,11 +21,11 @@ const WRITABLE_BY_OTHERS: u32 = 0o022;
 /// Why a path was not opened.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// This link could be somebody's other than root's.
+    /// A user other than root could have made this link.
     Link(PathBuf),
     /// A link of procfs leads out of what its text says.
     ProcessLink,
-    /// As the system says.
+    /// The system's error.
     Os(Errno),
 }
 
@@ -39,12 +39,12 @@ impl From<Errno> for Refusal {
 struct Step {
     fd: OwnedFd,
     path: PathBuf,
-    /// Whether root alone can change what is in it and in every directory before it.
+    /// Whether only root can change the directory and every directory above it.
     trusted: bool,
 }
 
-/// Opens the absolute `path` with `flags`. Links are followed where root alone could have made them, and nowhere else:
-/// in directories that, from `/` on, are root's and writable by nobody else.
+/// Opens the absolute `path` with `flags`. Links are followed only where root alone could have made them: in
+/// directories that, from `/` on, belong to root and that no other user can write to.
 pub fn open(path: &Path, flags: OFlag) -> Result<OwnedFd, Refusal> {
     let mut walk = Walk { way: vec![root()?], rest: names(path), links: 0, root_is_mapped: !is_real_root() };
     while let Some(name) = walk.rest.pop_front() {
@@ -65,8 +65,8 @@ struct Walk {
     /// Names still to come.
     rest: VecDeque<OsString>,
     links: usize,
-    /// In a user namespace root's files look like those of every user without a mapping, except that nobody else puts
-    /// anything into `/`.
+    /// In a user namespace, root's files look like those of every unmapped user, but no other user can put anything
+    /// into `/`.
     root_is_mapped: bool,
 }
 
@@ -125,7 +125,7 @@ fn again(fd: &OwnedFd, flags: OFlag) -> nix::Result<OwnedFd> {
 
 fn root() -> nix::Result<Step> {
     let fd = open_path("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
-    // Whoever can write to `/` can do anything.
+    // A user who can write to `/` can do anything anyway.
     Ok(Step { fd, path: "/".into(), trusted: true })
 }
 

@@ -14,9 +14,9 @@ use nix::unistd::{User, geteuid};
 use super::network;
 use super::{Check, State};
 
-/// All of them, in the order in which they are told.
+/// All checks, in the order of the report.
 pub fn all(crun: Option<&Path>, init: &Path) -> Vec<Check> {
-    // As `podman run` without options has it.
+    // As for `podman run` without options.
     let labelled = matches!(Selinux::here(), Selinux::Enforcing { .. });
     let container = Container { labelled, ..Container::default() };
     let mut checks = vec![system(), cgroups(Path::new("/sys/fs/cgroup")), security(Selinux::here()), engine()];
@@ -82,7 +82,7 @@ fn engine() -> Check {
     }
 }
 
-/// crun says of a handler that it does not know nothing at all: it starts an ordinary container.
+/// crun does not report an unknown handler; it silently starts an ordinary container.
 fn crun_and_plugin(crun: Option<&Path>, init: &Path) -> Vec<Check> {
     let missing = || Check::new(State::No, "crun", "not installed").hint("install the package crun");
     let Some(crun) = crun else { return vec![missing()] };
@@ -109,7 +109,7 @@ fn supervisor(init: &Path) -> Check {
     }
 }
 
-/// What a package has; without it it stands as `otherwise` says.
+/// A program that a package provides; without it the state is `otherwise`.
 fn program(name: &'static str, otherwise: State, requirement: &Requirement) -> Check {
     match requirement.find() {
         Ok(path) => Check::new(State::Ok, name, path),
@@ -176,7 +176,7 @@ fn devices(init: &Path, container: &Container) -> Vec<Check> {
     vec![kvm, tap, vhost]
 }
 
-/// For rootless containers.
+/// Subordinate ids, for rootless containers.
 fn subordinate_ids() -> Check {
     let user = User::from_uid(geteuid()).ok().flatten();
     let name = user.map(|user| user.name).unwrap_or_default();
@@ -194,7 +194,7 @@ fn subordinate_ids() -> Check {
     }
 }
 
-/// Whether a line `NAME:FIRST:COUNT` is the user's.
+/// Whether the file has a line `NAME:FIRST:COUNT` for the user.
 fn given(file: &str, name: &str, id: &str) -> bool {
     let fields = |line: &str| line.split(':').map(str::to_string).collect::<Vec<_>>();
     file.lines().map(fields).any(|line| {
@@ -209,7 +209,7 @@ fn policy() -> Check {
     }
 }
 
-/// Whether QEMU would not say what it can do: then each VM asks again.
+/// Warns if QEMU could not be probed: each VM then probes again.
 fn asked(host: &Host) -> Option<Check> {
     let accelerators = [Accelerator::Kvm, Accelerator::Tcg];
     let why = accelerators.into_iter().find_map(|accelerator| qemu_caps_cache::failure(host, accelerator))?;
@@ -229,7 +229,7 @@ fn output(program: &Path) -> Option<String> {
     }
 }
 
-/// For a program's version.
+/// Limit for a program that prints its version.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Whether the guest's network can be set up: it is, in a namespace that goes with the process.
+//! Whether the guest's network can be set up: tried in a namespace that ends with the process.
 
 use std::fs;
 use std::process::{Command, Stdio};

@@ -24,12 +24,12 @@ pub const SYNTAX: Syntax = Syntax {
 pub struct Judged {
     /// Open for reading.
     pub file: File,
-    /// What was found.
+    /// Properties of the image.
     pub disk: Disk,
     bios_bootable: bool,
 }
 
-/// What is printed for programs.
+/// The output for programs.
 #[derive(Serialize)]
 struct Report {
     #[serde(flatten)]

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use crun_qemu::error::{Context, Result};
 use nix::unistd::mkdtemp;
 
-/// Where a directory is made when none can be made beside the image.
+/// Parent of the directory if it cannot be made beside the image.
 const ELSEWHERE: &str = "/var/tmp";
 
-/// A new directory that nobody else may enter.
+/// A new directory that no other user may enter.
 pub struct Directory(PathBuf);
 
 impl Directory {
@@ -30,7 +30,7 @@ impl Directory {
         Self::below(parent(path), prefix).or_else(|_| Self::below(Path::new(ELSEWHERE), prefix))
     }
 
-    /// Where it is.
+    /// Path of the directory.
     pub fn path(&self) -> &Path {
         &self.0
     }

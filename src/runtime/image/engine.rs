@@ -9,7 +9,7 @@ use nix::unistd::{AccessFlags, access};
 
 use super::programs::Programs;
 
-/// Which engine.
+/// Kind of engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// podman.
@@ -23,7 +23,7 @@ pub enum Kind {
 /// An engine that is installed.
 #[derive(Debug)]
 pub struct Engine {
-    /// Which one.
+    /// Kind of the engine.
     pub kind: Kind,
     program: PathBuf,
 }
@@ -65,7 +65,7 @@ impl Engine {
         command
     }
 
-    /// Whether the engine has the container image `image`. No registry is asked.
+    /// Whether the engine has the container image `image`. No registry is contacted.
     ///
     /// # Errors
     /// The engine cannot be started, or a signal came.

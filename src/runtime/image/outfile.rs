@@ -69,7 +69,7 @@ pub fn umask() -> Mode {
     mask
 }
 
-/// A file that goes with its value unless it has settled.
+/// A file that is removed with its value unless it is settled.
 struct New(PathBuf);
 
 impl New {
@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(fs::read(&new).unwrap(), b"disk");
         assert_ne!(fs::metadata(&new).unwrap().permissions().mode() & 0o400, 0);
 
-        // It appears after the look.
+        // The file appears after the check.
         let outfile = Outfile::new(&old, false).unwrap();
         fs::write(&old, "mine").unwrap();
         let want = format!("{}: exists already (--replace replaces it)", old.display());

@@ -9,7 +9,7 @@ use crun_qemu::host::image::Format;
 pub struct Syntax {
     /// The word after `image`.
     pub name: &'static str,
-    /// What the command does, for `--help`.
+    /// Meaning of the command, for `--help`.
     pub meaning: &'static str,
     /// The option without a value.
     pub flag: &'static str,
@@ -22,11 +22,11 @@ pub struct Syntax {
 /// A command line.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Words {
-    /// Whether the option without a value is there.
+    /// Whether the option without a value is given.
     pub flag: bool,
     /// The value of `--format`.
     pub format: Option<Format>,
-    /// As many as [`Syntax::operands`].
+    /// The operands, as many as [`Syntax::operands`].
     pub operands: Vec<OsString>,
 }
 

@@ -29,7 +29,7 @@ pub const SYNTAX: Syntax = Syntax {
 /// The command of [`with_umask`], which this program gives to itself.
 pub const WITH_UMASK: &str = "unpack-with-umask";
 
-/// Takes out the VM image of the container image that the words name.
+/// Copies the VM image out of the container image that the words name.
 ///
 /// # Errors
 /// The container image is not there or has no VM image, or the file cannot be written.

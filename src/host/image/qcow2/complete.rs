@@ -1,4 +1,4 @@
-//! Whether the file is all there.
+//! Detection of truncated files.
 
 use super::super::SECTOR;
 use super::super::source::Source;
@@ -9,7 +9,10 @@ use crate::error::Result;
 /// Bytes of L2 tables that are looked into at most. No disk of less than 8 TiB has more, with clusters of the usual size.
 const MOST: u64 = 1 << 30;
 
-/// Refuses a file that ends before the last cluster that its refcounts count: a download that broke off.
+/// Refuses a file that ends before the last cluster that its refcounts count: an interrupted download.
+/// The last refcount block is enough, so this takes a read or two whatever the image's size. Refcounts that lag behind
+/// (dirty image) make the check weaker, never wrong. If they run ahead, as after a killed QEMU, the tables are read:
+/// nothing that the guest can read may be missing.
 ///
 /// The last refcount block tells, so this is a read or two whatever the image's size. Refcounts that are behind
 /// (dirty image) make the check weaker, never wrong. Those that are ahead, as a QEMU that was killed leaves them, are looked
@@ -38,7 +41,7 @@ pub(in super::super) fn refuse_truncated(header: &Header, source: &Source) -> Re
     Ok(())
 }
 
-/// Whether all that the guest can read is in the file.
+/// Whether everything that the guest can read is in the file.
 fn is_all_there(header: &Header, source: &Source) -> bool {
     let Some(tables) = tables(header, source) else { return false };
     let mut l2 = vec![0; header.cluster() as usize];
@@ -64,7 +67,7 @@ fn tables(header: &Header, source: &Source) -> Option<Vec<u64>> {
     tables.iter().all(is_there).then_some(tables)
 }
 
-/// Where the data of an L2 entry begin in the file; 0 where there are none.
+/// Offset of the data of an L2 entry in the file; 0 if there are none.
 fn begin(header: &Header, entry: u64) -> u64 {
     let packed = (1 << header.packed_offset_bits()) - 1;
     if entry & COMPRESSED != 0 { entry & packed } else { entry & OFFSET }

@@ -30,7 +30,7 @@ pub(in super::super) const EXT_BACKING_FORMAT: u32 = 0xe279_2aca;
 const EXT_ENCRYPTION: u32 = 0x0537_be77;
 const EXT_DATA_FILE: u32 = 0x4441_5441;
 
-/// How compressed clusters are packed.
+/// Compression of clusters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum Compression {
     /// Deflate without zlib's header.
@@ -132,7 +132,7 @@ impl Header {
         1 << self.cluster_bits
     }
 
-    /// How many bits of a compressed cluster's descriptor are its offset.
+    /// Number of bits of the offset in a compressed cluster's descriptor.
     pub(super) fn packed_offset_bits(&self) -> u32 {
         62 - (self.cluster_bits - 8)
     }
@@ -142,15 +142,14 @@ impl Header {
         if self.extended_l2 { 16 } else { 8 }
     }
 
-    /// How many entries of the L1 table a disk of `size` bytes takes; `None` where there is no room for them in the
-    /// clusters that the table has.
+    /// Number of L1 entries for a disk of `size` bytes; `None` if they do not fit into the table's clusters.
     pub(in super::super) fn l1_entries(&self, size: u64) -> Option<u32> {
         let entries = size.div_ceil(self.l1_covers());
         let room = (u64::from(self.l1_size) * 8).next_multiple_of(self.cluster());
         u32::try_from(entries).ok().filter(|n| u64::from(*n) * 8 <= room)
     }
 
-    /// What one entry of the L1 table covers, in bytes: an L2 table of one cluster.
+    /// Bytes covered by an L1 entry: an L2 table of one cluster.
     fn l1_covers(&self) -> u64 {
         self.cluster() / self.l2_entry() * self.cluster()
     }
@@ -266,7 +265,7 @@ fn read_fields(source: &Source) -> Result<(Fields, u64)> {
     if !source.contains(0, length) {
         return Err(cut());
     }
-    // What lies beyond the header's own length is an extension, or the like, and no field.
+    // Beyond the header's own length there are extensions, not fields.
     if let Some(beyond) = fields.0.get_mut(length as usize..) {
         beyond.fill(0);
     }

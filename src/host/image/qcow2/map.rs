@@ -1,4 +1,4 @@
-//! From the guest's offsets to bytes: L1 and L2 tables, subclusters, compressed clusters.
+//! Maps guest offsets to bytes in the file: L1 and L2 tables, subclusters, compressed clusters.
 
 use std::io::Read;
 
@@ -16,7 +16,7 @@ pub(super) const COMPRESSED: u64 = 1 << 62;
 const ZERO: u64 = 1;
 /// Subclusters of a cluster with an extended L2 entry.
 const SUBCLUSTERS: u64 = 32;
-/// Windows of zstd frames are no larger than the largest cluster; twice that is room for odd writers.
+/// Largest window of a zstd frame accepted, bytes: windows are no larger than the largest cluster; this is twice that.
 const MAX_ZSTD_WINDOW: u64 = 4 << 20;
 
 /// Reads a guest's bytes through an image's tables, keeping nothing: memory is bounded by a few clusters (2 MiB each).
@@ -25,11 +25,11 @@ pub(in super::super) struct Map<'a> {
     header: Header,
 }
 
-/// Where the bytes of one cluster are.
+/// Location of one cluster's bytes.
 enum Place {
-    /// Nowhere: they are zeros, since there is no backing file.
+    /// None: the cluster is zeros, because there is no backing file.
     Zero,
-    /// As they are, from this offset in the file on.
+    /// Uncompressed, at this offset in the file.
     Plain(u64),
     /// Packed, at this offset, in at most so many bytes.
     Packed { offset: u64, max: u64 },

@@ -19,7 +19,7 @@ pub struct SharedRoot<'a> {
     path: PathBuf,
     /// A copy, where the engine mounts nothing.
     _copy: Option<Directory>,
-    /// What the engine has to take back.
+    /// Undone by the engine when dropped.
     _lease: Lease<'a>,
 }
 
@@ -44,7 +44,7 @@ impl<'a> Lease<'a> {
 }
 
 impl SharedRoot<'_> {
-    /// Where it is on the host.
+    /// Path on the host.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -73,7 +73,7 @@ pub fn of<'a>(engine: &'a Engine, programs: &Programs, image: &OsStr, out: &Path
             Ok(SharedRoot { path, _copy: None, _lease: lease })
         }
         Kind::Docker => {
-            // It is never started, so that its command need not be there.
+            // The container is never started, so its command need not exist.
             let mut create = engine.command(&["create", "--"]);
             let container = programs.line(create.arg(image).arg("/none"))?.map(OsString::from);
             let failed = || Error::new(image.to_string_lossy(), "docker could not open it");
