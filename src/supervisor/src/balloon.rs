@@ -1,4 +1,4 @@
-//! The wishes for the guest's memory, which come from the host's side while the VM runs.
+//! The memory_targets for the guest's memory, which come from the host's side while the VM runs.
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -7,15 +7,15 @@ use std::path::Path;
 use crun_qemu::error::{Context, Result};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-/// Watches for a file that is replaced with each wish; readable when there is a new one.
-pub struct Wishes<'a> {
+/// Watches for a file that is replaced with each target; readable when there is a new one.
+pub struct MemoryTargets<'a> {
     file: &'a Path,
     inotify: Inotify,
-    /// One that came before anybody looked out for it.
+    /// A target that was written before anything watched the file.
     early: Option<u64>,
 }
 
-impl<'a> Wishes<'a> {
+impl<'a> MemoryTargets<'a> {
     /// Looks out for `file` from now on.
     ///
     /// # Errors
@@ -24,12 +24,12 @@ impl<'a> Wishes<'a> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).context("inotify")?;
         let directory = file.parent().unwrap_or(file);
         inotify.add_watch(directory, AddWatchFlags::IN_MOVED_TO).context(directory.display())?;
-        // Only now, lest one that comes meanwhile be missed.
+        // Read only now, so that a target written in between is not missed.
         let early = read(file);
         Ok(Self { file, inotify, early })
     }
 
-    /// The latest wish, bytes, if one has come.
+    /// The latest target, bytes, if one has come.
     pub fn next(&mut self) -> Option<u64> {
         let early = self.early.take();
         let events = self.inotify.read_events().unwrap_or_default();
@@ -38,12 +38,12 @@ impl<'a> Wishes<'a> {
     }
 }
 
-/// The last wish, bytes. Whoever writes it is the host: what is no number is none of its.
+/// The last target in bytes. Only the host writes this file; anything but a number is ignored.
 pub fn read(file: &Path) -> Option<u64> {
     fs::read_to_string(file).ok()?.parse().ok()
 }
 
-impl AsFd for Wishes<'_> {
+impl AsFd for MemoryTargets<'_> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.inotify.as_fd()
     }
@@ -57,19 +57,19 @@ mod tests {
     fn the_latest_of_those_that_came() {
         let dir = tempfile::tempdir().unwrap();
         let (file, new) = (dir.path().join("memory"), dir.path().join("new"));
-        let wish = |text: &str, to: &Path| {
+        let target = |text: &str, to: &Path| {
             fs::write(&new, text).unwrap();
             fs::rename(&new, to).unwrap();
         };
-        wish("1", &file);
-        let mut wishes = Wishes::of(&file).unwrap();
-        assert_eq!((wishes.next(), wishes.next()), (Some(1), None));
-        wish("2", &file);
-        wish("3", &file);
-        assert_eq!((wishes.next(), wishes.next()), (Some(3), None));
-        wish("4", &dir.path().join("other"));
-        assert_eq!(wishes.next(), None);
-        wish("much", &file);
-        assert_eq!(wishes.next(), None);
+        target("1", &file);
+        let mut memory_targets = MemoryTargets::of(&file).unwrap();
+        assert_eq!((memory_targets.next(), memory_targets.next()), (Some(1), None));
+        target("2", &file);
+        target("3", &file);
+        assert_eq!((memory_targets.next(), memory_targets.next()), (Some(3), None));
+        target("4", &dir.path().join("other"));
+        assert_eq!(memory_targets.next(), None);
+        target("much", &file);
+        assert_eq!(memory_targets.next(), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The ACPI power button, and whether the guest can hear it.
+//! The ACPI power button, and whether the guest's kernel listens to it.
 
 use virt::domain::Domain;
 use virt::error::Error;
@@ -6,15 +6,15 @@ use virt::sys;
 
 use crate::lifecycle::Button;
 
-/// Reads the register in which a guest's kernel says of which of the machine's fixed events it wants to hear. It lies
-/// where both firmwares of QEMU's x86 machines put it; reading it changes nothing.
+/// Monitor command that reads the register in which the guest's kernel enables fixed ACPI events. Both firmwares of
+/// QEMU's x86 machines put the register there; reading it changes nothing.
 const ENABLED: &str = "i /2hx 0x602";
 /// The power button's bit in it.
 const POWER_BUTTON: u16 = 1 << 8;
 
-/// Presses the button, unless nobody can hear it: QEMU would forget such a press.
+/// Presses the button, unless no kernel listens: QEMU would drop such a press.
 pub fn press(domain: &Domain) -> Result<Button, Error> {
-    // Where the register cannot be read, pressing is the best that can be done.
+    // If the register cannot be read, pressing is the best option.
     let enabled = domain.qemu_monitor_command(ENABLED, sys::VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP).ok();
     if enabled.and_then(|answer| register(&answer)).is_none_or(hears) {
         domain.shutdown_flags(sys::VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)?;
@@ -25,12 +25,12 @@ pub fn press(domain: &Domain) -> Result<Button, Error> {
     Ok(if written == 0 { Button::NothingToLose } else { Button::Unheard })
 }
 
-/// All ones is what is read where nothing answers: the firmware has not put the register there yet.
+/// Whether the guest listens. All ones is read where no device answers: the firmware has not set up the register yet.
 fn hears(register: u16) -> bool {
     register != u16::MAX && register & POWER_BUTTON != 0
 }
 
-/// From `portw[0x0602] = 0x0100`.
+/// Parses `portw[0x0602] = 0x0100`.
 fn register(answer: &str) -> Option<u16> {
     let (_, value) = answer.trim().split_once("] = 0x")?;
     u16::from_str_radix(value, 16).ok()

@@ -1,4 +1,4 @@
-//! Namespaces of its own for what is run on the host, outside of any container.
+//! Separate namespaces for what runs on the host, outside any container.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -11,12 +11,13 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 
-/// Nothing that it does takes so much.
+/// Limits far above what the work needs.
 const LIMITS: &[(Resource, u64)] =
     &[(Resource::RLIMIT_CORE, 0), (Resource::RLIMIT_CPU, 60), (Resource::RLIMIT_FSIZE, 256 << 20)];
 
-/// Runs `body` as the first process of new namespaces: without a network, without a view of others' processes, with a
-/// mount table of its own. All that it starts ends with it, and it ends with the caller. Returns its exit status.
+/// Runs `body` as the first process of new namespaces: without a network, without a view of other processes, with its
+/// own mount table. All processes that it starts end with it, and it ends with the caller. Returns its exit status.
+/// To be called before there is a second thread.
 ///
 /// To be called before there is a second thread.
 ///
@@ -52,7 +53,7 @@ pub fn run(body: impl FnOnce() -> i32) -> Result<i32> {
     }
 }
 
-/// What an engine or crun has open is no business of QEMU's.
+/// QEMU must not inherit the open files of an engine or crun.
 fn close_inherited() {
     // SAFETY: plain numbers; this process has just begun and has opened nothing that it will use.
     unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };

@@ -18,8 +18,8 @@ use crate::privileges;
 const CHUNK: usize = 64 << 10;
 /// Typed ahead on a terminal, in bytes, while the guest takes nothing; more is dropped, as `ctrl-]` must be heard.
 const TYPED_AHEAD: usize = 1 << 20;
-/// Output is gathered for so long before it is passed on: too short to be seen, and QEMU's socket, which is full after
-/// some 250 writes of a byte, holds what a fast guest prints meanwhile.
+/// Time for which output is gathered before it is passed on: too short to be visible, and QEMU's socket, which is full
+/// after some 250 one-byte writes, can hold what a fast guest prints in that time.
 const GATHER: Duration = Duration::from_micros(200);
 /// `ctrl-]`.
 const ESCAPE: u8 = 0x1d;
@@ -30,14 +30,14 @@ pub struct Console {
     serial: Option<UnixStream>,
     /// Something has come from the guest.
     spoken: bool,
-    /// Nothing more comes from the guest: QEMU is gone, or has never come.
+    /// The guest sends nothing more: QEMU has ended, or never came.
     ended: bool,
     tty: bool,
     input_open: bool,
     output_open: bool,
-    /// From the guest.
+    /// Bytes from the guest.
     output: Queue,
-    /// To the guest.
+    /// Bytes to the guest.
     input: Queue,
 }
 
@@ -70,7 +70,8 @@ impl Console {
         escaped
     }
 
-    /// Tells `add` what to wait for. A descriptor of no interest is left out, as `poll` reports its hang-up anyway.
+    /// Passes the descriptors to wait for to `add`. A descriptor of no interest is left out, because `poll` reports its
+    /// hang-up anyway.
     pub fn interests<'a>(&'a self, streams: &'a Streams, mut add: impl FnMut(PollFd<'a>)) {
         if let Some(listener) = &self.listener {
             add(PollFd::new(listener.as_fd(), PollFlags::POLLIN));
@@ -91,7 +92,7 @@ impl Console {
         }
     }
 
-    /// Whether anything has come from the guest yet.
+    /// Whether the guest has sent anything yet.
     pub fn has_spoken(&self) -> bool {
         self.spoken
     }
@@ -104,7 +105,7 @@ impl Console {
         self.input_open = false;
     }
 
-    /// Whether all that the guest wrote has been passed on.
+    /// Whether everything that the guest wrote has been passed on.
     pub fn is_drained(&self) -> bool {
         self.ended && (self.output.is_empty() || !self.output_open)
     }
@@ -118,14 +119,15 @@ impl Console {
         }
     }
 
-    /// Guest to stdout. A chunk is read only once the one before it is gone: the guest waits for whoever reads us.
+    /// Guest to stdout. A chunk is read only after the previous one has been written: the guest waits for the reader of
+    /// our stdout.
     fn output_turn(&mut self) {
         loop {
             if !self.output.is_empty() {
                 if !self.output_open {
                     self.output.clear();
                 } else if let Flow::Closed = self.output.write_to(|bytes| Ok(nix::unistd::write(stdout(), bytes)?)) {
-                    // Nobody will ever read it. That is no reason for the VM to end.
+                    // No process will ever read it. The VM goes on all the same.
                     self.output_open = false;
                     self.output.clear();
                 } else if !self.output.is_empty() {
@@ -138,7 +140,7 @@ impl Console {
                     self.spoken = true;
                     // QEMU sends byte by byte, and each costs everybody up to the user's terminal a wake-up.
                     std::thread::sleep(GATHER);
-                    // If the guest is gone by now, the next read says so too.
+                    // If the guest has gone, the next read reports it too.
                     let _ = self.output.read_from(|buffer| serial.read(buffer));
                 }
                 Flow::Wait => return,
@@ -176,7 +178,7 @@ impl Console {
     }
 }
 
-/// The standard streams, held for as long as somebody waits for them.
+/// The standard streams, kept as long as they are waited for.
 pub struct Streams {
     input: io::Stdin,
     output: io::Stdout,
@@ -196,12 +198,12 @@ fn readable() -> bool {
     matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
 }
 
-/// Whether what was typed ends the VM. Without a terminal the byte is one like any other.
+/// Whether the typed bytes end the VM. Without a terminal the escape byte is ordinary input.
 fn is_escape(tty: bool, typed: &[u8]) -> bool {
     tty && typed.contains(&ESCAPE)
 }
 
-/// How a read or write went.
+/// Result of a read or write.
 enum Flow {
     Moved,
     Wait,
@@ -212,7 +214,7 @@ enum Flow {
 #[derive(Default)]
 struct Queue {
     bytes: Vec<u8>,
-    /// How many of them are gone already.
+    /// Number of bytes already written.
     gone: usize,
 }
 

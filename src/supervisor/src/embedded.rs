@@ -13,8 +13,9 @@ use virt::connect::Connect;
 use virt::domain::Domain;
 use virt::sys;
 
-/// libvirt's QEMU driver in a container, but for [`qemu_conf`]'s part: no labels, no cgroups, no namespaces and no log daemon. The filter is for the start: libvirt would ask QEMU for each of some 160 properties of the
-/// CPU, one by one, before it lets the guest run; without that capability it asks one question, and the guest is the same.
+/// Configuration of libvirt's QEMU driver in a container, without [`qemu_conf`]'s part: no labels, cgroups, namespaces
+/// or log daemon. The filter speeds up the start: libvirt would query each of about 160 CPU properties one by one
+/// before the guest runs; without that capability it makes one query, and the guest is the same.
 const QEMU_CONF: &str = r#"dynamic_ownership = 0
 remember_owner = 0
 security_driver = "none"
@@ -33,12 +34,13 @@ fn qemu_conf(user: Option<Ids>, keeps: bool) -> String {
     format!("{QEMU_CONF}user = \"+{uid}\"\ngroup = \"+{gid}\"\nclear_emulator_capabilities = {clear}\n")
 }
 
-/// Makes libvirt's root directory, with what is known of the host's QEMU, so that it need not be asked again.
-pub fn prepare(root: &Path, capabilities: Option<&Path>, launch: &SupervisorConfig) -> Result<()> {
+/// Makes libvirt's root directory, with the cached capabilities of the host's QEMU, so that libvirt need not probe
+/// again.
+pub fn prepare(root: &Path, capabilities: Option<&Path>, config: &SupervisorConfig) -> Result<()> {
     let etc = root.join("etc");
     fs::create_dir_all(&etc).context(etc.display())?;
     let conf = etc.join("qemu.conf");
-    fs::write(&conf, qemu_conf(launch.user, launch.low_port)).context(conf.display())?;
+    fs::write(&conf, qemu_conf(config.user, config.low_port)).context(conf.display())?;
     if let Some(from) = capabilities.filter(|c| c.is_dir()) {
         let to = root.join("cache/qemu/capabilities");
         fs::create_dir_all(&to).context(to.display())?;
@@ -57,7 +59,7 @@ pub fn prepare(root: &Path, capabilities: Option<&Path>, launch: &SupervisorConf
 /// To be called before there is a second thread.
 pub fn quiet(root: &Path) {
     let log = root.join("log");
-    // Without the directory there is no log.
+    // Without the directory there is no log, and everything else works.
     let _ = fs::create_dir_all(&log);
     // SAFETY: the caller has started no thread yet, so that nobody reads the environment meanwhile.
     unsafe { std::env::set_var("LIBVIRT_LOG_OUTPUTS", format!("3:file:{}/libvirt.log", log.display())) };
@@ -66,13 +68,13 @@ pub fn quiet(root: &Path) {
     virt::error::clear_error_callback();
 }
 
-/// Opens the driver below `root`. The event loop's default implementation is registered first, as libvirt wants it.
+/// Opens the driver below `root`. The event loop's default implementation is registered first, as libvirt requires.
 pub fn connect(root: &Path) -> Result<Connect> {
     virt::event::event_register_default_impl().map_err(error)?;
     Connect::open(Some(&format!("qemu:///embed?root={}", root.display()))).map_err(error)
 }
 
-/// Has libvirt know what QEMU can do: from the cache, or by asking QEMU.
+/// Makes libvirt load QEMU's capabilities, from the cache or by probing QEMU.
 pub fn learn_capabilities(connection: &Connect) -> Result<()> {
     connection.domain_capabilities(None, Some(std::env::consts::ARCH), None, None, 0).map_err(error)?;
     Ok(())

@@ -1,4 +1,4 @@
-//! libvirt's events as news.
+//! libvirt's events as event.
 
 use std::ffi::CStr;
 use std::os::raw::{c_char, c_int, c_void};
@@ -9,13 +9,13 @@ use virt::connect::Connect;
 use virt::sys;
 
 use crate::embedded::error;
-use crate::lifecycle::{DiskFailure, News, Stop};
+use crate::lifecycle::{DiskFailure, Stop, VmEvent};
 
-/// Calls `tell` with every change of a domain's state; it runs in the thread of the event loop.
-pub fn watch(connection: &Connect, tell: impl Fn(News) + 'static) -> Result<()> {
+/// Calls `send` with every change of a domain's state; it runs in the thread of the event loop.
+pub fn watch(connection: &Connect, send: impl Fn(VmEvent) + 'static) -> Result<()> {
     // A plain function pointer's worth of data: the boxed closure's own address is handed through C.
-    let tell: Box<Box<dyn Fn(News)>> = Box::new(Box::new(tell));
-    let tell = Box::into_raw(tell).cast();
+    let send: Box<Box<dyn Fn(VmEvent)>> = Box::new(Box::new(send));
+    let send = Box::into_raw(send).cast();
     // SAFETY: for the lifecycle event libvirt calls back with the arguments of `lifecycle_event`; the generic type is
     // what its interface asks to cast to.
     let lifecycle = unsafe {
@@ -38,7 +38,7 @@ pub fn watch(connection: &Connect, tell: impl Fn(News) + 'static) -> Result<()> 
         // closure is never freed.
         let id = unsafe {
             let all = std::ptr::null_mut();
-            sys::virConnectDomainEventRegisterAny(connection.as_ptr(), all, event as c_int, callback, tell, None)
+            sys::virConnectDomainEventRegisterAny(connection.as_ptr(), all, event as c_int, callback, send, None)
         };
         if id < 0 {
             return Err(error(virt::error::Error::last_error()));
@@ -47,10 +47,10 @@ pub fn watch(connection: &Connect, tell: impl Fn(News) + 'static) -> Result<()> 
     Ok(())
 }
 
-unsafe extern "C" fn reboot_event(_: sys::virConnectPtr, _: sys::virDomainPtr, tell: *mut c_void) {
-    // SAFETY: `tell` is the closure that `watch` registered, which is never freed.
-    let tell = unsafe { &*tell.cast::<Box<dyn Fn(News)>>() };
-    tell(News::Rebooted);
+unsafe extern "C" fn reboot_event(_: sys::virConnectPtr, _: sys::virDomainPtr, send: *mut c_void) {
+    // SAFETY: `send` is the closure that `watch` registered, which is never freed.
+    let send = unsafe { &*send.cast::<Box<dyn Fn(VmEvent)>>() };
+    send(VmEvent::Rebooted);
 }
 
 unsafe extern "C" fn lifecycle_event(
@@ -58,12 +58,12 @@ unsafe extern "C" fn lifecycle_event(
     _: sys::virDomainPtr,
     event: c_int,
     detail: c_int,
-    tell: *mut c_void,
+    send: *mut c_void,
 ) -> c_int {
-    // SAFETY: `tell` is the closure that `watch` registered, which is never freed.
-    let tell = unsafe { &*tell.cast::<Box<dyn Fn(News)>>() };
-    if let Some(news) = news(event as u32, detail as u32) {
-        tell(news);
+    // SAFETY: `send` is the closure that `watch` registered, which is never freed.
+    let send = unsafe { &*send.cast::<Box<dyn Fn(VmEvent)>>() };
+    if let Some(event) = vm_event(event as u32, detail as u32) {
+        send(event);
     }
     0
 }
@@ -75,18 +75,18 @@ unsafe extern "C" fn disk_event(
     alias: *const c_char,
     action: c_int,
     reason: *const c_char,
-    tell: *mut c_void,
+    send: *mut c_void,
 ) {
     let text = |text: *const c_char| {
         // SAFETY: libvirt's strings are null or end with a zero, and live as long as the call.
         if text.is_null() { String::new() } else { unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned() }
     };
-    // SAFETY: `tell` is the closure that `watch` registered, which is never freed.
-    let tell = unsafe { &*tell.cast::<Box<dyn Fn(News)>>() };
-    tell(News::DiskFailed(disk_failure(&text(alias), action as u32, &text(reason))));
+    // SAFETY: `send` is the closure that `watch` registered, which is never freed.
+    let send = unsafe { &*send.cast::<Box<dyn Fn(VmEvent)>>() };
+    send(VmEvent::DiskFailed(disk_failure(&text(alias), action as u32, &text(reason))));
 }
 
-/// libvirt's name for the device tells the disk's number, the rest is the domain's name for it.
+/// libvirt's alias for the device contains the disk's number, from which the domain's name for it follows.
 fn disk_failure(alias: &str, action: u32, reason: &str) -> DiskFailure {
     let number = alias.strip_prefix("virtio-disk").and_then(|n| n.parse().ok());
     DiskFailure {
@@ -97,17 +97,17 @@ fn disk_failure(alias: &str, action: u32, reason: &str) -> DiskFailure {
 }
 
 /// The events that matter.
-fn news(event: u32, detail: u32) -> Option<News> {
+fn vm_event(event: u32, detail: u32) -> Option<VmEvent> {
     match event {
         sys::VIR_DOMAIN_EVENT_SHUTDOWN => {
-            Some(News::ShuttingDown { by_guest: detail != sys::VIR_DOMAIN_EVENT_SHUTDOWN_HOST })
+            Some(VmEvent::ShuttingDown { by_guest: detail != sys::VIR_DOMAIN_EVENT_SHUTDOWN_HOST })
         }
         sys::VIR_DOMAIN_EVENT_SUSPENDED => {
-            Some(News::Paused { by_disk: detail == sys::VIR_DOMAIN_EVENT_SUSPENDED_IOERROR })
+            Some(VmEvent::Paused { by_disk: detail == sys::VIR_DOMAIN_EVENT_SUSPENDED_IOERROR })
         }
-        sys::VIR_DOMAIN_EVENT_RESUMED => Some(News::GoesOn),
-        sys::VIR_DOMAIN_EVENT_PMSUSPENDED => Some(News::Asleep),
-        sys::VIR_DOMAIN_EVENT_STOPPED => Some(News::Stopped(match detail {
+        sys::VIR_DOMAIN_EVENT_RESUMED => Some(VmEvent::GoesOn),
+        sys::VIR_DOMAIN_EVENT_PMSUSPENDED => Some(VmEvent::Asleep),
+        sys::VIR_DOMAIN_EVENT_STOPPED => Some(VmEvent::Stopped(match detail {
             sys::VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN => Stop::Shutdown,
             sys::VIR_DOMAIN_EVENT_STOPPED_DESTROYED => Stop::Destroyed,
             sys::VIR_DOMAIN_EVENT_STOPPED_CRASHED => Stop::Crashed,
@@ -128,44 +128,48 @@ mod tests {
             (
                 sys::VIR_DOMAIN_EVENT_SUSPENDED,
                 sys::VIR_DOMAIN_EVENT_SUSPENDED_IOERROR,
-                Some(News::Paused { by_disk: true }),
+                Some(VmEvent::Paused { by_disk: true }),
             ),
             (
                 sys::VIR_DOMAIN_EVENT_SUSPENDED,
                 sys::VIR_DOMAIN_EVENT_SUSPENDED_PAUSED,
-                Some(News::Paused { by_disk: false }),
+                Some(VmEvent::Paused { by_disk: false }),
             ),
-            (sys::VIR_DOMAIN_EVENT_RESUMED, sys::VIR_DOMAIN_EVENT_RESUMED_UNPAUSED, Some(News::GoesOn)),
-            (sys::VIR_DOMAIN_EVENT_PMSUSPENDED, 0, Some(News::Asleep)),
+            (sys::VIR_DOMAIN_EVENT_RESUMED, sys::VIR_DOMAIN_EVENT_RESUMED_UNPAUSED, Some(VmEvent::GoesOn)),
+            (sys::VIR_DOMAIN_EVENT_PMSUSPENDED, 0, Some(VmEvent::Asleep)),
             (
                 sys::VIR_DOMAIN_EVENT_SHUTDOWN,
                 sys::VIR_DOMAIN_EVENT_SHUTDOWN_GUEST,
-                Some(News::ShuttingDown { by_guest: true }),
+                Some(VmEvent::ShuttingDown { by_guest: true }),
             ),
             (
                 sys::VIR_DOMAIN_EVENT_SHUTDOWN,
                 sys::VIR_DOMAIN_EVENT_SHUTDOWN_FINISHED,
-                Some(News::ShuttingDown { by_guest: true }),
+                Some(VmEvent::ShuttingDown { by_guest: true }),
             ),
             (
                 sys::VIR_DOMAIN_EVENT_SHUTDOWN,
                 sys::VIR_DOMAIN_EVENT_SHUTDOWN_HOST,
-                Some(News::ShuttingDown { by_guest: false }),
+                Some(VmEvent::ShuttingDown { by_guest: false }),
             ),
             (
                 sys::VIR_DOMAIN_EVENT_STOPPED,
                 sys::VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN,
-                Some(News::Stopped(Stop::Shutdown)),
+                Some(VmEvent::Stopped(Stop::Shutdown)),
             ),
             (
                 sys::VIR_DOMAIN_EVENT_STOPPED,
                 sys::VIR_DOMAIN_EVENT_STOPPED_DESTROYED,
-                Some(News::Stopped(Stop::Destroyed)),
+                Some(VmEvent::Stopped(Stop::Destroyed)),
             ),
-            (sys::VIR_DOMAIN_EVENT_STOPPED, sys::VIR_DOMAIN_EVENT_STOPPED_CRASHED, Some(News::Stopped(Stop::Crashed))),
-            (sys::VIR_DOMAIN_EVENT_STOPPED, sys::VIR_DOMAIN_EVENT_STOPPED_FAILED, Some(News::Stopped(Stop::Failed))),
+            (
+                sys::VIR_DOMAIN_EVENT_STOPPED,
+                sys::VIR_DOMAIN_EVENT_STOPPED_CRASHED,
+                Some(VmEvent::Stopped(Stop::Crashed)),
+            ),
+            (sys::VIR_DOMAIN_EVENT_STOPPED, sys::VIR_DOMAIN_EVENT_STOPPED_FAILED, Some(VmEvent::Stopped(Stop::Failed))),
         ] {
-            assert_eq!(news(event, detail), want, "{event} {detail}");
+            assert_eq!(vm_event(event, detail), want, "{event} {detail}");
         }
     }
 

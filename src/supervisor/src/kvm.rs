@@ -1,4 +1,7 @@
 //! Whether KVM runs a guest's code: a VM with one CPU and a small program, without QEMU.
+//! The program takes the path of every guest's boot, from the reset vector through protected mode into long mode, and
+//! takes an interrupt in both. Some KVMs do not get that far: without the CPU's virtualization, one may interpret the
+//! guest's code, and not know every instruction.
 //!
 //! The program goes the way that every guest's boot goes, from the reset vector through protected mode into long mode, and
 //! takes an interrupt in both. There are KVMs that do not get so far: where no virtualization of the CPU's is to be had,
@@ -43,7 +46,7 @@ pub fn run() -> i32 {
     }
 }
 
-/// What it means that the program has left these marks and has come to this end.
+/// Verdict on a program that left these marks and ended like this.
 fn verdict(marks: &[u8], end: Exit) -> Result<(), String> {
     if marks == MARKS && end == Exit::Halted {
         return Ok(());

@@ -49,7 +49,7 @@ pub fn run(args: &[OsString]) -> i32 {
     }
 }
 
-/// libvirt and QEMU are not let loose on the host.
+/// Probes QEMU. libvirt and QEMU are confined: the probe runs on the host.
 fn probe(dir: &str, emulated: bool) -> i32 {
     let dir = PathBuf::from(dir);
     confine::run(|| finish(probe::run(&dir, emulated))).unwrap_or_else(|e| finish(Err(e)))

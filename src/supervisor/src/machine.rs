@@ -14,130 +14,131 @@ use virt::connect::Connect;
 use virt::domain::Domain;
 use virt::sys;
 
-use crate::lifecycle::{News, Order};
+use crate::lifecycle::{VmCommand, VmEvent};
 use crate::{button, embedded, events, privileges};
 
-/// The VM, as seen from the main thread; its descriptor is readable when there are news.
+/// The VM, as seen from the main thread; its descriptor is readable while there are events.
 pub struct Machine {
-    orders: Sender<Order>,
-    ends: Sender<Order>,
-    news: Receiver<News>,
-    bell: Arc<EventFd>,
+    commands: Sender<VmCommand>,
+    ends: Sender<VmCommand>,
+    events: Receiver<VmEvent>,
+    event_fd: Arc<EventFd>,
 }
 
 impl Machine {
-    /// Starts the domain, in a thread of its own.
-    pub fn start(launch: SupervisorConfig) -> Result<Self> {
-        let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map(Arc::new);
-        let bell = bell.context("eventfd")?;
-        let ((orders, inbox), (ends, end_box), (tell, news)) = (channel(), channel(), channel());
-        let teller = Teller { tell, bell: bell.clone() };
+    /// Starts the domain, in a separate thread.
+    pub fn start(config: SupervisorConfig) -> Result<Self> {
+        let event_fd = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map(Arc::new);
+        let event_fd = event_fd.context("eventfd")?;
+        let ((commands, inbox), (ends, end_box), (events_in, events)) = (channel(), channel(), channel());
+        let sender = EventSender { events: events_in, event_fd: event_fd.clone() };
         thread::Builder::new()
             .name("libvirt".into())
             .spawn(move || {
-                if let Err(e) = live(&launch, [inbox, end_box], &teller) {
-                    teller.tell(News::StartFailed(e));
+                if let Err(e) = live(&config, [inbox, end_box], &sender) {
+                    sender.send(VmEvent::StartFailed(e));
                 }
             })
             .context("thread")?;
-        Ok(Self { orders, ends, news, bell })
+        Ok(Self { commands, ends, events, event_fd })
     }
 
-    /// Has the order carried out soon; how it went comes as news. Only for a VM that runs.
-    pub fn order(&self, order: Order) {
-        // A QEMU that does not answer any more keeps an order waiting, and it must be possible to end that one, too.
-        let orders = if matches!(order, Order::Destroy | Order::Quit) { &self.ends } else { &self.orders };
-        // This fails only when the thread is gone, and that comes as news.
-        let _ = orders.send(order);
+    /// Passes on the command, whose result comes as an event. Only for a VM that runs.
+    pub fn command(&self, command: VmCommand) {
+        // Commands wait while QEMU does not answer, and it must still be possible to end such a QEMU.
+        let commands =
+            if matches!(command, VmCommand::Destroy | VmCommand::Quit) { &self.ends } else { &self.commands };
+        // This fails only if the thread has ended, which is an event too.
+        let _ = commands.send(command);
     }
 
-    /// The next news, if any.
-    pub fn next(&self) -> Option<News> {
-        match self.news.try_recv() {
-            Ok(news) => Some(news),
+    /// The next event, if any.
+    pub fn next(&self) -> Option<VmEvent> {
+        match self.events.try_recv() {
+            Ok(event) => Some(event),
             Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Disconnected) => Some(News::Lost),
+            Err(TryRecvError::Disconnected) => Some(VmEvent::Lost),
         }
     }
 
-    /// Silences the bell; to be called before [`Machine::next`], so that nothing told meanwhile is missed.
-    pub fn hush(&self) {
-        let _ = self.bell.read();
+    /// Clears the wake-up; to be called before [`Machine::next`], so that an event sent in between is not missed.
+    pub fn clear_wakeup(&self) {
+        let _ = self.event_fd.read();
     }
 }
 
 impl AsFd for Machine {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+        self.event_fd.as_fd()
     }
 }
 
-/// The thread's way of telling, and that it is gone when it is dropped.
+/// Sends events to the main thread, and wakes it up when the sending thread ends.
 #[derive(Clone)]
-struct Teller {
-    tell: Sender<News>,
-    bell: Arc<EventFd>,
+struct EventSender {
+    events: Sender<VmEvent>,
+    event_fd: Arc<EventFd>,
 }
 
-impl Teller {
-    fn tell(&self, news: News) {
-        let _ = self.tell.send(news);
-        let _ = self.bell.write(1);
+impl EventSender {
+    fn send(&self, event: VmEvent) {
+        let _ = self.events.send(event);
+        let _ = self.event_fd.write(1);
     }
 }
 
-impl Drop for Teller {
+impl Drop for EventSender {
     fn drop(&mut self) {
-        let _ = self.bell.write(1);
+        let _ = self.event_fd.write(1);
     }
 }
 
 /// Starts the domain and runs libvirt's event loop for ever; returns only if the start fails.
-fn live(launch: &SupervisorConfig, orders: [Receiver<Order>; 2], teller: &Teller) -> Result<()> {
-    let (_connection, domain) = start(launch, teller)?;
-    for (orders, name) in orders.into_iter().zip(["orders", "end"]) {
-        let (domain, teller) = (domain.clone(), teller.clone());
-        let obey = move || {
-            for order in orders {
-                match carry_out(&domain, order) {
-                    Ok(news) => news.into_iter().for_each(|news| teller.tell(news)),
-                    // That QEMU is gone is told by itself.
+fn live(config: &SupervisorConfig, commands: [Receiver<VmCommand>; 2], sender: &EventSender) -> Result<()> {
+    let (_connection, domain) = start(config, sender)?;
+    for (commands, name) in commands.into_iter().zip(["commands", "end"]) {
+        let (domain, sender) = (domain.clone(), sender.clone());
+        let apply = move || {
+            for command in commands {
+                match carry_out(&domain, command) {
+                    Ok(event) => event.into_iter().for_each(|event| sender.send(event)),
+                    // QEMU's end is reported by its own event.
                     Err(_) if domain.is_active().is_ok_and(|active| !active) => {}
-                    Err(e) => teller.tell(News::OrderFailed(order, embedded::error(e))),
+                    Err(e) => sender.send(VmEvent::CommandFailed(command, embedded::error(e))),
                 }
             }
         };
-        thread::Builder::new().name(name.into()).spawn(obey).context("thread")?;
+        thread::Builder::new().name(name.into()).spawn(apply).context("thread")?;
     }
-    teller.tell(News::Started);
+    sender.send(VmEvent::Started);
     loop {
         virt::event::event_run_default_impl().map_err(embedded::error)?;
     }
 }
 
-fn start(launch: &SupervisorConfig, teller: &Teller) -> Result<(Connect, Domain)> {
+fn start(config: &SupervisorConfig, sender: &EventSender) -> Result<(Connect, Domain)> {
     let connection = embedded::connect(Path::new(paths::LIBVIRT))?;
-    teller.tell(News::Connected);
-    let teller = teller.clone();
-    events::watch(&connection, move |news| teller.tell(news))?;
+    sender.send(VmEvent::Connected);
+    let sender = sender.clone();
+    events::watch(&connection, move |event| sender.send(event))?;
     embedded::learn_capabilities(&connection)?;
-    // Descriptors are for a domain that libvirt knows already.
-    let domain = connection.define_domain_xml(&launch.domain).map_err(embedded::error)?;
-    launch.files.iter().try_for_each(|file| embedded::hand_over(&domain, file))?;
-    embedded::can_copy(&launch.files)?;
-    if launch.low_port { privileges::keep_ports() } else { privileges::bound() }?;
+    // Descriptors can only be passed for a domain that libvirt already knows.
+    let domain = connection.define_domain_xml(&config.domain).map_err(embedded::error)?;
+    config.files.iter().try_for_each(|file| embedded::hand_over(&domain, file))?;
+    embedded::can_copy(&config.files)?;
+    if config.low_port { privileges::keep_ports() } else { privileges::bound() }?;
     domain.create().map_err(embedded::error)?;
     Ok((connection, domain))
 }
 
-fn carry_out(domain: &Domain, order: Order) -> std::result::Result<Option<News>, virt::error::Error> {
-    match order {
-        Order::PowerButton => return button::press(domain).map(|button| Some(News::Button(button))),
-        Order::Destroy => domain.destroy(),
-        Order::Quit => domain.destroy_flags(sys::VIR_DOMAIN_DESTROY_GRACEFUL),
-        Order::Resume => domain.resume().map(drop),
-        Order::Wake => domain.pm_wakeup(0).map(drop),
-        Order::Memory(bytes) => domain.set_memory(bytes >> 10),
+fn carry_out(domain: &Domain, command: VmCommand) -> std::result::Result<Option<VmEvent>, virt::error::Error> {
+    match command {
+        VmCommand::PowerButton => return button::press(domain).map(|button| Some(VmEvent::Button(button))),
+        VmCommand::Destroy => domain.destroy(),
+        VmCommand::Quit => domain.destroy_flags(sys::VIR_DOMAIN_DESTROY_GRACEFUL),
+        VmCommand::Resume => domain.resume().map(drop),
+        VmCommand::Wake => domain.pm_wakeup(0).map(drop),
+        VmCommand::Memory(bytes) => domain.set_memory(bytes >> 10),
     }?;
     Ok(None)
 }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 fn main() {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
-    // A panic is a failed VM like any other; the message itself is on stderr by then.
+    // A panic is a failed VM like any other; its message is already on stderr.
     let status = std::panic::catch_unwind(|| supervisor::run(&args)).unwrap_or(1);
     exit_now(status)
 }

@@ -59,7 +59,7 @@ pub fn bound() -> Result<()> {
     for capability in 0..u64::BITS {
         // SAFETY: numbers; the thread's own capabilities stay.
         match Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) }) {
-            // The kernel does not know so many.
+            // The kernel does not have that many.
             Err(Errno::EINVAL) => break,
             result => result.context("capabilities")?,
         };
@@ -72,7 +72,7 @@ pub fn let_in(path: &Path, user: Option<Ids>) -> Result<()> {
     open_to(path, user, 0o660)
 }
 
-/// Lets QEMU, which runs as `user`, find what it knows of in the directory `path`.
+/// Lets QEMU, which runs as `user`, reach known paths in the directory `path`.
 pub fn let_through(path: &Path, user: Option<Ids>) -> Result<()> {
     open_to(path, user, 0o710)
 }

@@ -1,4 +1,4 @@
-//! What the host's QEMU can do, found out once, so that no container has to.
+//! Probe of the host's QEMU, done once so that containers need not do it.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -20,7 +20,7 @@ use crate::signals::Signals;
 use crate::{embedded, privileges};
 
 const KVM: &str = "/dev/kvm";
-/// Between looks at whether libvirt is done, ms: nothing else tells.
+/// Interval of checks whether libvirt has finished, ms: there is no event for it.
 const LOOK: u8 = 20;
 
 /// Fills `DIR/cache/qemu/capabilities` for the default emulator of this architecture. `emulated`: as it is in a
@@ -34,7 +34,7 @@ pub fn run(dir: &Path, emulated: bool) -> Result<()> {
     let signals = Signals::block()?;
     embedded::quiet(&dir);
     embedded::prepare(&dir, None, &SupervisorConfig::default())?;
-    // Root in a user namespace is nobody on the host already.
+    // Root in a user namespace has no host privileges to drop.
     let real_root = geteuid().is_root() && is_real_root();
     look_like_a_container(&dir, emulated, real_root)?;
     if real_root {
@@ -46,7 +46,7 @@ pub fn run(dir: &Path, emulated: bool) -> Result<()> {
     asking.join().unwrap_or_else(|_| Err(Error::new("libvirt", "the thread that asks it is gone")))
 }
 
-/// QEMU runs as a user that owns nothing, and libvirt has no more capabilities than it takes to start it so.
+/// Makes QEMU run as a user that owns nothing, and libvirt keep only the capabilities it needs for that.
 fn qemu_is_nobody(dir: &Path) -> Result<()> {
     let conf = dir.join("etc/qemu.conf");
     let text = fs::read_to_string(&conf).context(conf.display())?;
@@ -57,7 +57,7 @@ fn qemu_is_nobody(dir: &Path) -> Result<()> {
     privileges::keep(TO_START_QEMU)
 }
 
-/// No name: these numbers are nobody's on every Linux.
+/// Numbers instead of names: every Linux reserves these.
 const NOBODY: &[&str] = &["user = \"+65534\"", "group = \"+65534\""];
 /// `CAP_CHOWN`, `CAP_DAC_OVERRIDE`, `CAP_FOWNER`, `CAP_KILL`, `CAP_SETGID`, `CAP_SETUID`, `CAP_SETPCAP`, bit numbers from
 /// `linux/capability.h`.
@@ -74,11 +74,11 @@ fn reap_until(signals: &Signals, over: impl Fn() -> bool) -> Result<()> {
     Ok(())
 }
 
-/// For this process alone: the users of a container of ours, no other processes, and no KVM where there is none.
+/// Gives this process the view from inside a container: our users, no other processes, and no KVM if there is none.
 fn look_like_a_container(dir: &Path, emulated: bool, real_root: bool) -> Result<()> {
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_SLAVE, NONE).context("/")?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
-    // In a user namespace it may be forbidden: then the old view stays.
+    // A user namespace may forbid it; the old view then stays.
     let _ = mount(Some("proc"), "/proc", Some("proc"), flags | MsFlags::MS_NODEV, NONE);
     // libvirt keeps something below it whatever its root is, where a user other than root may not.
     mount(Some("tmpfs"), "/run", Some("tmpfs"), flags, NONE).context("/run")?;
@@ -91,13 +91,13 @@ fn look_like_a_container(dir: &Path, emulated: bool, real_root: bool) -> Result<
         return Ok(());
     }
     if emulated {
-        // libvirt asks whether the device can be written: a file on a read-only mount cannot, whoever asks.
+        // libvirt checks whether the device is writable, and a file on a read-only mount is not.
         return cover(Path::new(KVM), &dir.join("passwd"));
     }
     if real_root { kvm_for_nobody() } else { Ok(()) }
 }
 
-/// A node of its own in place of the host's, whose mode is the host's business.
+/// Replaces the host's device node, whose mode is not ours to change, by a node of our own.
 fn kvm_for_nobody() -> Result<()> {
     let ours = Path::new("/run/kvm");
     let device = fs::metadata(KVM).context(KVM)?.rdev();

@@ -1,27 +1,27 @@
-//! What QEMU said before it died, in one line.
+//! QEMU's last messages before it died, in one line.
 
 use std::fs;
 use std::path::Path;
 
 use crun_qemu::handoff::paths;
 
-/// As much of a log's end as is looked at, in bytes; QEMU's last words are a few lines.
+/// Bytes read from the end of a log; QEMU's last messages are a few lines.
 const TAIL: usize = 8 << 10;
-/// As many of QEMU's lines as go into one message.
+/// Most of QEMU's lines in one message.
 const LINES: usize = 3;
 
 /// The last lines of QEMU's own in the only log below libvirt's root directory.
-pub fn last_words(root: &Path) -> Option<String> {
+pub fn last_lines(root: &Path) -> Option<String> {
     let dir = fs::read_dir(root.join("log/qemu")).ok()?;
     let log = dir.flatten().map(|e| e.path()).find(|p| p.extension().is_some_and(|e| e == "log"))?;
     let bytes = fs::read(log).ok()?;
     let tail = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(TAIL)..]).into_owned();
-    essence(&tail)
+    qemu_lines(&tail)
 }
 
-/// The last of QEMU's own lines in a log; libvirt's, and those that QEMU was started with, are left out, and so is that
-/// it was us who ended it: that is never the reason.
-fn essence(log: &str) -> Option<String> {
+/// The last of QEMU's own lines in a log. Left out: libvirt's lines, those from before this start, and the line that
+/// the supervisor ended QEMU, which is never the reason.
+fn qemu_lines(log: &str) -> Option<String> {
     let ours = format!("({})", paths::INIT);
     let is_news = |line: &&str| !(line.contains("terminating on signal") && line.ends_with(&ours));
     let lines: Vec<&str> = log.lines().filter_map(qemu_line).filter(is_news).collect();
@@ -58,23 +58,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn essence_of_a_log() {
+    fn last_lines_of_a_log() {
         let log = "2026-01-02 03:04:05.678+0000: starting up libvirt version: 9.0.0, qemu version: 7.2\n\
                    LC_ALL=C \\\n-msg timestamp=on\nchar device redirected\n\
                    2026-01-02T03:04:06.000000Z qemu-system-x86_64: warning: old\n\
                    2026-01-02T03:04:06.000001Z qemu-system-x86_64: -device x: no such device\n\
                    2026-01-02 03:04:07.000+0000: shutting down, reason=failed\n";
         let want = "qemu-system-x86_64: warning: old; qemu-system-x86_64: -device x: no such device";
-        assert_eq!(essence(log).as_deref(), Some(want));
-        assert_eq!(essence("2026-01-02 03:04:07.000+0000: shutting down, reason=failed\n"), None);
+        assert_eq!(qemu_lines(log).as_deref(), Some(want));
+        assert_eq!(qemu_lines("2026-01-02 03:04:07.000+0000: shutting down, reason=failed\n"), None);
     }
 
     #[test]
     fn who_ended_it() {
         let line = "2026-01-02T03:04:06.000000Z qemu-system-x86_64: terminating on signal 15 from pid";
-        assert_eq!(essence(&format!("{line} 1 (/crun-qemu/crun-qemu-init)\n")), None);
+        assert_eq!(qemu_lines(&format!("{line} 1 (/crun-qemu/crun-qemu-init)\n")), None);
         let want = "qemu-system-x86_64: terminating on signal 15 from pid 7 (kill)";
-        assert_eq!(essence(&format!("{line} 7 (kill)\n")).as_deref(), Some(want));
+        assert_eq!(qemu_lines(&format!("{line} 7 (kill)\n")).as_deref(), Some(want));
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! Orphans: PID 1 inherits them. libvirt waits for children of its own in the same process, which must not be stolen.
+//! Orphans, which PID 1 inherits. libvirt waits for its own children in the same process, and these must not be reaped.
+//! The kernel distinguishes them: a child belongs to the thread that forked it, an orphan to the main thread, and it is
+//! possible to wait for the children of one thread only.
 //!
 //! The kernel tells them apart: a child belongs to the thread that forked it, an orphan to the main thread, and it is
 //! possible to wait for one thread's children only.
@@ -16,26 +18,26 @@ pub struct Reaper {
     own: Vec<Pid>,
 }
 
-/// Whose end somebody has to know of.
+/// A process whose end must be handled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Dead {
-    /// A daemon of libvirt's that was killed.
+    /// One of libvirt's daemons was killed.
     Killed(Killed),
     /// A child of our own.
     Own(Pid, WaitStatus),
 }
 
-/// A daemon of libvirt's that was killed.
+/// One of libvirt's daemons that was killed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Killed {
     /// Name of the program, at most 15 bytes of it.
     pub program: String,
-    /// What killed it.
+    /// The signal that killed it.
     pub signal: Signal,
 }
 
 impl Reaper {
-    /// Looks after these children of ours, too.
+    /// A reaper that also handles these children of ours.
     pub fn of(own: impl Iterator<Item = Pid>) -> Self {
         Self { own: own.collect() }
     }
@@ -63,8 +65,8 @@ fn dead() -> Option<(WaitStatus, Pid)> {
     status.pid().filter(|_| status != WaitStatus::StillAlive).map(|pid| (status, pid))
 }
 
-/// A process that detached itself, as QEMU does, is in the session of the parent that it left; children of ours are in
-/// our session or lead their own.
+/// A process that detached itself, as QEMU does, is in the session of the parent that it left; our children are in our
+/// session or lead their own.
 fn is_daemon(pid: Pid) -> bool {
     getsid(Some(pid)).is_ok_and(|session| session != pid && Ok(session) != getsid(None))
 }
@@ -90,7 +92,7 @@ mod tests {
         child
     }
 
-    /// One test: children are the whole process' business.
+    /// One test, because children belong to the whole process.
     #[test]
     fn the_dead_of_this_thread_and_of_no_other() {
         let mut reaper = Reaper::default();
@@ -103,7 +105,7 @@ mod tests {
         assert_eq!(Reaper::of([pid].into_iter()).sweep(), [Dead::Own(pid, WaitStatus::Exited(pid, 5))]);
         assert!(own.wait().is_err(), "left behind");
 
-        // As libvirt: its thread waits later, however much later.
+        // As in libvirt, the thread waits later, by any amount of time.
         let (died, go_on) = (Barrier::new(2), Barrier::new(2));
         let status = std::thread::scope(|scope| {
             let other = scope.spawn(|| {

@@ -6,7 +6,7 @@ use crun_qemu::error::{Context, Result};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// What a signal asks of the supervisor.
+/// The supervisor's reaction to a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ask {
     /// Shut the VM down.
@@ -20,7 +20,7 @@ pub enum Ask {
 /// All signals that can be blocked, blocked and read from a descriptor.
 pub struct Signals {
     signals: SignalFd,
-    /// What the container's configuration calls its stop signal.
+    /// The stop signal in the container's configuration.
     stop: Option<i32>,
 }
 
@@ -64,9 +64,10 @@ impl AsFd for Signals {
     }
 }
 
-/// Every signal that is a wish to end for programs in general, that engines send to an init (`SIGRTMIN+3` to one of
-/// systemd's kind, `SIGPWR` to one of LXC's), or that the container's configuration names (`stop`). The latter counts only
-/// if a process has sent it: the kernel tells of windows and children by signals that an image may have chosen, too.
+/// The reaction to a signal: to stop for every signal that ends programs in general, that engines send to an init
+/// (`SIGRTMIN+3` to systemd and the like, `SIGPWR` to LXC's), or that the container's configuration names (`stop`). The
+/// latter counts only if a process sent it: the kernel itself sends signals about windows and children, and an image
+/// may have chosen such a one.
 fn ask(signal: i32, sent: bool, stop: Option<i32>) -> Ask {
     match signal {
         own if sent && Some(own) == stop => Ask::Stop,

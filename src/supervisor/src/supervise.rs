@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::exec::{self, alive};
+use crate::exec::{self, liveness};
 use crate::status::Mark;
 use crun_qemu::error::{Context, Error, Result};
 use crun_qemu::handoff::paths;
@@ -17,9 +17,9 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::getpid;
 
-use crate::balloon::Wishes;
+use crate::balloon::MemoryTargets;
 use crate::console::{Console, Streams};
-use crate::lifecycle::{Act, Exit, Lifecycle, News, Order};
+use crate::lifecycle::{Act, Exit, Lifecycle, VmCommand, VmEvent};
 use crate::machine::Machine;
 use crate::reaper::{Dead, Reaper};
 use crate::signals::{Ask, Signals};
@@ -44,43 +44,58 @@ fn supervise() -> Result<Exit> {
     let root = Path::new(paths::LIBVIRT);
     embedded::quiet(root);
     privileges::confine()?;
-    let launch = read_config()?;
-    signals.stop_at(launch.stop_signal);
-    let stages = StartTimings { supervisor: begun, ..launch.stages };
-    for warning in &launch.warnings {
+    let config = read_config()?;
+    signals.stop_at(config.stop_signal);
+    let stages = StartTimings { supervisor: begun, ..config.stages };
+    for warning in &config.warnings {
         say(warning);
     }
-    if launch.print {
-        print(&launch.domain)?;
+    if config.print {
+        print(&config.domain)?;
         return Ok(Exit::Clean);
     }
-    launch.judged.iter().try_for_each(Judged::check)?;
-    embedded::prepare(root, Some(Path::new(paths::CAPABILITIES)), &launch)?;
+    config.judged.iter().try_for_each(Judged::check)?;
+    embedded::prepare(root, Some(Path::new(paths::CAPABILITIES)), &config)?;
     let terminal = Terminal::take_over()?;
-    let console = Console::listen(terminal.is_tty(), launch.user)?;
+    let console = Console::listen(terminal.is_tty(), config.user)?;
     // Descriptors to the end of this process, and no longer: the network namespace may outlive it.
-    let mut held = match launch.tap {
+    let mut held = match config.tap {
         Some(_) => fd_store::take(&Path::new(paths::FD_STORE_DIR).join(paths::FD_STORE_SOCKET))?,
         None => None,
     };
-    if launch.shared && held.is_none() {
+    if config.shared && held.is_none() {
         return Err(Error::new("network", "the descriptors that keep it alive are missing"));
     }
     let router = held.as_mut().and_then(|held| held.router.take());
     let resolv_conf = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    let dhcp = launch.tap.as_deref().map(|tap| dhcp::Server::bind(tap, &resolv_conf)).transpose()?;
-    let ipv6 = launch.tap.as_deref().zip(router).map(|(tap, router)| ipv6::Service::start(tap, router)).transpose()?;
-    let daemons = Daemons::start(&launch.virtiofs, launch.user)?;
-    let wishes = Wishes::of(Path::new(paths::MEMORY));
+    let dhcp = config.tap.as_deref().map(|tap| dhcp::Server::bind(tap, &resolv_conf)).transpose()?;
+    let ipv6 = config.tap.as_deref().zip(router).map(|(tap, router)| ipv6::Service::start(tap, router)).transpose()?;
+    let daemons = Daemons::start(&config.virtiofs, config.user)?;
+    let memory_targets = MemoryTargets::of(Path::new(paths::MEMORY));
     // A user can have so many watches and no more; the VM runs without.
-    let wishes = wishes.inspect_err(|e| say(e.clone().hint("podman update cannot change the memory"))).ok();
-    let alive = alive::hold(Path::new(paths::ALIVE))?;
+    let memory_targets =
+        memory_targets.inspect_err(|e| say(e.clone().hint("podman update cannot change the memory"))).ok();
+    let alive = liveness::hold_vm_lock(Path::new(paths::ALIVE))?;
     let (reaper, life) = (Reaper::of(daemons.pids()), Lifecycle::new());
-    let exit = Machine::start(launch).and_then(|machine| {
+    let exit = Machine::start(config).and_then(|machine| {
         let (reasons, mark) = (Vec::new(), None);
-        Supervisor { signals, console, dhcp, ipv6, daemons, machine, wishes, reaper, life, reasons, stages, mark }.run()
+        Supervisor {
+            signals,
+            console,
+            dhcp,
+            ipv6,
+            daemons,
+            machine,
+            memory_targets,
+            reaper,
+            life,
+            reasons,
+            stages,
+            mark,
+        }
+        .run()
     });
-    alive::let_go(alive, Path::new(paths::EXECS));
+    liveness::release(alive, Path::new(paths::EXECS));
     exit
 }
 
@@ -90,13 +105,14 @@ fn print(domain: &str) -> Result<()> {
     stdout.write_all(domain.as_bytes()).and_then(|()| stdout.flush()).context("standard output")
 }
 
-/// What `create` handed over.
+/// Reads the supervisor's configuration.
 pub fn read_config() -> Result<SupervisorConfig> {
     let text = fs::read_to_string(paths::SUPERVISOR_CONFIG).context(paths::SUPERVISOR_CONFIG)?;
     serde_json::from_str(&text).context(paths::SUPERVISOR_CONFIG)
 }
 
-/// In a PID namespace that is not ours, QEMU would become the child of another process when libvirt lets go of it.
+/// Becomes the subreaper: in a foreign PID namespace, QEMU would otherwise become another process's child when libvirt
+/// detaches it.
 fn adopt_orphans() -> Result<()> {
     if getpid().as_raw() == 1 { Ok(()) } else { nix::sys::prctl::set_child_subreaper(true).context("subreaper") }
 }
@@ -108,14 +124,14 @@ struct Supervisor {
     ipv6: Option<ipv6::Service>,
     daemons: Daemons,
     machine: Machine,
-    wishes: Option<Wishes<'static>>,
+    memory_targets: Option<MemoryTargets<'static>>,
     reaper: Reaper,
     life: Lifecycle,
-    /// What may be behind a failure: processes that were killed, by whomsoever.
+    /// Possible reasons for a failure: processes that were killed by others.
     reasons: Vec<String>,
-    /// How far the VM's start is.
+    /// Times of the VM's start.
     stages: StartTimings,
-    /// How far the VM is.
+    /// State of the VM.
     mark: Option<Mark>,
 }
 
@@ -126,12 +142,12 @@ impl Supervisor {
             let packets = self.wait(&streams)?;
             self.hear_signals()?;
             let dead = self.reaper.sweep();
-            dead.into_iter().for_each(|dead| self.mourn(dead));
-            self.hear_machine();
+            dead.into_iter().for_each(|dead| self.on_child_exit(dead));
+            self.drain_events();
             let acts = self.life.turn(Instant::now());
             self.act(acts);
-            if let Some(wish) = self.wishes.as_mut().and_then(Wishes::next) {
-                self.machine.order(Order::Memory(wish));
+            if let Some(target) = self.memory_targets.as_mut().and_then(MemoryTargets::next) {
+                self.machine.command(VmCommand::Memory(target));
             }
             if packets {
                 self.serve_network();
@@ -171,7 +187,9 @@ impl Supervisor {
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.machine.as_fd(), PollFlags::POLLIN),
         ];
-        fds.extend(self.wishes.as_ref().map(|wishes| PollFd::new(wishes.as_fd(), PollFlags::POLLIN)));
+        fds.extend(
+            self.memory_targets.as_ref().map(|memory_targets| PollFd::new(memory_targets.as_fd(), PollFlags::POLLIN)),
+        );
         let others = fds.len();
         fds.extend(self.dhcp.as_ref().map(|dhcp| PollFd::new(dhcp.as_fd(), PollFlags::POLLIN)));
         let of_ipv6 = self.ipv6.iter().flat_map(ipv6::Service::descriptors);
@@ -200,15 +218,15 @@ impl Supervisor {
         Ok(())
     }
 
-    fn hear_machine(&mut self) {
-        self.machine.hush();
+    fn drain_events(&mut self) {
+        self.machine.clear_wakeup();
         while self.life.exit().is_none()
             && let Some(news) = self.machine.next()
         {
             match news {
-                News::Rebooted => exec::forget(Path::new(paths::SSH_DIR)),
-                News::Connected => StartTimings::stamp(&mut self.stages.libvirt),
-                News::Started => {
+                VmEvent::Rebooted => exec::forget(Path::new(paths::SSH_DIR)),
+                VmEvent::Connected => StartTimings::stamp(&mut self.stages.libvirt),
+                VmEvent::Started => {
                     StartTimings::stamp(&mut self.stages.qemu);
                     self.mark = Some(Mark::running());
                     self.leave_mark();
@@ -220,11 +238,11 @@ impl Supervisor {
         }
     }
 
-    fn mourn(&mut self, dead: Dead) {
+    fn on_child_exit(&mut self, dead: Dead) {
         match dead {
             Dead::Killed(k) => self.reasons.push(format!("{} was killed by {}", k.program, k.signal)),
             Dead::Own(pid, status) => {
-                let Some(error) = self.daemons.obituary(pid, &status) else { return };
+                let Some(error) = self.daemons.exit_error(pid, &status) else { return };
                 self.reasons.push(error.why().to_owned());
                 if self.life.exit().is_none() {
                     say(error.hint("the guest is without it until the container is restarted"));
@@ -252,7 +270,7 @@ impl Supervisor {
     fn act(&self, acts: Vec<Act>) {
         for act in acts {
             match act {
-                Act::Order(order) => self.machine.order(order),
+                Act::VmCommand(command) => self.machine.command(command),
                 Act::Say(error) => say(error),
             }
         }
@@ -260,8 +278,8 @@ impl Supervisor {
 
     /// Adds to a failure of a VM that ran what is known of QEMU's end.
     fn with_reason(&self, exit: Exit) -> Exit {
-        let last_words = qemu_log::last_words(Path::new(paths::LIBVIRT));
-        let reasons: Vec<String> = self.reasons.iter().cloned().chain(last_words).collect();
+        let last_lines = qemu_log::last_lines(Path::new(paths::LIBVIRT));
+        let reasons: Vec<String> = self.reasons.iter().cloned().chain(last_lines).collect();
         match exit {
             Exit::Failed(error) => {
                 // libvirt quotes QEMU's log itself when the start fails.

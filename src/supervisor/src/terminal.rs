@@ -1,4 +1,4 @@
-//! The container's standard streams: raw mode while the VM has them, and lines of ours.
+//! The container's standard streams: raw mode while the VM uses them, and our messages.
 
 use std::fmt;
 use std::io::{stderr, stdin, stdout};
@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::write;
 
-/// Longest wait in ms for room on stderr, so that nobody's not reading it stops the VM.
+/// Longest wait in ms for room on stderr, so that an unread stderr cannot stall the VM.
 const SAY_TIMEOUT: u16 = 1000;
 
 /// Raw mode on a terminal, and a standard output that never blocks; undone when dropped.
@@ -43,7 +43,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // Both may fail on a terminal that is gone, and nothing is left to restore then.
+        // Both calls may fail on a terminal that is gone, and there is nothing left to restore then.
         if let Some(cooked) = &self.cooked {
             let _ = tcsetattr(stdin(), SetArg::TCSANOW, cooked);
         }

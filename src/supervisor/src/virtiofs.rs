@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 
 use crate::privileges;
 
-/// All of them.
+/// All virtiofsd processes.
 #[derive(Default)]
 pub struct Daemons(Vec<Daemon>);
 
@@ -48,7 +48,7 @@ impl Daemons {
         let dir = Path::new(paths::VIRTIOFS);
         DirBuilder::new().mode(0o700).recursive(true).create(dir).context(dir.display())?;
         privileges::let_through(dir, qemu)?;
-        // Each file that a guest knows of costs it a descriptor.
+        // Each file that the guest has looked up costs virtiofsd a descriptor.
         let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).context("limit of open files")?;
         setrlimit(Resource::RLIMIT_NOFILE, most, most).context("limit of open files")?;
         let kind = kind(&version()?);
@@ -65,12 +65,12 @@ impl Daemons {
         self.0.iter().map(|daemon| daemon.pid)
     }
 
-    /// Says why one of them ended, unless it ended as it does when QEMU goes.
-    pub fn obituary(&self, pid: Pid, status: &WaitStatus) -> Option<Error> {
+    /// The error for a virtiofsd that ended, unless it ended because QEMU did.
+    pub fn exit_error(&self, pid: Pid, status: &WaitStatus) -> Option<Error> {
         let daemon = self.0.iter().find(|daemon| daemon.pid == pid)?;
         let why = match status {
             WaitStatus::Exited(_, 0) => return None,
-            WaitStatus::Exited(_, status) => format!("it ended with status {status}{}", daemon.last_words()),
+            WaitStatus::Exited(_, status) => format!("it ended with status {status}{}", daemon.log_tail()),
             WaitStatus::Signaled(_, signal, _) => format!("it was killed by {signal}"),
             _ => return None,
         };
@@ -80,14 +80,14 @@ impl Daemons {
 
     /// Ends them: where other processes live on, they do not go with this one.
     pub fn end(&self) {
-        // Those that are gone are none to complain of.
+        // Daemons that have already exited are ignored.
         self.pids().for_each(|pid| _ = kill(pid, Signal::SIGKILL));
     }
 }
 
 impl Daemon {
     /// The last line that it said, behind a colon.
-    fn last_words(&self) -> String {
+    fn log_tail(&self) -> String {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let said = log.lines().rfind(|line| !line.trim().is_empty());
         said.map(|line| format!(": {}", line.trim())).unwrap_or_default()
@@ -109,7 +109,7 @@ impl Daemon {
     }
 }
 
-/// What the program calls itself.
+/// Version that the program prints.
 ///
 /// # Errors
 /// When it does not run.
@@ -124,7 +124,7 @@ fn kind(version: &str) -> Kind {
     if version.contains(" version ") { Kind::C } else { Kind::Rust }
 }
 
-/// The listening socket is its standard input. `dir` is a path of ours, without a comma.
+/// The listening socket is standard input. `dir` is one of our paths, without a comma.
 fn arguments(kind: Kind, dir: &Path, modcaps: &str) -> Vec<String> {
     let dir = dir.display();
     let mut arguments: Vec<String> = ["--fd=0", "--rlimit-nofile=0"].map(String::from).into();
@@ -135,7 +135,7 @@ fn arguments(kind: Kind, dir: &Path, modcaps: &str) -> Vec<String> {
         }
         Kind::Rust => {
             let mut arguments = vec![format!("--shared-dir={dir}"), "--sandbox=chroot".into()];
-            // File handles want a capability more than containers have.
+            // File handles need a capability that containers do not have.
             arguments.push("--inode-file-handles=never".into());
             if !modcaps.is_empty() {
                 arguments.push(format!("--modcaps={modcaps}"));
@@ -146,7 +146,7 @@ fn arguments(kind: Kind, dir: &Path, modcaps: &str) -> Vec<String> {
     arguments
 }
 
-/// What the program keeps of its capabilities, by their bits in `linux/capability.h`. It insists on having them all.
+/// Capabilities that the program keeps, with their bits in `linux/capability.h`. It requires all of them.
 const KEEPS: &[(u32, &str)] = &[
     (0, "chown"),
     (1, "dac_override"),

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 
 use crun_qemu::network::NETMASK;
 
-/// What the client is told.
+/// The answer to the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     /// Router and server, and resolver if any.
@@ -15,7 +15,7 @@ pub struct Lease {
     pub guest: Ipv4Addr,
     /// Bytes of the largest packet.
     pub mtu: u32,
-    /// Whether the gateway answers questions about names.
+    /// Whether the gateway resolves names.
     pub resolves: bool,
     /// Domains in which names are looked up.
     pub search: Vec<String>,
@@ -34,7 +34,7 @@ pub struct Reply {
 /// guest that is suspended or moved should ask again some time.
 const LEASE_TIME: u32 = 24 * 60 * 60;
 
-/// Where the fixed fields are.
+/// Offsets of the fixed fields.
 mod at {
     use std::ops::Range;
 
@@ -91,7 +91,7 @@ pub fn reply(packet: &[u8], lease: &Lease) -> Option<Reply> {
         || *packet.get(at::HARDWARE_TYPE)? != ETHERNET
         || *packet.get(at::HARDWARE_LENGTH)? != 6
         || packet.get(at::COOKIE)? != COOKIE
-        // Nothing relays on a link with two ends.
+        // There are no relays on a point-to-point link.
         || packet.get(at::RELAY)? != [0; 4]
     {
         return None;
@@ -117,7 +117,7 @@ pub fn reply(packet: &[u8], lease: &Lease) -> Option<Reply> {
     Some(Reply { packet: build(packet, options, lease, answer, informs)?, to })
 }
 
-/// Writes the reply to a request whose fixed part is complete.
+/// Writes the reply to a request with a complete fixed part.
 fn build(request: &[u8], options: &[u8], lease: &Lease, answer: u8, informs: bool) -> Option<Vec<u8>> {
     let mut packet = vec![0; at::OPTIONS];
     packet[at::OP] = BOOTREPLY;
@@ -199,7 +199,7 @@ fn find(mut options: &[u8], code: u8) -> Option<&[u8]> {
     }
 }
 
-/// An option whose value is one address.
+/// An option whose value is a single address.
 fn address(options: &[u8], code: u8) -> Option<Ipv4Addr> {
     Some(Ipv4Addr::from(<[u8; 4]>::try_from(find(options, code)?).ok()?))
 }

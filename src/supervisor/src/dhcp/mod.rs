@@ -60,7 +60,7 @@ impl Server {
         setsockopt(&socket, sockopt::Broadcast, &true).context(what())?;
         setsockopt(&socket, NoChecksum, &true).context(what())?;
         bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, SERVER))).context(what())?;
-        // Without an address of IPv4 there is nobody whom the gateway could ask: the guest had better know.
+        // Without an IPv4 resolver the gateway cannot forward queries, and the guest should know.
         let (resolves, search) = (!names::resolvers(resolv_conf).is_empty(), names::search(resolv_conf));
         Ok(Self { socket, lease: Lease { gateway, guest, mtu, resolves, search } })
     }

@@ -10,7 +10,7 @@ use crun_qemu::error::{Error, Result};
 /// command as one.
 const LONGEST: usize = 128 << 10;
 
-/// What to run in the guest.
+/// The command to run in the guest.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Job {
     /// Marks the wrapper's command line, so that the job can be found again: letters and digits.
@@ -70,7 +70,7 @@ impl Job {
             None => return s.extend(br#""${SHELL:-/bin/sh}" -l"#),
             // env would read it as one more variable.
             Some(name) if !self.env.is_empty() && name.contains(&b'=') => s.extend(br#"sh -c 'exec "$0" "$@"' "#),
-            // Only then, as not every shell's exec knows it.
+            // Only if needed, because not every shell's exec supports it.
             Some(name) if name.starts_with(b"-") => s.extend(b"-- "),
             Some(_) => {}
         }
@@ -104,7 +104,7 @@ pub fn kill(token: &str) -> Vec<u8> {
     for_login_shell(script.as_bytes())
 }
 
-/// One word of the inner script; a newline is `$n` there.
+/// A word of the inner script; a newline is `$n` there.
 fn word(s: &mut Vec<u8>, bytes: &[u8]) {
     let plain = |b: &u8| b.is_ascii_alphanumeric() || b"%+,-./:=@_".contains(b);
     if !bytes.is_empty() && bytes.iter().all(plain) {
@@ -143,10 +143,10 @@ mod tests {
         Job { token: "tok123".into(), argv: argv.iter().map(|a| a.to_vec()).collect(), ..Job::default() }
     }
 
-    /// As sshd does it, with this login shell.
+    /// Runs the command as sshd does with this login shell.
     fn run(shell: &str, command: &[u8]) -> Output {
         let command = std::ffi::OsStr::from_bytes(command);
-        // Which does not ignore what whoever started the tests may have left ignored.
+        // `env` resets signals that the process that started the tests may have left ignored.
         let mut sshd = Command::new("env");
         sshd.args(["--default-signal=INT", shell, "-c"]).arg(command).env("SHELL", shell).output().unwrap()
     }
@@ -249,7 +249,7 @@ mod tests {
                 child.process_group(0);
             }
             let mut child = child.arg("-c").arg(command).stdout(Stdio::piped()).spawn().unwrap();
-            // A shell that is killed before it has set its traps is no concern of this test.
+            // This test is not about a shell that is killed before it has set its traps.
             child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
             run("/bin/sh", &kill(&token));
             let status = child.wait().unwrap();

@@ -1,4 +1,6 @@
-//! Which variables an exec was given, out of what the engine passes.
+//! Finds the variables that were given to an exec among those that the engine passes.
+//! The environment arrives inert, as `CRUN_QEMU_ENV_<n>=NAME=VALUE`: it contains the image's own ENV, which must not
+//! act on our processes (`LD_PRELOAD`).
 //!
 //! The environment arrives inert, as `CRUN_QEMU_ENV_<n>=NAME=VALUE`: the image's own ENV is among it and must not act
 //! on anything of ours (`LD_PRELOAD`).
@@ -11,8 +13,8 @@ use crun_qemu::handoff::paths::EXEC_ENV;
 /// A variable's name and value.
 pub type Var = (Vec<u8>, Vec<u8>);
 
-/// What was asked for with the exec: all that is new against, or differs from, the container's configuration. Engines
-/// pass both in one list, the later entry counts. `TERM` is told apart, as it is the terminal's.
+/// The variables given to the exec: those that are new or differ from the container's configuration. Engines pass both
+/// in one list, in which the later entry counts. `TERM` is returned separately, because it belongs to the terminal.
 pub fn asked(
     process: impl IntoIterator<Item = (OsString, OsString)>,
     configured: &[String],

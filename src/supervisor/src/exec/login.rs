@@ -1,4 +1,4 @@
-//! One login by ssh, which leaves a master behind, and what keeps it out.
+//! One login by ssh, which leaves a control master behind, and the reasons why it can fail.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -10,17 +10,17 @@ use std::time::Duration;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 
-use super::master::Guest;
+use super::control_master::Guest;
 use super::mux::Client;
 use super::timed;
 use crun_qemu::error::{Context, Error};
 
 pub(super) const SSH: &str = "/usr/bin/ssh";
-/// One attempt of ssh's to connect and to greet.
+/// One attempt of ssh to connect and receive the greeting.
 const CONNECT: Duration = Duration::from_secs(30);
-/// What is read of ssh's words, bytes.
+/// Most bytes read from ssh's log.
 const LOG: u64 = 64 << 10;
-/// Where an sshd that misbehaves says why.
+/// Hint to the log of an sshd that misbehaves.
 const LOOK_INSIDE: &str = "its log in the guest says why: podman attach CONTAINER";
 
 /// Why a master could not be made.
@@ -31,8 +31,8 @@ pub(super) enum Refusal {
 }
 
 impl Guest {
-    /// ssh goes to the background when it is let in, with its socket there; its words go to a file, as it must not
-    /// keep the exec's stderr.
+    /// Starts ssh, which goes to the background once the login has succeeded and its socket exists. Its messages go to
+    /// a file, because it must not keep the exec's stderr open.
     pub(super) fn start(&self, socket: &Path, log: &Path, extra: bool) -> std::result::Result<Client, Refusal> {
         let _ = fs::remove_file(socket);
         let _ = fs::remove_file(log);
@@ -57,7 +57,7 @@ impl Guest {
         let ended = child.context(SSH).and_then(|child| timed::end(child, self.deadline)).map_err(Refusal::Other)?;
         let status = ended.ok_or_else(|| Refusal::Other(self.reason(self.unfinished())))?;
         let connected = if status.success() { self.connect(socket) } else { Err(io::ErrorKind::NotFound.into()) };
-        connected.map_err(|_| Refusal::Ssh(last_words(log)))
+        connected.map_err(|_| Refusal::Ssh(log_tail(log)))
     }
 
     /// The guest drags the login out.
@@ -66,7 +66,7 @@ impl Guest {
         Error::new(format!("exec {}", self.user), why).hint(LOOK_INSIDE)
     }
 
-    /// The guest answers and does not let us in. What ssh says is the reason; it is not translated.
+    /// The guest answers and refuses the login. The reason is ssh's own message, untranslated.
     pub(super) fn refused(&self, why: &str) -> Error {
         let what = format!("exec {}", self.user);
         if why.contains("Permission denied") {
@@ -81,8 +81,8 @@ impl Guest {
     }
 }
 
-/// What ssh said last; all of it may be the guest's words.
-fn last_words(log: &Path) -> String {
+/// ssh's last message; all of it may come from the guest.
+fn log_tail(log: &Path) -> String {
     let mut words = Vec::new();
     let read = File::open(log).and_then(|file| file.take(LOG).read_to_end(&mut words));
     let words = String::from_utf8_lossy(&words);
@@ -90,7 +90,7 @@ fn last_words(log: &Path) -> String {
     last.unwrap_or("ssh failed").to_owned()
 }
 
-/// Nothing of the user's or the host's configuration, nothing forwarded, nothing asked.
+/// No configuration of the user's or the host, no forwarding, no questions.
 const OPTIONS: [&str; 22] = [
     "BatchMode=yes",
     "CanonicalizeHostname=no",

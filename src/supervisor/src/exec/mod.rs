@@ -1,16 +1,16 @@
 //! `podman exec`: ssh into the guest, or a command in the container around it.
 
-pub mod alive;
 mod command;
+mod control_master;
 pub mod environment;
+pub mod liveness;
 mod login;
-mod master;
 pub mod mux;
 mod notice;
-mod reach;
+mod orphan_guard;
 mod session;
 mod timed;
-mod watch;
+mod wait_sshd;
 
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
@@ -26,7 +26,7 @@ use nix::sys::signal::SigSet;
 use nix::unistd::Uid;
 
 pub use command::Job;
-pub use master::{Guest, forget};
+pub use control_master::{Guest, forget};
 
 use notice::Notice;
 
@@ -38,23 +38,23 @@ use crun_qemu::handoff::supervisor_config::SupervisorConfig;
 
 /// Status of what ssh itself could not do, as ssh has it.
 const FAILED: i32 = 255;
-/// How long an exec waits for the guest's sshd: an emulated guest with slow disks boots in a few minutes.
+/// Default time that an exec waits for the guest's sshd: an emulated guest with slow disks boots in a few minutes.
 const TIMEOUT: Duration = Duration::from_secs(300);
-/// An exec that takes longer to get in says what it waits for: into a guest that may still boot, and into one that has
-/// let somebody in before, of which a handshake under load takes seconds.
+/// How long to wait before printing a notice: for a guest that may still be booting, and for one already logged in to
+/// (a handshake under load takes seconds).
 const QUIET: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
-/// Where programs of the container around the VM are, our own among them (`crun-qemu-init status`).
+/// Search path for programs in the container around the VM, ours among them (`crun-qemu-init status`).
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin:/crun-qemu";
 
-/// What an exec is asked for: `[--cwd DIR] [--] USER [CMD…]`.
+/// The request of an exec: `[--cwd DIR] [--] USER [CMD…]`.
 #[derive(Debug, PartialEq, Eq)]
-struct Wish {
+struct ExecRequest {
     user: OsString,
     argv: Vec<OsString>,
     cwd: Option<OsString>,
 }
 
-/// Does `podman exec`, with the arguments after `crun-qemu-init exec`; returns the exit status. `guest` finds the
+/// Performs `podman exec` with the arguments after `crun-qemu-init exec`; returns the exit status. `guest` finds the
 /// guest's address by the name of the tap.
 pub fn run(args: Vec<OsString>, guest: impl Fn(&str) -> Result<IpAddr>) -> i32 {
     enter(args, guest).unwrap_or_else(|e| {
@@ -64,29 +64,33 @@ pub fn run(args: Vec<OsString>, guest: impl Fn(&str) -> Result<IpAddr>) -> i32 {
 }
 
 fn enter(args: Vec<OsString>, guest: impl Fn(&str) -> Result<IpAddr>) -> Result<i32> {
-    let mut wish = parse(args)?;
+    let mut request = parse(args)?;
     may_enter(Uid::effective())?;
-    let launch = std::fs::read(paths::SUPERVISOR_CONFIG).context(paths::SUPERVISOR_CONFIG)?;
-    let launch: SupervisorConfig = serde_json::from_slice(&launch).context(paths::SUPERVISOR_CONFIG)?;
-    // Of an exec without a directory of its own, engines pass the container's: the image's, which no guest has.
-    wish.cwd = wish.cwd.filter(|cwd| Path::new(cwd) != launch.cwd);
-    let (env, term) = environment::asked(std::env::vars_os(), &launch.env);
-    if ["sh", "/bin/sh"].iter().any(|shell| wish.user == *shell) && wish.argv.first().is_some_and(|arg| arg == "-c") {
-        // What engines make of a health check that is one string, and what fingers used to containers type.
-        let what = format!("exec {}", wish.user.display());
+    let config = std::fs::read(paths::SUPERVISOR_CONFIG).context(paths::SUPERVISOR_CONFIG)?;
+    let config: SupervisorConfig = serde_json::from_slice(&config).context(paths::SUPERVISOR_CONFIG)?;
+    // For an exec without a directory of its own, engines pass the container's: the image's, which the guest does not
+    // have.
+    request.cwd = request.cwd.filter(|cwd| Path::new(cwd) != config.cwd);
+    let (env, term) = environment::asked(std::env::vars_os(), &config.env);
+    if ["sh", "/bin/sh"].iter().any(|shell| request.user == *shell)
+        && request.argv.first().is_some_and(|arg| arg == "-c")
+    {
+        // An engine's health check that is a single string, or a command typed out of habit for containers.
+        let what = format!("exec {}", request.user.display());
         return Err(Error::new(what, "a shell's command line, and no user of the guest to run it")
             .hint(r#"podman exec CONTAINER USER COMMAND, --health-cmd '["USER","COMMAND"]'"#));
     }
-    if wish.user == "-" {
-        return Ok(around(&wish, env, term));
+    if request.user == "-" {
+        return Ok(around(&request, env, term));
     }
-    let address = match (&launch.tap, launch.ssh) {
+    let address = match (&config.tap, config.ssh) {
         (Some(tap), _) => SocketAddr::new(guest(tap)?, 22),
         (None, Some(forward)) => forward,
         (None, None) => return Err(Error::new("exec", "the guest has no network")),
     };
-    let user = wish.user.into_string().map_err(|user| Error::new(format!("exec {}", user.display()), "not UTF-8"))?;
-    let timeout = launch.exec_timeout.map_or(TIMEOUT, Duration::from_secs);
+    let user =
+        request.user.into_string().map_err(|user| Error::new(format!("exec {}", user.display()), "not UTF-8"))?;
+    let timeout = config.exec_timeout.map_or(TIMEOUT, Duration::from_secs);
     let guest = Guest {
         address,
         user,
@@ -97,9 +101,9 @@ fn enter(args: Vec<OsString>, guest: impl Fn(&str) -> Result<IpAddr>) -> Result<
     };
     let job = Job {
         token: token()?,
-        argv: wish.argv.into_iter().map(OsString::into_vec).collect(),
+        argv: request.argv.into_iter().map(OsString::into_vec).collect(),
         env,
-        cwd: wish.cwd.map(OsString::into_vec),
+        cwd: request.cwd.map(OsString::into_vec),
     };
     in_guest(&guest, &job, term)
 }
@@ -112,17 +116,17 @@ pub fn in_guest(guest: &Guest, job: &Job, term: Option<Vec<u8>>) -> Result<i32> 
     if guest.user.is_empty() || guest.user.contains(char::is_control) {
         return Err(Error::new(format!("exec {:?}", guest.user), "not a user's name"));
     }
-    // The watcher first: it is forked, which wants a single thread.
-    let watch = watch::Watch::start(guest, &job.token)?;
-    let _attending = alive::attend(Path::new(paths::EXECS))?;
+    // The guard first: it is forked, which requires a single thread.
+    let orphan_guard = orphan_guard::Guard::start(guest, &job.token)?;
+    let _attending = liveness::hold_exec_lock(Path::new(paths::EXECS))?;
     let quiet = if guest.was_entered() { QUIET.1 } else { QUIET.0 };
-    let notice = session::deaf_to_window_changes(|| {
+    let notice = session::block_sigwinch(|| {
         std::thread::spawn(|| end_with_the_vm(Path::new(paths::ALIVE)));
         let first = format!("waiting for the guest's sshd at {}", guest.address);
         let guest = guest.clone();
         Notice::after(quiet, first, move || format!("still waiting, {}: {}", guest.so_far(), guest.seen()))
     })?;
-    let status = session::run(guest, job, term, watch, || drop(notice));
+    let status = session::run(guest, job, term, orphan_guard, || drop(notice));
     std::mem::forget(LAST_WORD.lock());
     status
 }
@@ -130,11 +134,11 @@ pub fn in_guest(guest: &Guest, job: &Job, term: Option<Vec<u8>>) -> Result<i32> 
 /// Whose message and status are this process'.
 static LAST_WORD: Mutex<()> = Mutex::new(());
 
-/// Ends this process when the VM ends, of which a connection learns late or never.
+/// Exits when the VM ends; an ssh connection notices late or never.
 fn end_with_the_vm(alive: &Path) {
     // Signals are for the thread that waits for them.
     let _ = SigSet::all().thread_block();
-    alive::wait_for_end(alive);
+    liveness::wait_for_end(alive);
     let _last = LAST_WORD.lock();
     say(Error::new("exec", "the VM is not running"));
     std::process::exit(FAILED);
@@ -149,7 +153,7 @@ fn may_enter(user: Uid) -> Result<()> {
     Err(Error::new("exec", why).hint("podman exec --user 0"))
 }
 
-fn parse(args: Vec<OsString>) -> Result<Wish> {
+fn parse(args: Vec<OsString>) -> Result<ExecRequest> {
     let mut args = args.into_iter().peekable();
     let mut cwd = None;
     if args.next_if(|arg| arg == "--cwd").is_some() {
@@ -161,19 +165,19 @@ fn parse(args: Vec<OsString>) -> Result<Wish> {
     }
     args.next_if(|arg| arg == "--");
     let user = args.next().ok_or_else(|| Error::new("exec", "needs a guest user").hint("or -"))?;
-    Ok(Wish { user, argv: args.collect(), cwd })
+    Ok(ExecRequest { user, argv: args.collect(), cwd })
 }
 
 /// Becomes the command in the container around the VM; comes back only if it cannot, with a shell's status for that.
-fn around(wish: &Wish, env: Vec<environment::Var>, term: Option<Vec<u8>>) -> i32 {
+fn around(request: &ExecRequest, env: Vec<environment::Var>, term: Option<Vec<u8>>) -> i32 {
     let shell = [OsString::from("sh")];
-    let argv = if wish.argv.is_empty() { &shell[..] } else { &wish.argv };
+    let argv = if request.argv.is_empty() { &shell[..] } else { &request.argv };
     let mut command = Command::new(&argv[0]);
     command.args(&argv[1..]).env_clear().env("PATH", PATH).env("HOME", "/");
     for (name, value) in term.map(|term| (b"TERM".to_vec(), term)).into_iter().chain(env) {
         command.env(OsStr::from_bytes(&name), OsStr::from_bytes(&value));
     }
-    if let Some(dir) = &wish.cwd {
+    if let Some(dir) = &request.cwd {
         command.current_dir(dir);
     }
     let e = command.exec();
@@ -188,7 +192,7 @@ fn token() -> Result<String> {
     Ok(bytes.iter().fold("crunqemu".into(), |token, b| format!("{token}{b:02x}")))
 }
 
-/// What keeps the whole guest waiting, if that is so.
+/// Reason for which the whole guest is paused, if it is.
 fn why_paused() -> String {
     let reason = Mark::read(Path::new(paths::STATUS)).and_then(|mark| mark.reason);
     reason.map(|reason| format!(" (the VM is paused: {reason})")).unwrap_or_default()

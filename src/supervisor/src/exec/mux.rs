@@ -52,18 +52,18 @@ pub enum Opened {
 #[derive(Debug)]
 pub struct Session {
     stream: UnixStream,
-    /// The master's process: it wants SIGWINCH when the terminal's size changes.
+    /// The master's process, which needs SIGWINCH when the terminal's size changes.
     pub master: Pid,
     status: Option<u32>,
     _holds: Option<Flock<File>>,
 }
 
-/// What happened to a session.
+/// Event of a session.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
     /// The guest gave no terminal; the command runs without.
     NoTerminal,
-    /// All output is through. The command's exit status, or `None` when the connection was lost.
+    /// All output has arrived. The command's exit status, or `None` if the connection was lost.
     Ended(Option<u32>),
 }
 
@@ -89,7 +89,7 @@ impl Client {
         Ok(Self { stream, master })
     }
 
-    /// Runs `command` with `stdio`; with `term` on a terminal of that kind, whose modes and size are `stdio[0]`'s.
+    /// Runs `command` with `stdio`; with `term`, on a terminal of that type, with the modes and size of `stdio[0]`.
     ///
     /// # Errors
     /// When the connection went before the session was opened, or `deadline` did: nothing was run.
@@ -167,7 +167,7 @@ fn connect(path: &Path) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
-/// Nothing waits for the master longer than that. It is ours and answers in one piece.
+/// Bounds every wait for the master, which is ours and answers in one piece.
 fn until(stream: &UnixStream, deadline: Instant) -> io::Result<()> {
     let time = Some(left(deadline).max(Duration::from_millis(1)));
     stream.set_read_timeout(time)?;
@@ -200,7 +200,7 @@ impl Packet {
     }
 }
 
-/// What is left of a received message.
+/// The rest of a received message.
 struct Body(io::Cursor<Vec<u8>>);
 
 impl Body {

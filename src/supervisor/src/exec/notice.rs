@@ -1,4 +1,5 @@
-//! What an exec says on stderr while it waits: nothing at first, then for what, then now and then what is known.
+//! Notices of an exec on stderr while it waits: nothing at first, then what it waits for, then from time to time what
+//! is known.
 
 use crate::terminal::say;
 use std::sync::{Arc, Condvar, Mutex};
@@ -39,7 +40,7 @@ impl Notice {
                     Ok((is_over, _)) if !*is_over => {}
                     _ => return,
                 }
-                // To find out what is known takes its time, in which nobody waits for us.
+                // Finding out what is known takes time, during which the waiting thread is not blocked.
                 let line = first.take().unwrap_or_else(&more);
                 match over.lock() {
                     Ok(is_over) if !*is_over => say(line),
@@ -80,7 +81,7 @@ mod tests {
         while lines.try_recv().is_ok() {}
         let unsaid = Notice::every(brief, patience, "never".into(), || "never".into(), say);
         drop(unsaid);
-        // All senders are gone when both threads are, and nothing was said since.
+        // All senders are gone when both threads have ended, and nothing has been printed since.
         assert!(lines.recv_timeout(patience).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! One command in the guest, from the exec's side: terminal, window size, status.
+//! One command in the guest, on the exec's side: terminal, window size, status.
 
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,9 +9,9 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 use super::command::Job;
-use super::master::Guest;
+use super::control_master::Guest;
 use super::mux::Event;
-use super::watch::Watch;
+use super::orphan_guard::Guard;
 use crate::terminal::say;
 use crun_qemu::error::{Context, Error, Result};
 
@@ -23,20 +23,20 @@ const PACKET: usize = 32_768;
 ///
 /// # Errors
 /// When the guest could not be entered, or the connection was lost.
-pub fn run(guest: &Guest, job: &Job, term: Option<Vec<u8>>, mut watch: Watch, begun: impl FnOnce()) -> Result<i32> {
+pub fn run(guest: &Guest, job: &Job, term: Option<Vec<u8>>, mut guard: Guard, begun: impl FnOnce()) -> Result<i32> {
     let command = job.command()?;
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let term = stdin.is_terminal().then(|| term.unwrap_or_else(|| b"xterm".into()));
-    watch.started();
+    guard.started();
     let mut session = match guest.open(&command, term.as_deref(), [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]) {
         Ok(session) => session,
         Err(e) => {
-            watch.done();
+            guard.done();
             return Err(e);
         }
     };
     begun();
-    // Not before: a master made by then would have inherited the blocked signal, and it wants it.
+    // Not earlier: a master started by then would have inherited the blocked signal, and it needs the signal.
     let changes = window_changes()?;
     let _raw = term.is_some().then(|| Raw::new(stdin.as_fd()));
     if term.is_some() {
@@ -60,7 +60,7 @@ pub fn run(guest: &Guest, job: &Job, term: Option<Vec<u8>>, mut watch: Watch, be
         match session.next() {
             Event::NoTerminal => say(Error::new("exec", "the guest gave no terminal")),
             Event::Ended(Some(status)) => {
-                watch.done();
+                guard.done();
                 return Ok(status as i32);
             }
             Event::Ended(None) => {
@@ -79,12 +79,12 @@ fn lost(length: usize) -> Error {
     error.hint(format!("not every sshd takes a command of {length} bytes: pass the data on stdin"))
 }
 
-/// Runs `start`, whose threads never take the signals that [`window_changes`] is waiting for: one that did would lose
-/// them. What is executed later by this thread hears them.
+/// Runs `start`, whose threads never receive the signals that [`window_changes`] waits for: a thread that did would
+/// lose them. Programs that this thread executes later do receive them.
 ///
 /// # Errors
 /// When signals cannot be blocked.
-pub fn deaf_to_window_changes<T>(start: impl FnOnce() -> T) -> Result<T> {
+pub fn block_sigwinch<T>(start: impl FnOnce() -> T) -> Result<T> {
     let signals = SigSet::from(Signal::SIGWINCH);
     signals.thread_block().context("exec")?;
     let started = start();

@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use crun_qemu::error::{Context, Error, Result};
 use crun_qemu::network::fd_store::open_process;
 
-/// What is left until then; nothing when it has passed.
+/// Time left until the deadline; zero when it has passed.
 pub fn left(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now())
 }
@@ -31,7 +31,7 @@ pub fn lock(file: File, deadline: Instant) -> Result<Option<Flock<File>>> {
         Err((file, Errno::EWOULDBLOCK)) => file,
         Err((_, e)) => return Err(e).context("lock"),
     };
-    // The kernel's own wait for a lock has no end. One that comes when nobody waits any more is let go at once.
+    // The kernel's wait for a lock has no timeout. A lock that arrives after the wait has ended is released at once.
     let (sender, receiver) = channel();
     thread::spawn(move || {
         // Signals are for the thread that waits for them.

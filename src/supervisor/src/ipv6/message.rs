@@ -9,19 +9,19 @@ const ROUTER_LIFETIME: u16 = 9000;
 /// Seconds of a lease, and of the prefix: as in IPv4.
 const LEASE_TIME: u32 = 24 * 60 * 60;
 
-/// Whether it is a router solicitation; what is in it does not matter, as every answer goes to everybody.
+/// Whether the packet is a router solicitation; its content does not matter, because every answer goes to all nodes.
 pub fn is_solicitation(packet: &[u8]) -> bool {
     // Kind, code, checksum, four bytes of nothing.
     packet.len() >= 8 && packet.starts_with(&[ROUTER_SOLICITATION, 0])
 }
 
-/// A router's advertisement of a prefix; without one it says that there is no router any more. The kernel fills the
-/// checksum in.
+/// A router advertisement of a prefix; without one, it announces that there is no router any more. The kernel fills in
+/// the checksum.
 pub fn advertisement(prefix: Option<Prefix>, mtu: u32) -> Vec<u8> {
     const HOP_LIMIT: u8 = 64;
     /// M: addresses are to be had by DHCPv6.
     const MANAGED: u8 = 0x80;
-    /// L and A: whoever has an address in the prefix is on the link, and a guest without DHCPv6 may take one.
+    /// L and A: addresses in the prefix are on the link, and a guest without DHCPv6 may take one.
     const ON_LINK_AUTONOMOUS: u8 = 0xc0;
     let lifetime = if prefix.is_some() { ROUTER_LIFETIME } else { 0 };
     let mut packet = vec![ROUTER_ADVERTISEMENT, 0, 0, 0, HOP_LIMIT, MANAGED];
@@ -124,7 +124,8 @@ pub fn reply(packet: &[u8], prefix: Prefix) -> Option<Vec<u8>> {
     Some(packet)
 }
 
-/// The association that was asked for, with the one address that there is. To who `renews`, others than that are over.
+/// The requested association, with the only address there is. When the client renews, any other address gets lifetime
+/// 0.
 fn lease(association: &[u8], prefix: Prefix, renews: bool) -> Vec<u8> {
     let guest = prefix.guest().octets();
     let others = addresses(association).filter(|address| renews && *address != guest);
@@ -139,7 +140,7 @@ fn lease(association: &[u8], prefix: Prefix, renews: bool) -> Vec<u8> {
     value
 }
 
-/// The addresses in an association whose head is complete.
+/// The addresses in an association with a complete head.
 fn addresses(association: &[u8]) -> impl Iterator<Item = [u8; 16]> {
     let options = Options(&association[ASSOCIATION_HEAD..]);
     options.filter_map(|(code, value)| if code == option::ADDRESS { value.first_chunk().copied() } else { None })

@@ -1,4 +1,4 @@
-//! How the guest learns of its IPv6 address: router advertisements and DHCPv6.
+//! Announcement of the guest's IPv6 address: router advertisements and DHCPv6.
 
 pub mod message;
 mod service;

@@ -1,4 +1,4 @@
-//! What the guest learns of IPv6: the supervisor's side.
+//! The service that announces IPv6 to the guest.
 
 use std::net::{Ipv6Addr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -29,7 +29,7 @@ const ALL_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
 const PACKET: usize = 1500;
 /// Packets heard at one call: a guest that floods must not keep the supervisor from its other work.
 const BATCH: usize = 16;
-/// How often the guest is told anew, which would forget in the end.
+/// Interval of advertisements: without repetition the guest would drop the prefix in the end.
 const INTERVAL: Duration = Duration::from_secs(30 * 60);
 
 sockopt_impl!(
@@ -41,24 +41,24 @@ sockopt_impl!(
     libc::ipv6_mreq
 );
 
-/// A router and a DHCPv6 server on the tap, which keep quiet while the container has no IPv6; poll its descriptors for
-/// reading and call [`Service::turn`].
+/// A router and a DHCPv6 server on the tap, silent while the container has no IPv6. Poll its descriptors for reading
+/// and call [`Service::turn`].
 #[derive(Debug)]
 pub struct Service {
     router: OwnedFd,
     dhcp: OwnedFd,
-    /// Tells that addresses have come or gone.
+    /// Reports that addresses have come or gone.
     watch: OwnedFd,
     prefix: Prefix,
     mtu: u32,
     /// Index of the tap.
     index: u32,
-    /// When the guest is to be told again; `None` while there is nothing to tell.
+    /// Time of the next advertisement; `None` while there is nothing to announce.
     due: Option<Instant>,
 }
 
 impl Service {
-    /// Begins, with the socket that [`crun_qemu::network::set_up`] opened. Needs NET_BIND_SERVICE.
+    /// Starts with the socket that [`crun_qemu::network::set_up`] opened. Needs NET_BIND_SERVICE.
     ///
     /// # Errors
     /// When the tap is not there or has no IPv6 address of ours, or the port cannot be bound.
@@ -81,7 +81,7 @@ impl Service {
         Ok(Self { router, dhcp, watch, prefix, mtu: mtu(tap)?, index, due })
     }
 
-    /// What to wait for.
+    /// The descriptors to wait for.
     pub fn descriptors(&self) -> [BorrowedFd<'_>; 3] {
         [self.router.as_fd(), self.dhcp.as_fd(), self.watch.as_fd()]
     }
@@ -91,8 +91,8 @@ impl Service {
         self.due
     }
 
-    /// Answers what has come and tells what is new, in bounded time; never blocks. What cannot be sent is like a packet
-    /// lost on the way.
+    /// Answers pending requests and announces changes, in bounded time; never blocks. A packet that cannot be sent
+    /// counts as lost on the way.
     pub fn turn(&mut self, now: Instant) {
         let mut packet = [0; PACKET];
         if heard(&self.watch, &mut packet, |_| true)
@@ -138,7 +138,7 @@ impl Service {
     }
 }
 
-/// Whether there was something of a kind among what has come.
+/// Whether a packet that `wanted` accepts was among those received.
 fn heard(socket: &OwnedFd, packet: &mut [u8], wanted: impl Fn(&[u8]) -> bool) -> bool {
     let mut heard = false;
     for _ in 0..BATCH {

@@ -3,13 +3,13 @@
 
 /// Length of the firmware, bytes; it ends where the address space of 32 bits does.
 pub const LENGTH: usize = 16 << 10;
-/// Where it begins.
+/// Address of its first byte.
 pub const ADDRESS: u64 = (1 << 32) - LENGTH as u64;
-/// The port on which it speaks; also QEMU's debug console.
+/// Port to which it writes; also QEMU's debug console.
 pub const PORT: u16 = 0xe9;
-/// What it says.
+/// The marks that it writes.
 pub const MARKS: &[u8; 5] = b"ripjl";
-/// What it does before each of these, for people.
+/// The steps before each mark, for people.
 pub const NAMES: &[&str; 5] = &[
     "the reset vector",
     "an interrupt in protected mode",
@@ -29,7 +29,7 @@ const LAST: usize = LENGTH - 0x1000;
 const IDT_32: usize = LAST + 0x400;
 const IDT_64: usize = LAST + 0x600;
 const GDT: usize = LAST + 0xa00;
-/// What `lgdt` and `lidt` read: the code below knows these.
+/// Operand of `lgdt` and `lidt`; the code below contains these addresses.
 const GDT_POINTER: usize = LAST + 0xa40;
 const IDT_32_POINTER: usize = LAST + 0xa50;
 const IDT_64_POINTER: usize = LAST + 0xa60;
@@ -123,7 +123,7 @@ pub fn image() -> Vec<u8> {
     put(LAST, code());
     // jmp, from 0xfff3 to 0xf000
     put(RESET_VECTOR, &[0xe9, 0x0d, 0xf0]);
-    // None, code of 32 bits, data, code of 64 bits: flat, and marked as accessed, since this is no place to write to.
+    // Null, 32-bit code, data, 64-bit code: flat, and marked as accessed, because this memory cannot be written to.
     let gdt = [0u64, 0x00cf_9b00_0000_ffff, 0x00cf_9300_0000_ffff, 0x00af_9b00_0000_ffff];
     gdt.iter().zip(0..).for_each(|(entry, n)| put(GDT + 8 * n, &entry.to_le_bytes()));
     let gate = |handler: u32, selector: u64| {

@@ -20,7 +20,7 @@ const KVM_SET_CPUID2: libc::c_ulong = 0x4008_ae90;
 
 /// Memory from address 0 on, bytes: the program's stack is in it.
 const MEMORY: usize = 64 << 10;
-/// Where some CPUs of Intel's want four pages of their own.
+/// Address at which some Intel CPUs need four pages of their own.
 const TSS: u64 = 0xfeff_d000;
 const IDENTITY_MAP: u64 = TSS - 0x1000;
 /// More than any CPU has.
@@ -67,7 +67,7 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// A VM whose CPU stands at the reset vector of `firmware`.
+    /// A VM whose CPU is at the reset vector of `firmware`.
     pub fn new(firmware: &[u8]) -> io::Result<Self> {
         let kvm = OpenOptions::new().read(true).write(true).open("/dev/kvm")?;
         let vm = opened(ioctl(&kvm, KVM_CREATE_VM, 0)?);
@@ -84,7 +84,7 @@ impl Vm {
         let _ = ioctl(&vm, KVM_SET_IDENTITY_MAP_ADDR, &raw const identity_map as libc::c_ulong);
         let _ = ioctl(&vm, KVM_SET_TSS_ADDR, TSS);
         let cpu = opened(ioctl(&vm, KVM_CREATE_VCPU, 0)?);
-        // Without it the CPU knows no long mode.
+        // Without it the CPU has no long mode.
         let mut cpuid = Box::new(Cpuid { count: CPUID_ENTRIES as u32, padding: 0, entries: [[0; 10]; CPUID_ENTRIES] });
         ioctl(&kvm, KVM_GET_SUPPORTED_CPUID, &raw mut *cpuid as libc::c_ulong)?;
         ioctl(&cpu, KVM_SET_CPUID2, &raw const *cpuid as libc::c_ulong)?;

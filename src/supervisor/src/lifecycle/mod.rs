@@ -1,6 +1,6 @@
 //! What signals, keys and libvirt's events mean for the VM and for the exit status. Pure: no libvirt, no I/O.
 
-mod news;
+mod messages;
 mod pause;
 mod stopping;
 #[cfg(test)]
@@ -12,11 +12,11 @@ use std::time::Instant;
 use crate::status::State;
 use crun_qemu::error::Error;
 
-pub use news::{Button, DiskFailure, News, Order, Stop};
+pub use messages::{Button, DiskFailure, Stop, VmCommand, VmEvent};
 use pause::Pause;
 use stopping::Stopping;
 
-/// How the container's process ends.
+/// End of the container's process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Exit {
     /// The guest went down by itself or at the power button, or was called off before it ran.
@@ -38,11 +38,11 @@ impl Exit {
     }
 }
 
-/// What is to be done about a signal, a key, news or the time.
+/// Reaction to a signal, a key, an event or a deadline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Act {
     /// Have libvirt do it.
-    Order(Order),
+    VmCommand(VmCommand),
     /// Say it on stderr.
     Say(Error),
 }
@@ -51,7 +51,7 @@ pub enum Act {
 #[derive(Debug)]
 pub struct Lifecycle {
     state: State,
-    /// How it ends if it is us who end it.
+    /// The end, if the supervisor causes it.
     wanted: Option<Exit>,
     killed_from_outside: bool,
     exit: Option<Exit>,
@@ -102,46 +102,50 @@ impl Lifecycle {
     /// `ctrl-]`.
     pub fn escape(&mut self) -> Vec<Act> {
         self.wanted = Some(Exit::Escaped);
-        if self.is_up() { vec![Act::Order(Order::Destroy)] } else { Vec::new() }
+        if self.is_up() { vec![Act::VmCommand(VmCommand::Destroy)] } else { Vec::new() }
     }
 
-    /// Takes in what libvirt tells.
-    pub fn news(&mut self, news: News, now: Instant) -> Vec<Act> {
+    /// Handles an event from libvirt.
+    pub fn news(&mut self, news: VmEvent, now: Instant) -> Vec<Act> {
         match news {
-            News::Started => {
+            VmEvent::Started => {
                 self.state = State::Running;
                 if self.wanted.is_some() {
-                    return vec![Act::Order(Order::Destroy)];
+                    return vec![Act::VmCommand(VmCommand::Destroy)];
                 }
             }
-            News::StartFailed(error) => self.end(Exit::Failed(error)),
-            News::ShuttingDown { by_guest } => {
+            VmEvent::StartFailed(error) => self.end(Exit::Failed(error)),
+            VmEvent::ShuttingDown { by_guest } => {
                 self.killed_from_outside = !by_guest;
                 self.state = State::ShuttingDown;
                 self.pause = None;
                 self.stopping = self.stopping.take().map(|_| Stopping::Heard);
             }
-            News::Connected | News::Rebooted => {}
-            News::Button(button) => return self.pressed(button, now),
-            News::DiskFailed(failure) => return self.disk_failed(failure),
-            News::Paused { by_disk } => return self.paused(by_disk, now),
-            News::GoesOn => {
+            VmEvent::Connected | VmEvent::Rebooted => {}
+            VmEvent::Button(button) => return self.pressed(button, now),
+            VmEvent::DiskFailed(failure) => return self.disk_failed(failure),
+            VmEvent::Paused { by_disk } => return self.paused(by_disk, now),
+            VmEvent::GoesOn => {
                 if let Some(pause) = &mut self.pause {
                     pause.goes_on(now);
                 }
             }
-            News::Asleep => {
+            VmEvent::Asleep => {
                 let error = Error::new("the VM", "the guest has put itself to sleep, and nobody else would wake it");
-                return self.once(error.hint("it is woken")).into_iter().chain([Act::Order(Order::Wake)]).collect();
+                return self
+                    .once(error.hint("it is woken"))
+                    .into_iter()
+                    .chain([Act::VmCommand(VmCommand::Wake)])
+                    .collect();
             }
-            News::OrderFailed(order, error) => return self.order_failed(order, error, now),
-            News::Stopped(stop) => self.end(self.verdict(stop)),
-            News::Lost => self.end(failed("the thread that talks to libvirt is gone")),
+            VmEvent::CommandFailed(order, error) => return self.order_failed(order, error, now),
+            VmEvent::Stopped(stop) => self.end(self.verdict(stop)),
+            VmEvent::Lost => self.end(failed("the thread that talks to libvirt is gone")),
         }
         Vec::new()
     }
 
-    /// What is to be done at this time; to be asked again at the [`deadline`](Self::deadline).
+    /// Reaction to the time; to be called again at the [`deadline`](Self::deadline).
     pub fn turn(&mut self, now: Instant) -> Vec<Act> {
         let mut acts = Vec::new();
         if !self.is_up() {
@@ -149,13 +153,13 @@ impl Lifecycle {
         }
         match self.pause.as_mut().map(|pause| pause.turn(now)) {
             None | Some(pause::Turn::Wait) => {}
-            Some(pause::Turn::Resume) => acts.push(Act::Order(Order::Resume)),
+            Some(pause::Turn::Resume) => acts.push(Act::VmCommand(VmCommand::Resume)),
             Some(pause::Turn::Over) => acts.extend(self.over()),
             Some(pause::Turn::GiveUp) => acts.extend(self.give_up()),
         }
         match self.stopping.as_mut().map(|stopping| stopping.turn(now)) {
             None | Some(stopping::Turn::Wait) => {}
-            Some(stopping::Turn::Press) => acts.push(Act::Order(Order::PowerButton)),
+            Some(stopping::Turn::Press) => acts.push(Act::VmCommand(VmCommand::PowerButton)),
             Some(stopping::Turn::Complain) => {
                 acts.extend(self.once(Error::new("stop", "QEMU does not answer").hint("it hangs, or the host does")));
             }
@@ -170,15 +174,15 @@ impl Lifecycle {
         of_pause.into_iter().chain(of_stop).min().filter(|_| self.is_up())
     }
 
-    /// How the VM has ended, once it has.
+    /// The end of the VM, once it has ended.
     pub fn exit(&self) -> Option<&Exit> {
         self.exit.as_ref()
     }
 
-    /// How far the VM is, and why it is no further.
+    /// State of the VM, and the reason for it.
     pub fn state(&self) -> (State, Option<String>) {
         match &self.pause {
-            Some(pause) => (State::Paused, pause.failure().map(DiskFailure::told)),
+            Some(pause) => (State::Paused, pause.failure().map(DiskFailure::description)),
             None => (self.state, None),
         }
     }
@@ -200,7 +204,7 @@ impl Lifecycle {
             self.stopping = Some(Stopping::Heard);
             self.wanted = Some(Exit::Clean);
             let error = Error::new("stop", "the guest listens to no power button yet and has written nothing");
-            return vec![Act::Say(error.hint("the VM ends at once")), Act::Order(Order::Destroy)];
+            return vec![Act::Say(error.hint("the VM ends at once")), Act::VmCommand(VmCommand::Destroy)];
         }
         if let Some(stopping) = &mut self.stopping {
             stopping.answered(Some(button), now);
@@ -233,7 +237,7 @@ impl Lifecycle {
         failure.map(|failure| Act::Say(failure.paused())).into_iter().collect()
     }
 
-    /// It goes on for good.
+    /// The VM goes on for good.
     fn over(&mut self) -> Vec<Act> {
         let failure = self.pause.take().and_then(|pause| pause.failure().cloned());
         failure.map(|failure| Act::Say(failure.over())).into_iter().collect()
@@ -242,38 +246,40 @@ impl Lifecycle {
     fn give_up(&mut self) -> Vec<Act> {
         let Some(pause) = self.pause.take() else { return Vec::new() };
         let (error, order) = match pause.failure() {
-            Some(failure) => (failure.ends_it(), Order::Quit),
-            None => (Error::new("the VM", "QEMU has paused it and cannot let it go on"), Order::Destroy),
+            Some(failure) => (failure.ends_it(), VmCommand::Quit),
+            None => (Error::new("the VM", "QEMU has paused it and cannot let it go on"), VmCommand::Destroy),
         };
         self.wanted.get_or_insert(Exit::Failed(error));
         self.stopping = Some(Stopping::Heard);
-        vec![Act::Order(order)]
+        vec![Act::VmCommand(order)]
     }
 
-    fn order_failed(&mut self, order: Order, error: Error, now: Instant) -> Vec<Act> {
+    fn order_failed(&mut self, order: VmCommand, error: Error, now: Instant) -> Vec<Act> {
         match order {
-            Order::Resume => {
+            VmCommand::Resume => {
                 // Its failing says nothing new, and it is repeated.
                 if let Some(pause) = &mut self.pause {
                     pause.again(now);
                 }
                 return Vec::new();
             }
-            Order::PowerButton => {
+            VmCommand::PowerButton => {
                 if let Some(stopping) = &mut self.stopping {
                     stopping.answered(None, now);
                 }
-                // A VM that is paused, or ended meanwhile, takes no button: that has been told.
+                // A VM that is paused or has ended accepts no button, which has been reported already.
                 if self.wanted.is_some() || self.pause.is_some() {
                     return Vec::new();
                 }
             }
-            Order::Destroy | Order::Quit | Order::Wake | Order::Memory(_) => return vec![Act::Say(error)],
+            VmCommand::Destroy | VmCommand::Quit | VmCommand::Wake | VmCommand::Memory(_) => {
+                return vec![Act::Say(error)];
+            }
         }
         self.once(error)
     }
 
-    /// Says it unless it was said before.
+    /// Reports the error unless it has been reported before.
     fn once(&mut self, error: Error) -> Vec<Act> {
         if self.said.insert(error.to_string()) { vec![Act::Say(error)] } else { Vec::new() }
     }

@@ -1,23 +1,23 @@
-//! A VM whose virtual CPUs stand still though nobody asked for it. Pure.
+//! A VM whose virtual CPUs stopped without a request. Pure.
 
 use std::time::{Duration, Instant};
 
 use crun_qemu::error::Error;
 
-use super::news::DiskFailure;
+use super::messages::DiskFailure;
 
-/// Between attempts to go on; and it goes on for good if nothing failed for as long.
+/// Time between attempts to resume; a VM that ran that long without a failure has resumed for good.
 pub const RETRY: Duration = Duration::from_secs(2);
-/// A stop that is wanted waits so long for the host's storage: less than any engine waits for the stop, so that it is us
-/// who end QEMU, with a reason and with everything in its files.
+/// Longest time that a stop waits for the host's storage: less than any engine waits for the stop, so that the
+/// supervisor ends QEMU, with a reason and with all data in its files.
 pub const GIVE_UP: Duration = Duration::from_secs(5);
-/// QEMU stops the CPUs a moment before it tells of the guest's panic; after this time it was for another reason.
+/// QEMU stops the CPUs shortly before it reports the guest's panic; after this time there was another reason.
 pub const UNEXPLAINED: Duration = Duration::from_secs(3);
 
 /// Why, and how far the way on is.
 #[derive(Debug)]
 pub struct Pause {
-    /// Which disk's failure it was, if it was one's.
+    /// The disk's failure, if a disk is the reason.
     failure: Option<DiskFailure>,
     way: Way,
     /// When it is to be ended, if it stands still then.
@@ -28,22 +28,22 @@ pub struct Pause {
 enum Way {
     /// Go on when it is time.
     Retry(Instant),
-    /// QEMU has been told to go on.
+    /// QEMU has been told to resume.
     Asked,
-    /// It goes on, and has done so for good if it does then.
+    /// The VM runs, and has resumed for good if it still does at this time.
     Trying(Instant),
 }
 
-/// What is to be done now.
+/// The next step.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Turn {
     /// Nothing.
     Wait,
     /// Go on.
     Resume,
-    /// It goes on for good.
+    /// The VM has resumed for good.
     Over,
-    /// It does not go on.
+    /// The VM does not resume.
     GiveUp,
 }
 
@@ -55,7 +55,7 @@ impl Pause {
         Self { failure, way, give_up }
     }
 
-    /// It has come to stand again.
+    /// The VM has stopped again.
     pub fn again(&mut self, now: Instant) {
         self.way = Way::Retry(now + RETRY);
     }
@@ -67,7 +67,7 @@ impl Pause {
         }
     }
 
-    /// The VM is to be stopped: there is no more time than that.
+    /// The VM is to be stopped, so there is no more time than that.
     pub fn hurry(&mut self, now: Instant) {
         self.give_up.get_or_insert(now + GIVE_UP);
         if let Way::Retry(at) = &mut self.way {
@@ -98,16 +98,16 @@ impl Pause {
         }
     }
 
-    /// Which disk's failure it was, if it was one's.
+    /// The disk's failure, if a disk is the reason.
     pub fn failure(&self) -> Option<&DiskFailure> {
         self.failure.as_ref()
     }
 }
 
-/// What is said of it.
+/// Messages about the failure.
 impl DiskFailure {
     /// Why the VM is paused, in a few words.
-    pub fn told(&self) -> String {
+    pub fn description(&self) -> String {
         format!("disk {}: {}", self.disk, self.reason())
     }
 
@@ -117,13 +117,13 @@ impl DiskFailure {
         error.hint("it goes on by itself as soon as it can; podman stop ends it")
     }
 
-    /// The VM goes on.
+    /// The VM has resumed.
     pub fn over(&self) -> Error {
         let why = if self.full { "the host's storage has room again" } else { "the host can write to it again" };
         self.error(&format!("{why}: the VM goes on"))
     }
 
-    /// The guest was told.
+    /// The guest got the error.
     pub fn reported(&self) -> Error {
         self.error("a request has failed on the host").hint("the guest was told")
     }
@@ -132,12 +132,12 @@ impl DiskFailure {
     pub fn delays_stop(&self) -> Error {
         let time = GIVE_UP.as_secs();
         let hint = format!("the guest can shut down if that is mended within {time} s; else it is ended as it is");
-        Error::new("stop", self.told()).hint(hint)
+        Error::new("stop", self.description()).hint(hint)
     }
 
     /// The VM's end.
     pub fn ends_it(&self) -> Error {
-        let error = Error::new("the VM", format!("it was stopped while it was paused: {}", self.told()));
+        let error = Error::new("the VM", format!("it was stopped while it was paused: {}", self.description()));
         error.hint("what the guest had on its disks is kept, what it was about to write is lost")
     }
 

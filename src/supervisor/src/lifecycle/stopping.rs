@@ -1,4 +1,7 @@
 //! The power button, pressed until the guest reacts. Pure.
+//! One press is not enough: while a guest boots it does not listen, and nothing reports when it does. Further presses
+//! do no harm: in a guest that is already shutting down, systemd-logind, acpid and Windows treat them as the same
+//! request, and QEMU reports when the guest has powered off.
 //!
 //! One press is not enough: while a guest boots nobody listens to it, and nothing tells when somebody does. More of them
 //! do no harm: for a guest that is on its way down already, systemd-logind, acpid and Windows take a further one for the
@@ -6,7 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::news::Button;
+use super::messages::Button;
 
 /// Between presses: long enough for a guest to act on one, and engines' shortest usual time to stop holds a few.
 pub const AGAIN: Duration = Duration::from_secs(3);
@@ -20,13 +23,13 @@ pub const ANSWER: Duration = Duration::from_secs(10);
 pub enum Stopping {
     /// Press when it is time.
     Due(Instant),
-    /// The press is under way since; whether its taking long was told.
+    /// Start of the press in progress; whether its long duration was reported.
     Asked(Instant, bool),
     /// The guest is on its way out.
     Heard,
 }
 
-/// What is to be done now.
+/// The next step.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Turn {
     /// Nothing.

@@ -6,11 +6,11 @@ use super::*;
 
 /// What comes, and what is to be done about it: orders, and lines as text.
 enum Step {
-    Signal(&'static [Order]),
-    Escape(&'static [Order]),
-    Told(News, &'static [Order]),
+    Signal(&'static [VmCommand]),
+    Escape(&'static [VmCommand]),
+    Told(VmEvent, &'static [VmCommand]),
     /// So much time goes by.
-    After(Duration, &'static [Order]),
+    After(Duration, &'static [VmCommand]),
     /// The last step said this line.
     Said(&'static str),
     /// It is paused, or not.
@@ -18,9 +18,9 @@ enum Step {
 }
 use Step::*;
 
-const PRESS: &[Order] = &[Order::PowerButton];
-const END: &[Order] = &[Order::Destroy];
-const RESUME: &[Order] = &[Order::Resume];
+const PRESS: &[VmCommand] = &[VmCommand::PowerButton];
+const END: &[VmCommand] = &[VmCommand::Destroy];
+const RESUME: &[VmCommand] = &[VmCommand::Resume];
 
 /// Walks through the steps, checking each; returns the exit status, if the VM has ended.
 fn walk(name: &str, steps: Vec<Step>) -> Option<i32> {
@@ -52,7 +52,7 @@ fn walk(name: &str, steps: Vec<Step>) -> Option<i32> {
         let mut orders = Vec::new();
         for act in acts {
             match act {
-                Act::Order(order) => orders.push(order),
+                Act::VmCommand(order) => orders.push(order),
                 Act::Say(error) => said.push(error.to_string()),
             }
         }
@@ -67,24 +67,24 @@ fn error() -> Error {
 }
 
 fn started() -> Step {
-    Told(News::Started, &[])
+    Told(VmEvent::Started, &[])
 }
 
 fn stopped(stop: Stop) -> Step {
-    Told(News::Stopped(stop), &[])
+    Told(VmEvent::Stopped(stop), &[])
 }
 
 fn by_guest(by_guest: bool) -> Step {
-    Told(News::ShuttingDown { by_guest }, &[])
+    Told(VmEvent::ShuttingDown { by_guest }, &[])
 }
 
 fn pressed(button: Button) -> Step {
-    Told(News::Button(button), &[])
+    Told(VmEvent::Button(button), &[])
 }
 
 #[test]
 fn exit_status() {
-    use super::News as N;
+    use super::VmEvent as N;
     let cases = [
         ("runs", vec![started()], None),
         ("guest power-off", vec![started(), by_guest(true), stopped(Stop::Shutdown)], Some(0)),
@@ -137,7 +137,7 @@ fn the_button_is_pressed_until_the_guest_reacts() {
         ("not into a guest that goes already", vec![started(), by_guest(true), Signal(&[]), After(AGAIN, &[])], None),
         (
             "into the guest that comes up instead",
-            vec![started(), Signal(PRESS), pressed(Button::Pressed), Told(News::Rebooted, &[]), After(AGAIN, PRESS)],
+            vec![started(), Signal(PRESS), pressed(Button::Pressed), Told(VmEvent::Rebooted, &[]), After(AGAIN, PRESS)],
             None,
         ),
         (
@@ -150,7 +150,7 @@ fn the_button_is_pressed_until_the_guest_reacts() {
             vec![
                 started(),
                 Signal(PRESS),
-                Told(News::Button(Button::NothingToLose), END),
+                Told(VmEvent::Button(Button::NothingToLose), END),
                 Said(nothing),
                 stopped(Stop::Destroyed),
             ],
@@ -161,10 +161,10 @@ fn the_button_is_pressed_until_the_guest_reacts() {
             vec![
                 started(),
                 Signal(PRESS),
-                Told(News::OrderFailed(Order::PowerButton, error()), &[]),
+                Told(VmEvent::CommandFailed(VmCommand::PowerButton, error()), &[]),
                 Said("libvirt: no"),
                 After(AGAIN, PRESS),
-                Told(News::OrderFailed(Order::PowerButton, error()), &[]),
+                Told(VmEvent::CommandFailed(VmCommand::PowerButton, error()), &[]),
             ],
             None,
         ),
@@ -188,7 +188,7 @@ fn the_button_is_pressed_until_the_guest_reacts() {
 }
 
 fn disk_failed(full: bool, pauses: bool) -> Step {
-    Told(News::DiskFailed(DiskFailure { disk: "vdc".into(), full, pauses }), &[])
+    Told(VmEvent::DiskFailed(DiskFailure { disk: "vdc".into(), full, pauses }), &[])
 }
 
 /// A disk's failure as libvirt tells it, and what is said of it.
@@ -200,11 +200,11 @@ fn pauses(full: bool) -> [Step; 4] {
         "disk vdc: the host cannot write to it: the VM is paused (it goes on by itself as soon as it can; podman \
          stop ends it)"
     };
-    [disk_failed(full, true), Told(News::Paused { by_disk: true }, &[]), Said(line), Is(State::Paused)]
+    [disk_failed(full, true), Told(VmEvent::Paused { by_disk: true }, &[]), Said(line), Is(State::Paused)]
 }
 
 fn goes_on() -> Step {
-    Told(News::GoesOn, &[])
+    Told(VmEvent::GoesOn, &[])
 }
 
 /// The VM is told to go on, does, and comes to stand again; nothing is said of it.
@@ -214,7 +214,7 @@ fn in_vain() -> [Step; 6] {
         After(RETRY / 2, RESUME),
         goes_on(),
         disk_failed(true, true),
-        Told(News::Paused { by_disk: true }, &[]),
+        Told(VmEvent::Paused { by_disk: true }, &[]),
         Is(State::Paused),
     ]
 }
@@ -228,7 +228,7 @@ fn a_vm_that_its_disk_has_paused_goes_on_when_it_can() {
     steps.extend([Said("disk vdc: the host's storage has room again: the VM goes on"), Is(State::Running)]);
     // The next time is told again, and a resume that fails is one that is repeated.
     steps.extend(pauses(false));
-    steps.extend([After(RETRY, RESUME), Told(News::OrderFailed(Order::Resume, error()), &[])]);
+    steps.extend([After(RETRY, RESUME), Told(VmEvent::CommandFailed(VmCommand::Resume, error()), &[])]);
     steps.extend([After(RETRY, RESUME), goes_on(), After(RETRY, &[])]);
     steps.extend([Said("disk vdc: the host can write to it again: the VM goes on"), After(RETRY, &[])]);
     steps.extend([by_guest(true), stopped(Stop::Shutdown)]);
@@ -240,7 +240,7 @@ const STOP_SAID: &str = "stop: disk vdc: the host's storage is full (the guest c
 
 #[test]
 fn a_stop_of_a_paused_vm_waits_a_little_for_the_disk() {
-    let both: &[Order] = &[Order::Resume, Order::PowerButton];
+    let both: &[VmCommand] = &[VmCommand::Resume, VmCommand::PowerButton];
     let mut mended = vec![started()];
     mended.extend(pauses(true));
     mended.extend([Signal(both), Said(STOP_SAID), pressed(Button::Pressed), goes_on()]);
@@ -250,27 +250,27 @@ fn a_stop_of_a_paused_vm_waits_a_little_for_the_disk() {
     let mut full = vec![started()];
     full.extend(pauses(true));
     full.extend([Signal(both), Said(STOP_SAID), goes_on(), disk_failed(true, true)]);
-    full.extend([Told(News::Paused { by_disk: true }, &[]), After(RETRY, RESUME), goes_on()]);
-    full.extend([Told(News::Paused { by_disk: true }, &[]), After(GIVE_UP - RETRY, &[Order::Quit])]);
+    full.extend([Told(VmEvent::Paused { by_disk: true }, &[]), After(RETRY, RESUME), goes_on()]);
+    full.extend([Told(VmEvent::Paused { by_disk: true }, &[]), After(GIVE_UP - RETRY, &[VmCommand::Quit])]);
     full.extend([by_guest(false), stopped(Stop::Shutdown)]);
     assert_eq!(walk("still full", full), Some(1));
 
     // Full only when the guest shuts down.
     let mut late = vec![started(), Signal(PRESS), pressed(Button::Pressed)];
     late.extend(pauses(true));
-    late.extend([After(Duration::ZERO, RESUME), goes_on(), Told(News::Paused { by_disk: true }, &[])]);
-    late.extend([After(GIVE_UP, &[Order::Quit]), stopped(Stop::Destroyed)]);
+    late.extend([After(Duration::ZERO, RESUME), goes_on(), Told(VmEvent::Paused { by_disk: true }, &[])]);
+    late.extend([After(GIVE_UP, &[VmCommand::Quit]), stopped(Stop::Destroyed)]);
     assert_eq!(walk("full on the way down", late), Some(1));
 }
 
 #[test]
 fn what_else_a_vm_stands_still_for() {
-    let panic = vec![started(), Told(News::Paused { by_disk: false }, &[]), stopped(Stop::Crashed)];
+    let panic = vec![started(), Told(VmEvent::Paused { by_disk: false }, &[]), stopped(Stop::Crashed)];
     assert_eq!(walk("a panic", panic), Some(1));
 
     let unknown = vec![
         started(),
-        Told(News::Paused { by_disk: false }, &[]),
+        Told(VmEvent::Paused { by_disk: false }, &[]),
         Is(State::Paused),
         After(UNEXPLAINED, END),
         stopped(Stop::Destroyed),
@@ -282,7 +282,7 @@ fn what_else_a_vm_stands_still_for() {
     assert_eq!(walk("a failure that the guest was told", reported), None);
 
     let asleep = "the VM: the guest has put itself to sleep, and nobody else would wake it (it is woken)";
-    let wake: &[Order] = &[Order::Wake];
-    let asleep = vec![started(), Told(News::Asleep, wake), Said(asleep), Told(News::Asleep, wake)];
+    let wake: &[VmCommand] = &[VmCommand::Wake];
+    let asleep = vec![started(), Told(VmEvent::Asleep, wake), Said(asleep), Told(VmEvent::Asleep, wake)];
     assert_eq!(walk("asleep", asleep), None);
 }

@@ -12,21 +12,21 @@ use nix::net::if_::InterfaceFlags;
 use crate::supervise::read_config;
 use crate::{balloon, virtiofs};
 
-/// As a table, or as JSON.
+/// Prints the status as a table, or as JSON.
 pub fn print(json: bool) -> Result<()> {
-    let launch = read_config()?;
-    let mut status = Status::new(&launch, Path::new(paths::STATUS))?;
+    let config = read_config()?;
+    let mut status = Status::new(&config, Path::new(paths::STATUS))?;
     status.memory_wanted = balloon::read(Path::new(paths::MEMORY));
-    if !launch.virtiofs.is_empty() {
+    if !config.virtiofs.is_empty() {
         status.virtiofsd = Some(virtiofs::version()?);
     }
-    if let Some(tap) = &launch.tap {
+    if let Some(tap) = &config.tap {
         status.guest_addresses.push(network::addresses(tap)?.guest.to_string());
         status.guest_addresses.extend(network::ipv6::guest(tap).map(|guest| guest.to_string()));
     }
     for interface in getifaddrs().context("network")? {
         let foreign = interface.flags.contains(InterfaceFlags::IFF_LOOPBACK)
-            || Some(&interface.interface_name) == launch.tap.as_ref();
+            || Some(&interface.interface_name) == config.tap.as_ref();
         let Some(address) = interface.address.filter(|_| !foreign) else { continue };
         let v4 = address.as_sockaddr_in().map(|a| a.ip().to_string());
         let v6 = address.as_sockaddr_in6().map(|a| a.ip()).filter(|ip| !ip.is_unicast_link_local());

@@ -1,4 +1,4 @@
-//! What the domain's XML contains about the VM.
+//! The part of the status that comes from the domain's XML.
 
 use crun_qemu::domain::tree::Element;
 use crun_qemu::error::{Error, Result};

@@ -1,4 +1,6 @@
-//! `crun-qemu-init status`: what there is to know of the VM, for `podman exec CONTAINER - crun-qemu-init status`.
+//! `crun-qemu-init status`: the state of the VM, for `podman exec CONTAINER - crun-qemu-init status`.
+//! libvirt is embedded in the supervisor and answers no other process. So the supervisor writes a mark of the VM's
+//! state, and the rest is in the domain from its configuration.
 //!
 //! libvirt is embedded in the supervisor and answers nobody else. So the supervisor leaves a mark of how far the VM is,
 //! and the rest is in the domain that it was handed.
@@ -16,7 +18,7 @@ use crun_qemu::error::{Context, OneLine, Result};
 use crun_qemu::handoff::supervisor_config::SupervisorConfig;
 use crun_qemu::handoff::timings::StartTimings;
 
-/// How far the VM is.
+/// State of the VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
@@ -33,7 +35,7 @@ pub enum State {
 /// The supervisor's mark.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
-    /// How far the VM is.
+    /// State of the VM.
     pub state: State,
     /// Why it is paused, where that is known.
     pub reason: Option<String>,
@@ -94,12 +96,12 @@ pub struct Share {
     pub read_only: bool,
 }
 
-/// All that is told.
+/// The whole status.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Status {
     /// The domain's name.
     pub name: String,
-    /// How far the VM is.
+    /// State of the VM.
     pub state: State,
     /// Why it is paused, where that is known.
     pub reason: Option<String>,
@@ -113,28 +115,28 @@ pub struct Status {
     pub vcpus: u64,
     /// The guest's memory in bytes.
     pub memory: u64,
-    /// What of it the guest was asked to make do with since, in bytes.
+    /// The guest's memory target since an update, bytes.
     pub memory_wanted: Option<u64>,
     /// Disks.
     pub disks: Vec<Disk>,
     /// Directories from the host.
     pub shares: Vec<Share>,
-    /// What serves them.
+    /// Version of the program that serves the shares.
     pub virtiofsd: Option<String>,
-    /// Where the guest is, seen from the container.
+    /// The guest's addresses, as seen from the container.
     pub guest_addresses: Vec<String>,
-    /// Where the container is, seen from outside: the way to the guest.
+    /// The container's addresses, as seen from outside: the way to the guest.
     pub container_addresses: Vec<String>,
 }
 
 impl Status {
-    /// Puts it together from what the supervisor was told and its mark at `mark`.
+    /// Assembles the status from the supervisor's configuration and its mark at `mark`.
     ///
     /// # Errors
     /// When the domain is not XML.
-    pub fn new(launch: &SupervisorConfig, mark: &Path) -> Result<Self> {
-        let mut status = domain::parse(&launch.domain)?;
-        let shares = launch.virtiofs.iter();
+    pub fn new(config: &SupervisorConfig, mark: &Path) -> Result<Self> {
+        let mut status = domain::parse(&config.domain)?;
+        let shares = config.virtiofs.iter();
         status.shares = shares.map(|v| Share { target: v.target.clone(), read_only: v.read_only }).collect();
         if let Some(mark) = Mark::read(mark) {
             (status.state, status.reason) = (mark.state, mark.reason);
@@ -148,7 +150,7 @@ impl Status {
         Ok(status)
     }
 
-    /// For people.
+    /// The status as a table for people.
     pub fn table(&self) -> String {
         let state = serde_json::to_value(self.state).ok();
         let reason = self.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
@@ -221,17 +223,17 @@ mod tests {
     fn as_a_table_and_as_json() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("status");
-        let launch = SupervisorConfig {
+        let config = SupervisorConfig {
             domain: DOMAIN.into(),
             virtiofs: vec![Virtiofs { dir: "/d".into(), socket: "/s".into(), target: "/srv".into(), read_only: true }],
             ..SupervisorConfig::default()
         };
-        assert_eq!(Status::new(&launch, &path).unwrap().state, State::Starting);
+        assert_eq!(Status::new(&config, &path).unwrap().state, State::Starting);
         let mut stages = StartTimings { supervisor: Some(7), ..StartTimings::default() };
         StartTimings::stamp(&mut stages.supervisor);
         let reason = Some("disk vda: the host's storage is full".into());
         Mark { state: State::Paused, reason, started: now().as_secs() - 90_061, stages }.leave(&path).unwrap();
-        let mut status = Status::new(&launch, &path).unwrap();
+        let mut status = Status::new(&config, &path).unwrap();
         assert!((90_061..90_100).contains(&status.uptime.unwrap()));
         (status.uptime, status.memory_wanted) = (Some(90_061), Some(256 << 20));
         status.disks[0].allocated = Some(1536);

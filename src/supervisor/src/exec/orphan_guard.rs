@@ -1,5 +1,5 @@
-//! Ends the command in the guest when the exec is killed, which it may not notice itself (SIGKILL): a process beside
-//! the exec sees its end by a pipe. Without a terminal sshd lets a command live on when its client goes.
+//! Ends the command in the guest when the exec is killed, which the exec itself may not notice (SIGKILL): a process
+//! beside it sees its end through a pipe. Without a terminal, sshd lets a command run on when its client disappears.
 
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
@@ -10,7 +10,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, alarm, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid};
 
 use super::command;
-use super::master::Guest;
+use super::control_master::Guest;
 use crun_qemu::error::{Context, Result};
 
 /// Longest that the watcher may take for its work, in seconds.
@@ -19,13 +19,13 @@ const STARTED: u8 = b's';
 const DONE: u8 = b'd';
 
 /// The watcher's other end.
-pub struct Watch {
+pub struct Guard {
     pipe: std::io::PipeWriter,
     child: Pid,
 }
 
-impl Watch {
-    /// Starts the watcher. The process must have no other threads.
+impl Guard {
+    /// Starts the guard. The process must have no other threads.
     ///
     /// # Errors
     /// When there is no room for another process.
@@ -43,7 +43,7 @@ impl Watch {
         }
     }
 
-    /// From here on there is something to end.
+    /// From now on there is a command to end.
     pub fn started(&mut self) {
         let _ = self.pipe.write_all(&[STARTED]);
     }

@@ -21,29 +21,30 @@ use sha2::{Digest, Sha256};
 
 use super::login::Refusal;
 use super::mux::{Client, Opened, Session};
-use super::{reach, timed};
+use super::{timed, wait_sshd};
 use crate::status::Mark;
 use crun_qemu::error::{Context, Error, Result};
 use crun_qemu::handoff::paths;
 
-/// The mark of a guest that has let somebody in, with its sshd's version in it.
+/// Marker file of a guest that has accepted a login; contains its sshd's version.
 const ENTERED: &str = "entered";
 /// Masters of one user: with ten sessions on each this is far beyond what a guest is asked for.
 const ROW: usize = 64;
-/// A master answers at once, whatever the guest does; one that does not may be writing to a terminal that nobody reads.
+/// Limit for an answer from a master, which answers at once whatever the guest does, unless it is blocked by a terminal
+/// that no process reads.
 const ANSWER: Duration = Duration::from_secs(10);
 /// A guest that has just begun to answer may not have its users yet, or keep them out until it has booted
 /// (pam_nologin).
 const SETTLING: Duration = Duration::from_secs(30);
-/// Between attempts in that time: sshd counts failures against whoever makes more of them (PerSourcePenalties).
+/// Pause between attempts in that time: sshd penalises sources with many failures (PerSourcePenalties).
 const SETTLING_PAUSE: Duration = Duration::from_secs(4);
 
 /// The guest and one of its users.
 #[derive(Debug, Clone)]
 pub struct Guest {
-    /// Where its sshd is.
+    /// Address of the guest's sshd.
     pub address: SocketAddr,
-    /// Who to be there.
+    /// User in the guest.
     pub user: String,
     /// The private key's file.
     pub key: PathBuf,
@@ -51,12 +52,12 @@ pub struct Guest {
     pub dir: PathBuf,
     /// When the wait for it began.
     pub since: Instant,
-    /// When the wait ends, whatever the guest does: by then the session is open.
+    /// End of the wait, whatever the guest does: by then the session must be open.
     pub deadline: Instant,
 }
 
 impl Guest {
-    /// Runs `command` in the guest, on the first connection with room for it.
+    /// Runs `command` in the guest, over the first connection with room for it.
     ///
     /// # Errors
     /// When the guest lets nobody in; the command was not run then.
@@ -86,12 +87,12 @@ impl Guest {
         Err(Error::new("exec", "the guest's sshd takes no more sessions"))
     }
 
-    /// Connects to a master of ours.
+    /// Connects to one of our masters.
     pub(super) fn connect(&self, socket: &Path) -> io::Result<Client> {
         Client::connect(socket, self.deadline.min(Instant::now() + ANSWER))
     }
 
-    /// How long the wait has been, and how long the guest has had to boot.
+    /// Duration of the wait, and time since the guest's start.
     pub fn so_far(&self) -> String {
         let waited = self.since.elapsed().as_secs();
         match Mark::uptime(Path::new(paths::STATUS)) {
@@ -100,15 +101,15 @@ impl Guest {
         }
     }
 
-    /// What there is to be seen of the guest while it lets nobody in.
+    /// State of the guest, as far as it is visible while it accepts no login.
     pub fn seen(&self) -> String {
-        match reach::look(self.address) {
+        match wait_sshd::look(self.address) {
             Ok(_) => "the guest's sshd greets and has let nobody in yet".into(),
             Err(seen) => format!("the guest {seen}"),
         }
     }
 
-    /// Whether this guest has let somebody in since it booted: then a refusal is one.
+    /// Whether this guest has accepted a login since it booted: a refusal is then final.
     pub fn was_entered(&self) -> bool {
         self.dir.join(ENTERED).exists()
     }
@@ -119,7 +120,7 @@ impl Guest {
         fs::write(&new, version).and_then(|()| fs::rename(&new, &mark)).context(mark.display())
     }
 
-    /// To be held as long as the session on a connection; `None` where the connection is another's alone.
+    /// Lock to hold for the length of a session on a connection; `None` if another exec has the connection for itself.
     fn turn(&self, path: &Path) -> Result<Option<Flock<File>>> {
         let version = fs::read_to_string(self.dir.join(ENTERED)).unwrap_or_default();
         let alone = version.contains("dropbear");
@@ -177,21 +178,21 @@ impl Guest {
         }
     }
 
-    fn greeting(&self) -> Result<reach::Greeting> {
-        reach::wait(self.address, self.deadline).map_err(|seen| seen.error(&self.so_far()))
+    fn greeting(&self) -> Result<wait_sshd::Greeting> {
+        wait_sshd::wait(self.address, self.deadline).map_err(|seen| seen.error(&self.so_far()))
     }
 
     /// After the deadline: what keeps the guest from greeting, `otherwise` if it does greet.
     pub(super) fn reason(&self, otherwise: Error) -> Error {
-        match reach::look(self.address) {
+        match wait_sshd::look(self.address) {
             Ok(_) => otherwise,
             Err(seen) => seen.error(&self.so_far()),
         }
     }
 }
 
-/// The guest boots anew: its host key may be another, and no connection to it is one any more. Locks and logs stay, as
-/// an exec may be at work with them.
+/// Forgets the connections of an earlier boot: the host key may have changed. Locks and logs stay, because an exec may
+/// be using them.
 pub fn forget(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -207,5 +208,4 @@ fn lock_file(path: &Path) -> Result<File> {
 }
 
 #[cfg(test)]
-#[path = "master_tests.rs"]
 mod tests;

@@ -10,14 +10,14 @@ use super::timed::left;
 use crun_qemu::error::Error;
 use crun_qemu::handoff::paths;
 
-/// One attempt to connect: an answer from a guest on the same link takes no second, whatever its load.
+/// One attempt to connect: a guest on the same link answers within a second, whatever its load.
 const CONNECT: Duration = Duration::from_secs(2);
 /// sshd forks before it greets, which takes its time in an emulated guest. QEMU's user network takes connections
 /// before the guest does, so silence has to end, too. All of the greeting has to come in this time.
 const GREETING: Duration = Duration::from_secs(5);
 /// No greeting is longer, bytes: the guest decides what comes.
 const LONGEST: usize = 64 << 10;
-/// What is kept of the line that counts, bytes: RFC 4253 allows no more.
+/// Most bytes kept of the version line: RFC 4253 allows no more.
 const LONGEST_VERSION: usize = 255;
 /// Between attempts: the first and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
@@ -25,27 +25,27 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 /// The guest's sshd has greeted.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Greeting {
-    /// Whether it had to be waited for.
+    /// Whether there was a wait.
     pub waited: bool,
     /// The protocol's version and the server's, as it says them: `SSH-2.0-OpenSSH_9.2p1`.
     pub version: String,
 }
 
-/// What an attempt met with in place of a greeting.
+/// Result of an attempt without a greeting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Obstacle {
-    /// Nothing comes back from the guest, with the system's words for that.
+    /// The guest does not answer; contains the system's message.
     Unreachable(String),
-    /// The guest itself says that nobody listens.
+    /// The guest itself refuses the connection.
     Refused,
-    /// Somebody takes connections and closes them: a socket unit of systemd's whose sshd does not start.
+    /// Connections are accepted and closed: a systemd socket unit whose sshd does not start.
     Closed,
     /// Somebody takes connections and does not greet.
     Mute,
 }
 
 impl Obstacle {
-    /// How an exec ends that met with this to its last moment. `when` says how long that was.
+    /// Error of an exec that met this until its end. `when` says how long that was.
     pub fn error(&self, when: &str) -> Error {
         let (is, or) = match self {
             Self::Unreachable(_) => ("is not reachable", "or its network is not up"),
@@ -79,7 +79,7 @@ pub fn wait(address: SocketAddr, deadline: Instant) -> Result<Greeting, Obstacle
         let end = if last.is_none() { deadline.max(Instant::now() + GREETING) } else { deadline };
         match attempt(address, end) {
             Ok(version) => return Ok(Greeting { waited: pause != PAUSES.0, version }),
-            // One that the deadline cut short says less than the one before.
+            // An attempt cut short by the deadline is less informative than the one before.
             Err(seen) if left(deadline).is_zero() => return Err(last.unwrap_or(seen)),
             Err(seen) if left(deadline) <= pause => return Err(seen),
             Err(seen) => last = Some(seen),
@@ -106,7 +106,7 @@ pub fn attempt(address: SocketAddr, deadline: Instant) -> Result<String, Obstacl
         Ok(version) => return Ok(version),
         Err(e) => obstacle(&e),
     };
-    // QEMU's user network takes a connection before it knows whether the guest does.
+    // QEMU's user network accepts a connection before it knows whether the guest does.
     Err(match seen {
         Obstacle::Closed if address.port() == paths::SSH_PORT => Obstacle::Refused,
         Obstacle::Mute if address.port() == paths::SSH_PORT => Obstacle::Unreachable("no greeting".into()),
@@ -139,7 +139,7 @@ fn greeting(address: SocketAddr, deadline: Instant) -> io::Result<String> {
             at += end + 1;
             continue;
         }
-        // For each read anew: a byte now and then keeps nobody waiting.
+        // For each read, so that a byte now and then does not extend the wait.
         let time = left(end);
         if time.is_zero() {
             return Err(ErrorKind::WouldBlock.into());
@@ -179,7 +179,7 @@ mod tests {
         let greeting = Greeting { waited: false, version: "SSH-2.0-x".into() };
         assert_eq!(wait_briefly(address), Ok(greeting));
         assert_eq!(attempt(address, Instant::now() + GREETING), Err(Obstacle::Closed));
-        // The kernel takes the connection, and nobody is there.
+        // The kernel accepts the connection, and no program answers.
         let listener = server.join().unwrap();
         assert_eq!(wait_briefly(address), Err(Obstacle::Mute));
         drop(listener);
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(Obstacle::Refused.error("after 5 s").to_string(), want);
     }
 
-    /// One that never stops, and never says what counts, holds nobody beyond the deadline.
+    /// A server that keeps sending without a version line does not extend the wait.
     #[test]
     fn a_greeting_in_drops() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,4 +1,6 @@
-//! Whether the VM still runs: the supervisor holds a lock for as long, which the kernel lets go whatever its end.
+//! Liveness of the VM: the supervisor holds a lock, which the kernel releases however the supervisor ends.
+//! When PID 1 exits, the kernel kills everything in the container. Execs hold a lock of their own, for which the
+//! supervisor waits, so that they can print their last message.
 //!
 //! With the supervisor the kernel kills everything in the container, so execs have a lock of their own, for which the
 //! supervisor waits: they have a last word to say.
@@ -13,27 +15,27 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crun_qemu::error::{Context, Result};
 
-/// How long the supervisor waits for the last words, which take milliseconds.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Longest time the supervisor waits for the last messages, which take milliseconds.
+const LAST_MESSAGE: Duration = Duration::from_secs(2);
 /// Between looks at what cannot be waited for.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Says that the VM runs until the value returned is let go. For the supervisor, once.
+/// Marks the VM as running until the returned lock is released. For the supervisor, once.
 ///
 /// # Errors
 /// When `path` cannot be made.
-pub fn hold(path: &Path) -> Result<Flock<File>> {
-    // It is locked before it can be found: who finds it free takes the VM for ended.
+pub fn hold_vm_lock(path: &Path) -> Result<Flock<File>> {
+    // Lock before renaming into place: a reader that finds it unlocked concludes that the VM has ended.
     let new = path.with_extension("new");
     let lock = Flock::lock(open(&new)?, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| e).context(path.display())?;
     fs::rename(&new, path).context(path.display())?;
     Ok(lock)
 }
 
-/// Says that the VM has ended and gives those who [`attend`] the time to end by themselves.
-pub fn let_go(alive: Flock<File>, execs: &Path) {
+/// Marks the VM as ended, and gives processes with an exec lock time to exit by themselves.
+pub fn release(alive: Flock<File>, execs: &Path) {
     drop(alive);
-    let deadline = Instant::now() + LAST_WORDS;
+    let deadline = Instant::now() + LAST_MESSAGE;
     while attended(execs) && Instant::now() < deadline {
         sleep(PAUSE);
     }
@@ -43,7 +45,7 @@ pub fn let_go(alive: Flock<File>, execs: &Path) {
 ///
 /// # Errors
 /// When `execs` cannot be made.
-pub fn attend(execs: &Path) -> Result<Flock<File>> {
+pub fn hold_exec_lock(execs: &Path) -> Result<Flock<File>> {
     Flock::lock(open(execs)?, FlockArg::LockShared).map_err(|(_, e)| e).context(execs.display())
 }
 
@@ -70,22 +72,22 @@ mod tests {
     use std::sync::mpsc::channel;
 
     #[test]
-    fn the_end_is_told_and_last_words_are_waited_for() {
+    fn release_waits_for_exec_locks() {
         let dir = tempfile::tempdir().unwrap();
         let (alive, execs) = (dir.path().join("alive"), dir.path().join("execs"));
         let (said, saying) = channel();
         let exec = {
             let (alive, execs) = (alive.clone(), execs.clone());
-            let attending = attend(&execs).unwrap();
+            let attending = hold_exec_lock(&execs).unwrap();
             std::thread::spawn(move || {
                 wait_for_end(&alive);
                 said.send(()).unwrap();
                 drop(attending);
             })
         };
-        let held = hold(&alive).unwrap();
+        let held = hold_vm_lock(&alive).unwrap();
         assert!(saying.recv_timeout(Duration::from_millis(200)).is_err(), "before the start and while it runs");
-        let_go(held, &execs);
+        release(held, &execs);
         assert_eq!(saying.try_recv(), Ok(()), "the supervisor did not wait");
         exec.join().unwrap();
     }

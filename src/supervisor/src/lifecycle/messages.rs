@@ -1,11 +1,11 @@
-//! What libvirt tells of the VM, and what it is asked to do.
+//! Events from libvirt about the VM, and commands to libvirt.
 
 use crun_qemu::error::Error;
 
-/// What libvirt is to do with the VM.
+/// A command to libvirt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// Press the ACPI power button, if the guest can hear it.
+pub enum VmCommand {
+    /// Press the ACPI power button, if the guest listens to it.
     PowerButton,
     /// End the VM at once.
     Destroy,
@@ -19,14 +19,14 @@ pub enum Order {
     Memory(u64),
 }
 
-/// What libvirt tells of the VM.
+/// An event of the VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {
+pub enum VmEvent {
     /// libvirt is ready.
     Connected,
     /// The virtual CPUs run.
     Started,
-    /// There is no VM.
+    /// The VM could not be started.
     StartFailed(Error),
     /// QEMU shuts down; `by_guest` is false when QEMU itself was told to end.
     ShuttingDown {
@@ -35,11 +35,11 @@ pub enum News {
     },
     /// The guest, or its firmware, starts over.
     Rebooted,
-    /// How a press of the button went.
+    /// Result of pressing the button.
     Button(Button),
     /// A request to a disk failed on the host.
     DiskFailed(DiskFailure),
-    /// The virtual CPUs were stopped: because of a disk, or for a reason that QEMU alone knows.
+    /// The virtual CPUs were stopped, because of a disk or for a reason that only QEMU knows.
     Paused {
         /// A disk's failure is the reason.
         by_disk: bool,
@@ -49,21 +49,21 @@ pub enum News {
     /// The guest has put the machine to sleep.
     Asleep,
     /// An order could not be carried out.
-    OrderFailed(Order, Error),
+    CommandFailed(VmCommand, Error),
     /// QEMU is gone.
     Stopped(Stop),
     /// The thread that talks to libvirt is gone.
     Lost,
 }
 
-/// How a press of the power button went.
+/// Result of pressing the power button.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Button {
     /// The guest's kernel has it. Whether anything in the guest acts on it is not known.
     Pressed,
     /// The guest's kernel does not listen to it (yet): it was not pressed.
     Unheard,
-    /// As [`Unheard`](Self::Unheard), and nothing has been written to any disk since QEMU's start.
+    /// As [`Unheard`](Self::Unheard), and no disk has been written to since QEMU's start.
     NothingToLose,
 }
 
@@ -72,9 +72,9 @@ pub enum Button {
 pub struct DiskFailure {
     /// The disk's name in the domain.
     pub disk: String,
-    /// For lack of space.
+    /// The reason is a lack of space.
     pub full: bool,
-    /// The VM is stopped until it can be repeated; else the guest has been told.
+    /// The VM is paused until the request can be repeated; otherwise the guest got the error.
     pub pauses: bool,
 }
 
