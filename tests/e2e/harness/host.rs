@@ -121,7 +121,9 @@ impl Loop {
 
 impl Drop for Loop {
     fn drop(&mut self) {
-        run("losetup", &["-d", &self.0]);
+        let output = Command::new("losetup").args(["-d", &self.0]).output().unwrap();
+        // A second panic would abort all tests.
+        assert!(output.status.success() || std::thread::panicking(), "losetup -d: {}", text(&output.stderr));
     }
 }
 
