@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
+use crate::handoff::paths;
 use crate::handoff::timings::StartTimings;
 
 /// Written by the host's side, read once by the supervisor, never read back.
@@ -58,6 +59,17 @@ pub struct SupervisorConfig {
     /// The start so far.
     #[serde(default)]
     pub stages: StartTimings,
+}
+
+impl SupervisorConfig {
+    /// Reads the configuration in the container.
+    ///
+    /// # Errors
+    /// The file is missing or was written by another build.
+    pub fn read() -> Result<Self> {
+        let text = fs::read_to_string(paths::SUPERVISOR_CONFIG).context(paths::SUPERVISOR_CONFIG)?;
+        serde_json::from_str(&text).context(paths::SUPERVISOR_CONFIG)
+    }
 }
 
 /// A user and its group.

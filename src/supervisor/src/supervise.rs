@@ -44,7 +44,7 @@ fn supervise() -> Result<Exit> {
     let root = Path::new(paths::LIBVIRT);
     embedded::quiet(root);
     privileges::confine()?;
-    let config = read_config()?;
+    let config = SupervisorConfig::read()?;
     signals.stop_at(config.stop_signal);
     let stages = StartTimings { supervisor: begun, ..config.stages };
     for warning in &config.warnings {
@@ -103,12 +103,6 @@ fn supervise() -> Result<Exit> {
 fn print(domain: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(domain.as_bytes()).and_then(|()| stdout.flush()).context("standard output")
-}
-
-/// Reads the supervisor's configuration.
-pub fn read_config() -> Result<SupervisorConfig> {
-    let text = fs::read_to_string(paths::SUPERVISOR_CONFIG).context(paths::SUPERVISOR_CONFIG)?;
-    serde_json::from_str(&text).context(paths::SUPERVISOR_CONFIG)
 }
 
 /// Becomes the subreaper: in a foreign PID namespace, QEMU would otherwise become another process's child when libvirt

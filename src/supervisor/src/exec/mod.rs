@@ -66,8 +66,7 @@ pub fn run(args: Vec<OsString>, guest: impl Fn(&str) -> Result<IpAddr>) -> i32 {
 fn enter(args: Vec<OsString>, guest: impl Fn(&str) -> Result<IpAddr>) -> Result<i32> {
     let mut request = parse(args)?;
     may_enter(Uid::effective())?;
-    let config = std::fs::read(paths::SUPERVISOR_CONFIG).context(paths::SUPERVISOR_CONFIG)?;
-    let config: SupervisorConfig = serde_json::from_slice(&config).context(paths::SUPERVISOR_CONFIG)?;
+    let config = SupervisorConfig::read()?;
     // For an exec without a directory of its own, engines pass the container's: the image's, which the guest does not
     // have.
     request.cwd = request.cwd.filter(|cwd| Path::new(cwd) != config.cwd);
@@ -165,6 +164,11 @@ fn parse(args: Vec<OsString>) -> Result<ExecRequest> {
     }
     args.next_if(|arg| arg == "--");
     let user = args.next().ok_or_else(|| Error::new("exec", "needs a guest user").hint("or -"))?;
+    if user.as_encoded_bytes().starts_with(b"-") && user != "-" {
+        // ssh would refuse it too, with a message that seems to come from the guest.
+        let what = format!("exec {}", user.display());
+        return Err(Error::new(what, "the name of a guest user cannot begin with -"));
+    }
     Ok(ExecRequest { user, argv: args.collect(), cwd })
 }
 
@@ -201,6 +205,14 @@ fn why_paused() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn user_names_are_not_options() {
+        let parse = |user: &str| parse(vec!["--".into(), user.into(), "id".into()]).map(|request| request.user);
+        assert_eq!(parse("-"), Ok("-".into()));
+        let line = "exec -oProxyCommand=x: the name of a guest user cannot begin with -";
+        assert_eq!(parse("-oProxyCommand=x").unwrap_err().to_string(), line);
+    }
 
     #[test]
     fn only_root_of_the_container_enters() {

@@ -5,16 +5,16 @@ use std::path::Path;
 use crate::status::Status;
 use crun_qemu::error::{Context, Result};
 use crun_qemu::handoff::paths;
+use crun_qemu::handoff::supervisor_config::SupervisorConfig;
 use crun_qemu::network;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 
-use crate::supervise::read_config;
 use crate::{balloon, virtiofs};
 
 /// Prints the status as a table, or as JSON.
 pub fn print(json: bool) -> Result<()> {
-    let config = read_config()?;
+    let config = SupervisorConfig::read()?;
     let mut status = Status::new(&config, Path::new(paths::STATUS))?;
     status.memory_wanted = balloon::read(Path::new(paths::MEMORY));
     if !config.virtiofs.is_empty() {
