@@ -80,8 +80,8 @@ fn merge_option_overrides_the_domain_if_the_policy_allows_it() {
         (
             allow,
             "rel.xml".into(),
-            "--merge-libvirt-xml rel.xml: a relative path, and the engine does not tell from which \
-            directory (give an absolute path)"
+            "--merge-libvirt-xml rel.xml: a relative path, and the engine does not pass on the \
+             working directory (give an absolute path)"
                 .into(),
         ),
         (allow, "/absent".into(), "--merge-libvirt-xml /absent: no such file".into()),

@@ -32,8 +32,8 @@ const OPTIONS: &[(&[&str], &[&str], &str)] = &[
     (
         &[],
         &["--persistent"],
-        "--persistent: a guest can write a header of another format to a raw image (say that it is raw, each time: \
-         --format raw)",
+        "--persistent: a guest can write a header of another format to a raw image (pass --format raw at every \
+         start)",
     ),
     (&["--memory", "16m"], &["--firmware", "bios"], "--memory: 16 MiB is too little for a VM (at least 32m)"),
     (&["--memory", "32m"], &["--firmware", "uefi"], "--memory: 32 MiB is too little for a VM with UEFI (at least 64m)"),

@@ -98,8 +98,8 @@ fn file_replaced_before_the_mount_is_refused() {
         let run = Run { podman: Podman::Rootful, form: Form::BuildTree, podman_options, what: &what, options };
         let (status, stderr) = swap.run(&run);
         let line = format!(
-            "qemu: {name}: another file was put in its place while the container was made (start it again when nobody \
-             changes the directory)"
+            "qemu: {name}: another file was put in its place while the container was made (start it again when no \
+             other process changes the directory)"
         );
         assert!(status == Some(1) && stderr.lines().any(|l| l == line), "{status:?} {stderr}");
         drop(swap);
