@@ -12,6 +12,7 @@ pub mod tree;
 use crate::first_boot::guest_setup;
 use crate::handoff::paths;
 use crate::handoff::supervisor_config::OpenFile;
+use crate::host::arch::Arch;
 use crate::host::image::Format;
 use crate::plan::attachments::DiskSource;
 use crate::plan::{Accelerator, BootDisk, BootSource, Firmware, Plan, TRANSLATION_CACHE};
@@ -36,8 +37,8 @@ pub fn domain(plan: &Plan, oem_strings: &[String]) -> Element {
             Element::text("vcpu", plan.vcpus.to_string()),
             smbios(oem_strings),
             firmware_configuration(),
-            os(&plan.firmware),
-            features(plan.accelerator),
+            os(plan.arch, &plan.firmware),
+            features(plan.arch, plan.accelerator),
             Element::new("cpu", &[("mode", cpu), ("check", "none")]),
             Element::new("clock", &[("offset", "utc")]),
             Element::text("on_poweroff", "destroy"),
@@ -116,8 +117,8 @@ fn firmware_configuration() -> Element {
     ])
 }
 
-fn os(firmware: &Firmware) -> Element {
-    let kind = Element::new("type", &[("arch", "x86_64"), ("machine", "q35")]).with_text("hvm");
+fn os(arch: &Arch, firmware: &Firmware) -> Element {
+    let kind = Element::new("type", &[("arch", arch.name), ("machine", arch.machine)]).with_text("hvm");
     let firmware = match firmware {
         Firmware::Bios => vec![Element::new("bios", &[("useserial", "yes")])],
         Firmware::Uefi(uefi) => vec![
@@ -130,11 +131,11 @@ fn os(firmware: &Firmware) -> Element {
         .with([Element::new("smbios", &[("mode", "sysinfo")]), Element::new("boot", &[("dev", "hd")])])
 }
 
-fn features(accelerator: Accelerator) -> Element {
+fn features(arch: &Arch, accelerator: Accelerator) -> Element {
     // The container's memory limit leaves room for a translation cache of this size.
     let cache = || Element::new("tb-cache", &[("unit", "MiB")]).with_text((TRANSLATION_CACHE >> 20).to_string());
     let tcg = (accelerator == Accelerator::Tcg).then(|| Element::parent("tcg", [cache()]));
-    Element::parent("features", [Element::new("acpi", &[]), Element::new("apic", &[])]).with(tcg)
+    Element::parent("features", arch.features.iter().map(|name| Element::new(name, &[]))).with(tcg)
 }
 
 /// Without sleep states: nothing would wake the guest.
@@ -147,7 +148,7 @@ fn devices(plan: &Plan) -> Element {
     let BootSource::Disk(disk) = plan.boot;
     let serial = Element::new("serial", &[("type", "unix")]).with([
         Element::new("source", &[("mode", "connect"), ("path", paths::CONSOLE)]),
-        Element::new("target", &[("type", "isa-serial"), ("port", "0")]),
+        Element::new("target", &[("type", plan.arch.serial), ("port", "0")]),
     ]);
     let random = Element::new("backend", &[("model", "random")]).with_text("/dev/urandom");
     Element::parent(
@@ -167,7 +168,7 @@ fn devices(plan: &Plan) -> Element {
         serial,
         Element::new("rng", &[("model", "virtio")]).with([random]),
         Element::new("memballoon", &[("model", "virtio"), ("freePageReporting", "on")]),
-        Element::new("panic", &[("model", "isa")]),
+        Element::new("panic", &[("model", plan.arch.panic)]),
     ])
 }
 

@@ -1,6 +1,7 @@
 //! Facts about the host, read once.
 
 mod access;
+pub mod arch;
 mod ask;
 mod cache;
 pub mod cgroup;
@@ -26,22 +27,25 @@ use serde::Deserialize;
 use crate::error::{Context, Error, Result, message};
 use crate::host::idmap::IdMap;
 use crate::host::mount_sources::Node;
+use arch::Arch;
 use requirement::is_executable;
 
 pub use access::{Identity, by_group_alone, is_real_root};
 pub use ask::{Answer, ask, watch};
 pub use cache::directory as cache_directory;
 pub use kvm::{BROKEN as KVM_BROKEN, runs_code};
-pub use requirement::{BIOS, DRIVER, QEMU, Requirement, SSH, VIRTIOFSD};
+pub use requirement::{BIOS, DRIVER, Requirement, SSH, VIRTIOFSD};
 pub use selinux::Selinux;
-pub use system::{LOADER_CACHE, architecture, loader_cache, merged_usr};
+pub use system::{LOADER_CACHE, loader_cache, merged_usr};
 
 /// The facts that a plan depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
     /// The supervisor's executable.
     pub init: PathBuf,
-    /// QEMU's executable for this machine's kind of CPU.
+    /// The architecture.
+    pub arch: &'static Arch,
+    /// QEMU's executable.
     pub emulator: String,
     /// Whether `/dev/kvm` is usable, else why not.
     pub kvm: Usable,
@@ -99,23 +103,24 @@ impl Host {
     /// Something is missing without which no VM runs, with the package that provides it; or the container's processes
     /// may not open the node of a PCI device.
     pub fn detect(init: &Path, container: &Container, pci: Vec<pci::Device>) -> Result<Self> {
-        architecture(std::env::consts::ARCH)?;
+        let arch = Arch::of_host()?;
         if !is_executable(init) {
             return Err(Error::new(init.display().to_string(), "not an executable").hint("run make install again"));
         }
-        let emulator = QEMU.find()?;
+        let emulator = arch.emulator().find()?;
         DRIVER.find()?;
         loader_cache(Path::new(LOADER_CACHE))?;
         let devices = Devices::look(container);
         check_pci(&pci, container)?;
         Ok(Self {
             init: init.to_path_buf(),
+            arch,
             emulator: emulator.to_string(),
             kvm: devices.kvm.and_then(|()| if container.emulated { Ok(()) } else { runs_code(init) }),
             kvm_node: fs::metadata("/dev/kvm").map_or(Node { mode: 0, gid: 0 }, |metadata| Node::of(&metadata)),
             tun: devices.tun,
             vhost_net: devices.vhost_net.is_ok(),
-            uefi: installed_uefi(),
+            uefi: installed_uefi(arch),
             cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
             memlock: getrlimit(Resource::RLIMIT_MEMLOCK).context("locked memory")?.1,
             memory_above: cgroup::memory_above(container.cgroup.as_deref()),
@@ -212,23 +217,23 @@ struct Target {
     machines: Vec<String>,
 }
 
-/// The first build, in the order of the descriptions' names, for q35 without secure boot: secure boot needs SMM, which
+/// The first build, in the order of the descriptions' names, for the machine type and without secure boot: secure boot needs SMM, which
 /// is slow, and refuses the unsigned kernels that developers test.
-fn uefi(descriptions: &Path) -> Option<Uefi> {
+fn uefi(arch: &Arch, descriptions: &Path) -> Option<Uefi> {
     let mut files: Vec<_> = fs::read_dir(descriptions).ok()?.flatten().map(|entry| entry.path()).collect();
     files.sort();
-    files.iter().find_map(|file| described_uefi(&fs::read_to_string(file).ok()?))
+    files.iter().find_map(|file| described_uefi(arch, &fs::read_to_string(file).ok()?))
 }
 
 /// The UEFI firmware that VMs get; the package is ovmf (Debian) or edk2-ovmf (Fedora).
-pub fn installed_uefi() -> Option<Uefi> {
-    uefi(Path::new(FIRMWARE_DESCRIPTIONS))
+pub fn installed_uefi(arch: &Arch) -> Option<Uefi> {
+    uefi(arch, Path::new(FIRMWARE_DESCRIPTIONS))
 }
 
-fn described_uefi(json: &str) -> Option<Uefi> {
+fn described_uefi(arch: &Arch, json: &str) -> Option<Uefi> {
     let d: Description = serde_json::from_str(json).ok()?;
     let fits = d.interface_types.iter().any(|t| t == "uefi")
-        && d.targets.iter().any(|t| t.architecture == "x86_64" && t.machines.iter().any(|m| m.contains("q35")))
+        && d.targets.iter().any(|t| t.architecture == arch.name && t.machines.iter().any(|m| m.contains(arch.machine)))
         && !d.features.iter().any(|f| ["secure-boot", "enrolled-keys", "requires-smm"].contains(&f.as_str()));
     let file = |part: &str| {
         let part = &d.mapping[part];
@@ -267,6 +272,9 @@ mod tests {
         ] {
             fs::write(dir.path().join(name), text).unwrap();
         }
-        assert_eq!(uefi(dir.path()), Some(Uefi { code: "/usr/c.fd".into(), vars: "/usr/v.fd".into() }));
+        assert_eq!(
+            uefi(Arch::of_host().unwrap(), dir.path()),
+            Some(Uefi { code: "/usr/c.fd".into(), vars: "/usr/v.fd".into() })
+        );
     }
 }

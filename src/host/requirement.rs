@@ -11,19 +11,12 @@ pub struct Requirement {
     /// Name for messages.
     pub what: &'static str,
     /// Paths in the distributions.
-    candidates: &'static [&'static str],
-    test: fn(&Path) -> bool,
+    pub(super) candidates: &'static [&'static str],
+    pub(super) test: fn(&Path) -> bool,
     /// The package that has it.
-    package: &'static str,
+    pub(super) package: &'static str,
 }
 
-/// The emulator.
-pub const QEMU: Requirement = Requirement {
-    what: "QEMU",
-    candidates: &["/usr/bin/qemu-system-x86_64", "/usr/libexec/qemu-kvm"],
-    test: is_executable,
-    package: "qemu-system-x86 (Debian) or qemu-kvm (Fedora)",
-};
 /// Driver that libvirt needs to run QEMU.
 pub const DRIVER: Requirement = Requirement {
     what: "libvirt's QEMU driver",
@@ -90,10 +83,11 @@ pub(super) fn is_executable(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::arch::Arch;
 
     #[test]
     fn what_is_missing_names_its_package() {
-        let qemu = Requirement { candidates: &["/nowhere/qemu"], package: "qemu-system-x86 (Debian)", ..QEMU };
+        let qemu = Requirement { candidates: &["/nowhere/qemu"], package: "qemu-system-x86 (Debian)", ..Arch::of_host().unwrap().emulator() };
         let error = qemu.find().unwrap_err();
         assert_eq!(error.to_string(), "QEMU: not installed (install the package qemu-system-x86 (Debian))");
     }

@@ -8,17 +8,6 @@ use crate::error::{Error, Result};
 /// The library cache of glibc's loader; the container has the host's.
 pub const LOADER_CACHE: &str = "/etc/ld.so.cache";
 
-/// Refuses architectures for which guest devices and firmware are not known.
-///
-/// # Errors
-/// `arch`, as Rust calls it, is another than x86-64.
-pub fn architecture(arch: &str) -> Result<()> {
-    if arch == "x86_64" {
-        return Ok(());
-    }
-    Err(Error::new("this machine", format!("its CPU is {arch}, and VMs run on x86-64 alone")))
-}
-
 /// Refuses hosts whose programs would not find their libraries in the container.
 ///
 /// # Errors
@@ -48,13 +37,6 @@ pub fn merged_usr(root: &Path, name: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn other_machines_are_refused() {
-        assert_eq!(architecture("x86_64"), Ok(()));
-        let error = architecture("aarch64").unwrap_err().to_string();
-        assert_eq!(error, "this machine: its CPU is aarch64, and VMs run on x86-64 alone");
-    }
 
     #[test]
     fn hosts_that_are_laid_out_in_another_way_are_refused() {

@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use oci_spec::runtime::Capability;
 
 use crate::error::{Error, Result};
+use crate::host::arch::Arch;
 use crate::host::image::Format;
 use crate::host::pci;
 use crate::host::{Host, Uefi};
@@ -42,6 +43,8 @@ pub struct Plan {
     pub hostname: String,
     /// The accelerator.
     pub accelerator: Accelerator,
+    /// The architecture.
+    pub arch: &'static Arch,
     /// QEMU's executable.
     pub emulator: String,
     /// Virtual CPUs.
@@ -148,6 +151,7 @@ pub fn plan(id: &str, request: &Request, host: &Host, image: ImageFacts, sources
         uuid: identity::uuid(digest),
         hostname: request.hostname.clone().unwrap_or_else(|| id.chars().take(12).collect()),
         accelerator,
+        arch: host.arch,
         emulator: host.emulator.clone(),
         vcpus,
         memory,

@@ -1,6 +1,7 @@
 use super::identity::{digest, tap};
 use super::network::ssh_forward;
 use super::*;
+use crate::host::arch::Arch;
 use crate::host::idmap::IdMap;
 use crate::host::mount_sources::Node;
 use crate::request::NetworkOwner;
@@ -18,6 +19,7 @@ const HOSTS_IDS: &str = "0 0 4294967295\n";
 pub(crate) fn host() -> Host {
     Host {
         init: "/usr/local/libexec/crun-qemu/crun-qemu-init".into(),
+        arch: Arch::of_host().unwrap(),
         emulator: "/usr/bin/qemu-system-x86_64".into(),
         kvm: Ok(()),
         kvm_node: Node { mode: 0o660, gid: 104 },

@@ -5,6 +5,7 @@ use crun_qemu::edits::{Artifacts, BootFiles, Edits};
 use crun_qemu::engine::mounts::is_bind;
 use crun_qemu::first_boot::guest_setup::Setup;
 use crun_qemu::first_boot::{Identity, credentials};
+use crun_qemu::host::arch::Arch;
 use crun_qemu::host::idmap::IdMap;
 use crun_qemu::host::image::Format;
 use crun_qemu::host::mount_sources::{BlockDevice, Node, Source, Sources};
@@ -38,6 +39,7 @@ fn host(knob: usize) -> Host {
     let device = |there: bool| if there { Ok(()) } else { Err("Permission denied".to_owned()) };
     Host {
         init: "/usr/local/libexec/crun-qemu/crun-qemu-init".into(),
+        arch: Arch::of_host().unwrap(),
         emulator: "/usr/bin/qemu-system-x86_64".into(),
         kvm: device(knob & 8 != 0),
         kvm_node: Node { mode: 0o660, gid: if knob & 2 == 0 { 0 } else { 104 } },

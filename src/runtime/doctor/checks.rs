@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use crun_qemu::host::arch::Arch;
 use crun_qemu::host::policy::Policy;
 use crun_qemu::host::{self, Answer, Container, Devices, Host, Requirement, Selinux};
 use crun_qemu::plan::Accelerator;
@@ -22,8 +23,11 @@ pub fn all(crun: Option<&Path>, init: &Path) -> Vec<Check> {
     let mut checks = vec![system(), cgroups(Path::new("/sys/fs/cgroup")), security(Selinux::here()), engine()];
     checks.extend(crun_and_plugin(crun, init));
     checks.push(supervisor(init));
-    checks.extend([versioned("QEMU", State::No, &host::QEMU), program("libvirt", State::No, &host::DRIVER)]);
-    checks.extend([program("BIOS", State::Warn, &host::BIOS), uefi()]);
+    // An unknown architecture is reported already.
+    let arch = Arch::of_host().ok();
+    checks.extend(arch.map(|arch| versioned("QEMU", State::No, &arch.emulator())));
+    checks.extend([program("libvirt", State::No, &host::DRIVER), program("BIOS", State::Warn, &host::BIOS)]);
+    checks.extend(arch.map(uefi));
     checks.extend(devices(init, &container));
     checks.extend([program("ssh", State::Warn, &host::SSH), program("virtiofsd", State::Warn, &host::VIRTIOFSD)]);
     if !geteuid().is_root() {
@@ -37,7 +41,7 @@ pub fn all(crun: Option<&Path>, init: &Path) -> Vec<Check> {
 fn system() -> Check {
     let merged = skeleton::USR_LINKS.iter().try_for_each(|name| host::merged_usr(Path::new("/"), name));
     let loader = || host::loader_cache(Path::new(host::LOADER_CACHE));
-    match host::architecture(std::env::consts::ARCH).and_then(|()| loader()).and(merged) {
+    match Arch::of_host().and_then(|_| loader()).and(merged) {
         Ok(()) => Check::new(State::Ok, "system", "x86-64, glibc, merged /usr"),
         Err(e) => Check::failed(State::No, "system", &e),
     }
@@ -128,8 +132,8 @@ fn versioned(name: &'static str, otherwise: State, requirement: &Requirement) ->
     }
 }
 
-fn uefi() -> Check {
-    match host::installed_uefi() {
+fn uefi(arch: &Arch) -> Check {
+    match host::installed_uefi(arch) {
         Some(uefi) => Check::new(State::Ok, "UEFI", uefi.code),
         None => {
             let check = Check::new(State::Warn, "UEFI", "no firmware: disks that need UEFI do not boot");
