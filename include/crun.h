@@ -2,9 +2,10 @@
  *
  * crun installs no header for handlers, and a handler's table has no version field. The declarations match the headers of
  * crun 1.8.1 to 1.27.1 on 64-bit machines (tests/abi/layouts); 1.28 works with them too. The structs have changed twice in
- * that time; src/crun/layout.rs lists the layouts. Each struct is a prefix of crun's, unless its comment says "complete".
- * Only crun_error may be allocated by its sizeof. At run time nothing here is assumed to be right: src/crun/verify.rs
- * compares the structs with the container's config.json before the first write.
+ * that time; src/crun/layout/ lists the layouts. Each struct is a prefix of crun's, unless its comment says "complete".
+ * Only crun_error may be allocated by its sizeof. At run time nothing here is assumed to be right: before the first write
+ * to a configuration or a container, src/crun/verify.rs and src/crun/context.rs compare them with the container's
+ * config.json; src/crun/update.rs accepts an update, which has no config.json, only if exactly one layout fits.
  */
 #ifndef CRUN_QEMU_CRUN_H
 #define CRUN_QEMU_CRUN_H

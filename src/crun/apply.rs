@@ -3,21 +3,16 @@
 //! What is new is malloc'ed, for crun frees it. What it replaces is left alone: crun may have kept a pointer to it, and
 //! this process is a short one.
 
-use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
-use std::ptr;
 
 use libc::c_char;
 
-use super::layout::Present;
-use super::sys::{crun_device_rule_interleaved, crun_device_rule_trailing, crun_mount};
+use super::alloc::{array, new_struct, string, strings};
+use super::sys::crun_mount;
 use super::verify::{Devices, Proven};
 use crate::edits::memory_limits::Change;
 use crate::edits::{DeviceRule, Edits, Mount, MountEdit};
 use crate::error::{Error, Result};
-
-/// Bytes of a new struct: its members known and room, zeroed, for what later versions append.
-const STRUCT_ROOM: usize = 256;
 
 /// Writes `edits`. On error nothing has been written.
 ///
@@ -120,7 +115,7 @@ impl Entry {
     }
 
     fn add(mount: &Mount) -> Result<Self> {
-        let at = zeroed(STRUCT_ROOM)?.cast::<crun_mount>();
+        let at = new_struct::<crun_mount>()?;
         let (source, kind) = (string(mount.source.as_bytes())?, string(mount.kind.as_bytes())?);
         // SAFETY: fresh, zeroed and large enough.
         unsafe {
@@ -148,47 +143,10 @@ impl Entry {
 /// # Safety
 /// `devices` is proven.
 unsafe fn rules(devices: &Devices, new: &[DeviceRule]) -> Result<(*mut *mut libc::c_void, usize)> {
-    let added = new.iter().map(|device| rule(devices.present, device)).collect::<Result<Vec<_>>>()?;
+    let added = new.iter().map(|device| devices.layout.new_rule(device)).collect::<Result<Vec<_>>>()?;
     // SAFETY: proven: the array has that many elements.
     let all = unsafe { extended((*devices.resources).devices, (*devices.resources).devices_len, &added) };
     Ok((array(&all)?, all.len()))
-}
-
-fn rule(present: Present, device: &DeviceRule) -> Result<*mut libc::c_void> {
-    let at = zeroed(STRUCT_ROOM)?;
-    let (kind, access) = (string(device.kind().as_bytes())?, string(device.access.as_bytes())?);
-    match present {
-        Present::Interleaved => {
-            let rule = crun_device_rule_interleaved {
-                allow: 1,
-                allow_present: 1,
-                type_: kind,
-                major: device.major,
-                major_present: 1,
-                minor: device.minor,
-                minor_present: 1,
-                access,
-                ..Default::default()
-            };
-            // SAFETY: fresh and large enough.
-            unsafe { at.cast::<crun_device_rule_interleaved>().write(rule) };
-        }
-        Present::Trailing => {
-            let (major, minor) = (device.major, device.minor);
-            let rule = crun_device_rule_trailing {
-                allow: 1,
-                type_: kind,
-                major,
-                minor,
-                access,
-                present: 0b111,
-                ..Default::default()
-            };
-            // SAFETY: fresh and large enough.
-            unsafe { at.cast::<crun_device_rule_trailing>().write(rule) };
-        }
-    }
-    Ok(at)
 }
 
 /// The elements at `old` followed by those of `new`.
@@ -198,33 +156,4 @@ fn rule(present: Present, device: &DeviceRule) -> Result<*mut libc::c_void> {
 unsafe fn extended<T>(old: *mut *mut T, len: usize, new: &[*mut T]) -> Vec<*mut T> {
     // SAFETY: the caller's promise.
     (0..len).map(|i| unsafe { *old.add(i) }).chain(new.iter().copied()).collect()
-}
-
-/// Zeroed memory that crun can free.
-fn zeroed(bytes: usize) -> Result<*mut libc::c_void> {
-    // SAFETY: a call with a size.
-    let at = unsafe { libc::calloc(1, bytes) };
-    if at.is_null() { Err(Error::new("memory", "there is none left")) } else { Ok(at) }
-}
-
-/// The array of pointers, with a NULL behind the last, as crun's own have it.
-fn array<T>(from: &[*mut T]) -> Result<*mut *mut T> {
-    let at = zeroed((from.len() + 1) * size_of::<*mut T>())?.cast::<*mut T>();
-    // SAFETY: fresh and large enough.
-    unsafe { ptr::copy_nonoverlapping(from.as_ptr(), at, from.len()) };
-    Ok(at)
-}
-
-fn strings(from: &[String]) -> Result<*mut *mut c_char> {
-    array(&from.iter().map(|s| string(s.as_bytes())).collect::<Result<Vec<_>>>()?)
-}
-
-/// A string that crun can free.
-pub(super) fn string(from: &[u8]) -> Result<*mut c_char> {
-    let from = CString::new(from).map_err(|e| Error::new("edits", e.to_string()))?;
-    let bytes = from.as_bytes_with_nul();
-    let at = zeroed(bytes.len())?.cast::<u8>();
-    // SAFETY: fresh and large enough.
-    unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), at, bytes.len()) };
-    Ok(at.cast())
 }

@@ -8,10 +8,10 @@ use std::sync::{Mutex, PoisonError};
 
 use libc::c_char;
 
+use super::compare::{HINT, unknown_layout};
 use super::config::Config;
 use super::peek::{peek, peek_bytes, peek_text};
 use super::sys::{crun_config, crun_container, crun_context};
-use super::unknown_layout;
 use crate::error::{Error, Result};
 
 /// The command's context.
@@ -110,8 +110,7 @@ fn path(at: *const c_char, what: &str) -> Result<PathBuf> {
 }
 
 fn no_context(what: &str) -> Error {
-    Error::new("crun", format!("unknown layout of its structures: {what} cannot be told from the context"))
-        .hint(super::KNOWN)
+    Error::new("crun", format!("unknown layout of its structures: {what} cannot be told from the context")).hint(HINT)
 }
 
 #[cfg(test)]

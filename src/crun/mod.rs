@@ -1,6 +1,8 @@
 //! crun's structures: how they are laid out in the versions known, proved before anything is written.
 
+mod alloc;
 mod apply;
+mod compare;
 mod config;
 pub mod context;
 pub mod exec_supervisor;
@@ -22,11 +24,12 @@ use std::path::Path;
 
 use nix::sys::stat::{Mode, umask};
 
+use self::compare::unknown_layout;
 use self::config::Config;
 use self::peek::peek;
 use self::sys::crun_config;
 use crate::edits::Edits;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::request::Bundle;
 
 /// Whether `def` contains only resources and is not a container's configuration: `crun update` calls handlers too.
@@ -69,11 +72,3 @@ fn with_umask<T>(body: impl FnOnce() -> T) -> T {
     let _restore = Restore(umask(Mode::S_IWGRP | Mode::S_IWOTH));
     body()
 }
-
-/// `at` is the first thing that read differently than in config.json.
-fn unknown_layout(at: &str) -> Error {
-    Error::new("crun", format!("unknown layout of its structures: {at} is not what config.json says")).hint(KNOWN)
-}
-
-/// Hint for an unknown crun.
-const KNOWN: &str = "`crun --version` tells which crun this is; 1.8.1 to 1.28 are known to work; --runtime crun-qemu works with every one";

@@ -121,7 +121,7 @@ fn edits_arrive_in_every_layout() {
         // The proof itself says that every field is as wanted, and which layout the rules have.
         let proven = verify::prove(def, &config(&edited())).unwrap();
         let devices = proven.devices.unwrap();
-        assert_eq!((devices.resources, devices.present), (resources(layout, def), layout.present));
+        assert_eq!((devices.resources, devices.layout), (resources(layout, def), layout));
         // SAFETY: proven.
         let (args, mount) = unsafe { ((*(*def).process).args, *(*def).mounts) };
         // SAFETY: arrays end with NULL, for execve.

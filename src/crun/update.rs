@@ -6,10 +6,11 @@ mod tests;
 use std::mem::offset_of;
 use std::path::Path;
 
-use super::layout::{LAYOUTS, Present};
+use super::compare::unknown_layout;
+use super::layout::{LAYOUTS, Layout};
+use super::memory;
 use super::peek::{peek, peek_array};
 use super::sys::{crun_config, crun_linux, crun_linux_with_net_devices, crun_resources};
-use super::{memory, unknown_layout};
 use crate::error::{Error, Result};
 use crate::update::{Started, bundle};
 
@@ -25,8 +26,8 @@ pub unsafe fn in_structs(states: Option<&Path>, id: &str, def: *const crun_confi
     let bundle = bundle(states, id)?.ok_or_else(|| unknown("the container's state"))?;
     let Some(started) = Started::of(bundle)? else { return Ok(()) };
     let linux = peek(def).ok_or_else(|| unknown_layout("the configuration"))?.linux_;
-    let (resources, known) = resources(linux).ok_or_else(|| unknown("linux.resources"))?;
-    let limits = memory::find(&resources, &known).ok_or_else(|| unknown("linux.resources.memory"))?;
+    let (resources, possible) = resources(linux).ok_or_else(|| unknown("linux.resources"))?;
+    let limits = memory::find(&resources, &possible).ok_or_else(|| unknown("linux.resources.memory"))?;
     let guest = started.guest_memory(limits.named())?;
     let changed = limits.changed(&started.keep())?;
     started.tell(guest)?;
@@ -37,15 +38,14 @@ pub unsafe fn in_structs(states: Option<&Path>, id: &str, def: *const crun_confi
 
 /// The resources of an update and their possible layouts. crun zeroes all of `linux` except the pointer to them, so the
 /// place of the pointer identifies the layout. `None`: no known layout has it there, or something else is there.
-fn resources(linux: *const crun_linux) -> Option<(crun_resources, Vec<Present>)> {
+fn resources(linux: *const crun_linux) -> Option<(crun_resources, Vec<&'static Layout>)> {
     let words = peek_array(linux.cast::<usize>(), WORDS)?;
     let mut set = words.iter().enumerate().filter(|(_, word)| **word != 0);
     let ((at, pointer), None) = (set.next()?, set.next()) else { return None };
-    let known = LAYOUTS.iter().filter(|layout| layout.resources == at * size_of::<usize>());
-    let known: Vec<_> = known.map(|layout| layout.present).collect();
+    let possible: Vec<_> = LAYOUTS.iter().filter(|layout| layout.resources == at * size_of::<usize>()).collect();
     let resources = peek(*pointer as *const crun_resources)?;
     // No engine updates these, so that what is there is something else that has moved: the limits of memory, perhaps.
-    (!known.is_empty() && resources.network.is_null()).then_some((resources, known))
+    (!possible.is_empty() && resources.network.is_null()).then_some((resources, possible))
 }
 
 /// Number of words that every layout of `linux` has at least, up to the farthest known place.

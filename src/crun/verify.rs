@@ -1,18 +1,10 @@
 //! Compares everything that will be relied on with what `config.json` says. Reads only, and only through the kernel.
 
-use libc::c_char;
-
-use super::config::{Config, DeviceRule, Linux, Mount, Process, Root};
-use super::layout::{LAYOUTS, Layout, Present};
+use super::compare::{Mismatch, pointers, read, same, text, texts};
+use super::config::{Config, Linux, Mount, Process, Root};
+use super::layout::{LAYOUTS, Layout};
 use super::memory::{self, Limits};
-use super::peek::{Plain, is_text, peek, peek_array};
-use super::sys::{
-    crun_config, crun_device, crun_device_rule_interleaved, crun_device_rule_trailing, crun_linux, crun_mount,
-    crun_process, crun_resources, crun_root,
-};
-
-/// The first difference, as a path into the configuration.
-pub type Mismatch = String;
+use super::sys::{crun_config, crun_device, crun_linux, crun_mount, crun_process, crun_resources, crun_root};
 
 /// Pointers of which the proof has shown that they are what their types say.
 #[derive(Debug)]
@@ -32,7 +24,7 @@ pub struct Proven {
 #[derive(Debug, PartialEq)]
 pub struct Devices {
     pub resources: *mut crun_resources,
-    pub present: Present,
+    pub layout: &'static Layout,
 }
 
 /// Proves that `def` is `config`.
@@ -110,7 +102,7 @@ fn prove_linux(at: *mut crun_linux, config: &Config) -> Result<(Option<Devices>,
 }
 
 fn prove_resources(
-    layout: &Layout,
+    layout: &'static Layout,
     linux: *mut crun_linux,
     want: &Linux,
 ) -> Result<(Option<Devices>, Limits), Mismatch> {
@@ -120,75 +112,13 @@ fn prove_resources(
         return Ok(Default::default());
     };
     let list = read(resources, "linux.resources")?;
-    let limits = memory::prove(&list, &want.limits, layout.present)?;
+    let limits = memory::prove(&list, &want.limits, layout)?;
     let want = want.devices.as_deref().unwrap_or_default();
     let rules = pointers(list.devices, list.devices_len, want.len(), || "linux.resources.devices".into())?;
     if want.is_empty() {
         return Ok((None, limits));
     }
-    let is = match layout.present {
-        Present::Interleaved => is_interleaved,
-        Present::Trailing => is_trailing,
-    };
-    let all = rules.iter().zip(want).all(|(at, want)| is((*at).cast(), want));
+    let all = rules.iter().zip(want).all(|(at, want)| layout.is_rule(*at, want));
     same(all, || "linux.resources.devices".into())?;
-    Ok((Some(Devices { resources, present: layout.present }), limits))
-}
-
-fn is_interleaved(at: *const (), want: &DeviceRule) -> bool {
-    let Some(got) = peek(at.cast::<crun_device_rule_interleaved>()) else { return false };
-    // The other seven bits of a byte with a "present" bit are undefined.
-    let bit = |byte: u8| byte & 1 == 1;
-    got.allow == u8::from(want.allow.unwrap_or(false))
-        && bit(got.allow_present) == want.allow.is_some()
-        && is_text(got.type_, want.kind.as_deref())
-        && (got.major, bit(got.major_present)) == (want.major.unwrap_or(0), want.major.is_some())
-        && (got.minor, bit(got.minor_present)) == (want.minor.unwrap_or(0), want.minor.is_some())
-        && is_text(got.access, want.access.as_deref())
-}
-
-fn is_trailing(at: *const (), want: &DeviceRule) -> bool {
-    let Some(got) = peek(at.cast::<crun_device_rule_trailing>()) else { return false };
-    let present =
-        u8::from(want.allow.is_some()) | u8::from(want.major.is_some()) << 1 | u8::from(want.minor.is_some()) << 2;
-    got.allow == u8::from(want.allow.unwrap_or(false))
-        && is_text(got.type_, want.kind.as_deref())
-        && got.major == want.major.unwrap_or(0)
-        && got.minor == want.minor.unwrap_or(0)
-        && is_text(got.access, want.access.as_deref())
-        && got.present & 7 == present
-}
-
-pub(super) fn same(same: bool, name: impl FnOnce() -> Mismatch) -> Result<(), Mismatch> {
-    if same { Ok(()) } else { Err(name()) }
-}
-
-pub(super) fn read<T: Plain>(at: *mut T, name: &str) -> Result<T, Mismatch> {
-    peek(at).ok_or_else(|| name.to_owned())
-}
-
-fn text(at: *const c_char, want: &Option<String>, name: impl FnOnce() -> Mismatch) -> Result<(), Mismatch> {
-    same(is_text(at, want.as_deref()), name)
-}
-
-/// The array at `at` if it has `want` elements; the pointer of an empty array may be anything.
-pub(super) fn pointers<T>(
-    at: *mut *mut T,
-    len: usize,
-    want: usize,
-    name: impl Fn() -> Mismatch,
-) -> Result<Vec<*mut T>, Mismatch> {
-    same(len == want, &name)?;
-    peek_array(at, len).ok_or_else(name)
-}
-
-fn texts(
-    at: *mut *mut c_char,
-    len: usize,
-    want: &Option<Vec<String>>,
-    name: impl Fn() -> Mismatch,
-) -> Result<(), Mismatch> {
-    let want = want.as_deref().unwrap_or_default();
-    let got = pointers(at, len, want.len(), &name)?;
-    same(got.iter().zip(want).all(|(at, want)| is_text(*at, Some(want))), name)
+    Ok((Some(Devices { resources, layout }), limits))
 }

@@ -87,7 +87,11 @@ mod tests {
 
     #[test]
     fn what_is_missing_names_its_package() {
-        let qemu = Requirement { candidates: &["/nowhere/qemu"], package: "qemu-system-x86 (Debian)", ..Arch::of_host().unwrap().emulator() };
+        let qemu = Requirement {
+            candidates: &["/nowhere/qemu"],
+            package: "qemu-system-x86 (Debian)",
+            ..Arch::of_host().unwrap().emulator()
+        };
         let error = qemu.find().unwrap_err();
         assert_eq!(error.to_string(), "QEMU: not installed (install the package qemu-system-x86 (Debian))");
     }

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::super::fixture::{build, leak, linux, resources};
-use super::super::layout::Layout;
 use super::*;
 use crate::edits::memory_limits::RequestedLimits;
 use crate::update::in_json;
@@ -112,7 +111,7 @@ fn crun_is_told_the_same() {
         assert_eq!(result.map_err(|e| e.to_string()).err(), want.as_ref().err().map(|e| e.why().into()), "{given}");
         assert_eq!(asked(&dir), guest, "{layout:?} {given}");
         let want: RequestedLimits = serde_json::from_value(want.unwrap_or(given.clone())).unwrap();
-        assert!(memory::prove(&peek(named).unwrap(), &want, layout.present).is_ok(), "{layout:?} {given}");
+        assert!(memory::prove(&peek(named).unwrap(), &want, layout).is_ok(), "{layout:?} {given}");
     }
 }
 
