@@ -57,7 +57,7 @@ pub fn line(message: impl fmt::Display) -> String {
     format!("{PREFIX}{message}")
 }
 
-/// The message in a line that another process printed with [`line`].
+/// The message in a line that another process printed with [`line()`].
 pub fn of_line(line: &str) -> &str {
     line.strip_prefix(PREFIX).unwrap_or(line)
 }

@@ -1,5 +1,4 @@
 //! The changes to an OCI configuration that run a VM in place of the container's process.
-//! One list, two appliers: [`crate::crun`] writes it into crun's structs, the runtime executable into `config.json`.
 //!
 //! One list, two appliers: [`crate::crun`] writes it into crun's structs, the runtime executable into `config.json`.
 

@@ -1,8 +1,7 @@
 //! The guest's set-up for everything that the container was given: mounts and links on every boot. It first repairs
 //! what a power cut damaged and `podman exec` needs.
-//! One script for `/bin/sh` does all of it. The user's data reach it as arguments.
 //!
-//! One script for `/bin/sh` does all of it. Whatever is the user's reaches it as an argument.
+//! One script for `/bin/sh` does all of it. The user's data reach it as arguments.
 
 use std::path::Path;
 

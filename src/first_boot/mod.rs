@@ -1,9 +1,7 @@
 //! Documents for the guest's first boot: cloud-init, Ignition and systemd credentials.
+//!
 //! The documents are pure functions of [`Identity`] and the user's files ([`user_dir`]); [`keys`] and [`seed`] make
 //! what must exist on disk. Runs on the creating side; the user's files are hostile.
-//!
-//! The documents are pure functions over [`Identity`] and what [`read`] took from the user's files; [`keys`] and
-//! [`seed`] make what has to exist on disk.
 
 pub mod credentials;
 pub mod guest_setup;

@@ -46,7 +46,7 @@ pub const EXEC_ENV: &str = "CRUN_QEMU_ENV_";
 pub const ENVIRONMENT: &[&str] = &["PATH=/usr/sbin:/usr/bin:/sbin:/bin"];
 /// Known host keys and control sockets of ssh, on a tmpfs.
 pub const SSH_DIR: &str = "/run/crun-qemu-ssh";
-/// The supervisor's mark of how far the VM is: a [`crate::status::Mark`] as JSON.
+/// The supervisor's mark of the VM's state, as JSON.
 pub const STATUS: &str = "/run/status";
 /// Locked by the supervisor for as long as the VM runs.
 pub const ALIVE: &str = "/run/alive";

@@ -1,10 +1,8 @@
 //! Which devices the container's processes can open. This code runs in crun, which has the groups of the engine's user;
 //! the container's processes have lost them, and may be another host user.
+//!
 //! Only the kernel can tell: owners, groups, access control lists and user namespaces all count. So a process with the
 //! container's credentials asks it.
-//!
-//! Nobody but the kernel knows: there are owners, groups, access control lists, user namespaces. So a process like those
-//! in the container asks it.
 
 use std::ffi::CString;
 use std::fs;

@@ -1,9 +1,7 @@
 //! Which options may reach host paths and devices: the system's policy file decides, and the user's own.
+//!
 //! An image's ENTRYPOINT and a pod's author can write options, so options that could harm the host need the permission
 //! of the host's owner.
-//!
-//! An image's ENTRYPOINT and a pod's author can write options, so those that could do harm want a word of whom the host
-//! belongs to.
 
 use std::fs;
 use std::io::ErrorKind;

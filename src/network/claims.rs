@@ -1,11 +1,8 @@
 //! Claims on the ports of a shared network namespace.
+//!
 //! Rules act before sockets, so a port with a rule would be the guest's whichever process listens on it. A port is
 //! therefore claimed as any process does: by a socket bound to it, on every address of both families. The bind fails if
 //! a neighbour or another VM has the port, and keeps others away while the socket exists.
-//!
-//! The rules come before sockets, so that a port with a rule would be the guest's whoever listens there. Hence a port is
-//! claimed as everybody else's is: by a socket that is bound to it, on every address of both families. It cannot be bound
-//! where a neighbour or another VM has it, and as long as it is bound nobody else can have it.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, OwnedFd};

@@ -1,4 +1,5 @@
 //! Process that holds descriptors between network set-up and the supervisor.
+//!
 //! The process that sets up the network is not the supervisor, and crun closes every descriptor on the way. The fd
 //! store keeps them until the supervisor asks, for at most as long as the container's first process lives.
 

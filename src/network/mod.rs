@@ -1,17 +1,13 @@
 //! The guest's network: a tap in the container's namespace, and the kernel's NAT.
+//!
 //! [`TapConfig`] is decided at create, [`set_up`] applies it in the container's network namespace, and the supervisor
 //! answers DHCP on the tap and, with IPv6, sends router advertisements. The addresses are chosen in the namespace and
 //! read back from the tap with [`addresses()`], so only descriptors pass between the steps: [`Descriptors`], which the
 //! [`fd_store`] holds until the supervisor takes them. In a namespace that outlives the VM, the tap and the tables live
 //! as long as the descriptors that own them; the router socket needs CAP_NET_RAW, which the supervisor lacks.
+//!
 //! Runs in crun's child or in the OCI hook, with CAP_NET_ADMIN over the namespace. The guest and the container's other
 //! processes are hostile.
-//!
-//! [`TapConfig`] is decided at create, [`set_up`] applies it in the container's network namespace, and the supervisor
-//! runs a [`dhcp::Server`] on the tap and, with IPv6, an [`ipv6::Service`]. Addresses are chosen in the namespace and read
-//! back from the tap with [`addresses()`], so that only descriptors have to be carried from one step to the next,
-//! [`Descriptors`], which a [`fd_store`] hands to the supervisor: in a namespace that outlives the VM the tap and the tables hang
-//! on some, and routers of IPv6 speak through one that the supervisor could not open.
 
 mod addresses;
 mod claims;

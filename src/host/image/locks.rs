@@ -1,11 +1,8 @@
 //! Whether a QEMU uses an image.
+//!
 //! QEMU coordinates access with byte-range locks: one byte per permission it uses (from 100), one per permission it
 //! denies to others (from 200). QEMU enforces them itself when it starts; they are only queried here, so that the user
 //! gets a clear message earlier.
-//!
-//! QEMU tells other QEMUs so by locks on single bytes of the file, one for each thing that can be done: of the first group
-//! those that it does, of the second those that nobody else may do meanwhile. They are its own guarantee, and come when it
-//! starts; here they are only looked at, so that a user learns before.
 
 use std::fs::File;
 

@@ -1,10 +1,8 @@
 //! Host PCI devices that can be passed to a guest, as sysfs shows them.
+//!
 //! Only devices that an administrator has set aside are accepted: mediated devices, which exist for no other purpose,
 //! and whole devices that are bound to vfio-pci. The kernel isolates devices by IOMMU groups, so a group is checked as
 //! a whole.
-//!
-//! Only devices that an administrator has given up for this are taken: mediated ones, which exist for nothing else, and
-//! whole ones that are bound to vfio-pci. The kernel isolates devices by IOMMU groups, so a group is looked at whole.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};

@@ -1,5 +1,5 @@
 //! The guest's IPv6, where the container's namespace has it: an address of a private prefix behind the container's own,
-//! by NAT as in IPv4. The guest learns of it by router advertisements and DHCPv6, from a [`Service`].
+//! by NAT as in IPv4. The guest learns of it by router advertisements and DHCPv6, from the supervisor.
 
 mod link;
 mod prefix;

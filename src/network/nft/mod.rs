@@ -1,9 +1,7 @@
 //! nf_tables over its netlink protocol: a table, its chains and their rules in one transaction.
+//!
 //! Not by the nft program: a table that nft makes is removed by a command or never, but a table owned by our socket
 //! ends with the socket, however its holder ends. It also saves a process at every VM's start.
-//!
-//! Not by the nft program: a table of its goes with it or stays for ever, but one that a socket of ours owns goes with
-//! the socket, however its holder ends. It also saves a process before every VM's start.
 
 mod attributes;
 mod family;

@@ -17,7 +17,6 @@ const LIMITS: &[(Resource, u64)] =
 
 /// Runs `body` as the first process of new namespaces: without a network, without a view of other processes, with its
 /// own mount table. All processes that it starts end with it, and it ends with the caller. Returns its exit status.
-/// To be called before there is a second thread.
 ///
 /// To be called before there is a second thread.
 ///

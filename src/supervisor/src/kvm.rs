@@ -1,11 +1,8 @@
 //! Whether KVM runs a guest's code: a VM with one CPU and a small program, without QEMU.
+//!
 //! The program takes the path of every guest's boot, from the reset vector through protected mode into long mode, and
 //! takes an interrupt in both. Some KVMs do not get that far: without the CPU's virtualization, one may interpret the
 //! guest's code, and not know every instruction.
-//!
-//! The program goes the way that every guest's boot goes, from the reset vector through protected mode into long mode, and
-//! takes an interrupt in both. There are KVMs that do not get so far: where no virtualization of the CPU's is to be had,
-//! one may interpret the code of guests, and not know every instruction.
 
 mod program;
 mod vm;

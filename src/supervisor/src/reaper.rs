@@ -1,9 +1,7 @@
 //! Orphans, which PID 1 inherits. libvirt waits for its own children in the same process, and these must not be reaped.
+//!
 //! The kernel distinguishes them: a child belongs to the thread that forked it, an orphan to the main thread, and it is
 //! possible to wait for the children of one thread only.
-//!
-//! The kernel tells them apart: a child belongs to the thread that forked it, an orphan to the main thread, and it is
-//! possible to wait for one thread's children only.
 
 use std::fs;
 

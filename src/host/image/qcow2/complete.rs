@@ -10,13 +10,10 @@ use crate::error::Result;
 const MOST: u64 = 1 << 30;
 
 /// Refuses a file that ends before the last cluster that its refcounts count: an interrupted download.
+///
 /// The last refcount block is enough, so this takes a read or two whatever the image's size. Refcounts that lag behind
 /// (dirty image) make the check weaker, never wrong. If they run ahead, as after a killed QEMU, the tables are read:
 /// nothing that the guest can read may be missing.
-///
-/// The last refcount block tells, so this is a read or two whatever the image's size. Refcounts that are behind
-/// (dirty image) make the check weaker, never wrong. Those that are ahead, as a QEMU that was killed leaves them, are looked
-/// into: nothing may be missing.
 pub(in super::super) fn refuse_truncated(header: &Header, source: &Source) -> Result<()> {
     let mut table = vec![0; (header.refcount_table_clusters as usize) << header.cluster_bits];
     source.read(header.refcount_table, &mut table, "the refcount table")?;

@@ -1,9 +1,7 @@
 //! Finds the variables that were given to an exec among those that the engine passes.
+//!
 //! The environment arrives inert, as `CRUN_QEMU_ENV_<n>=NAME=VALUE`: it contains the image's own ENV, which must not
 //! act on our processes (`LD_PRELOAD`).
-//!
-//! The environment arrives inert, as `CRUN_QEMU_ENV_<n>=NAME=VALUE`: the image's own ENV is among it and must not act
-//! on anything of ours (`LD_PRELOAD`).
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;

@@ -1,9 +1,7 @@
 //! Liveness of the VM: the supervisor holds a lock, which the kernel releases however the supervisor ends.
+//!
 //! When PID 1 exits, the kernel kills everything in the container. Execs hold a lock of their own, for which the
 //! supervisor waits, so that they can print their last message.
-//!
-//! With the supervisor the kernel kills everything in the container, so execs have a lock of their own, for which the
-//! supervisor waits: they have a last word to say.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;

@@ -1,11 +1,8 @@
 //! The power button, pressed until the guest reacts. Pure.
+//!
 //! One press is not enough: while a guest boots it does not listen, and nothing reports when it does. Further presses
 //! do no harm: in a guest that is already shutting down, systemd-logind, acpid and Windows treat them as the same
 //! request, and QEMU reports when the guest has powered off.
-//!
-//! One press is not enough: while a guest boots nobody listens to it, and nothing tells when somebody does. More of them
-//! do no harm: for a guest that is on its way down already, systemd-logind, acpid and Windows take a further one for the
-//! same wish, and QEMU tells when the guest has powered off.
 
 use std::time::{Duration, Instant};
 

@@ -1,9 +1,7 @@
 //! `crun-qemu-init status`: the state of the VM, for `podman exec CONTAINER - crun-qemu-init status`.
+//!
 //! libvirt is embedded in the supervisor and answers no other process. So the supervisor writes a mark of the VM's
 //! state, and the rest is in the domain from its configuration.
-//!
-//! libvirt is embedded in the supervisor and answers nobody else. So the supervisor leaves a mark of how far the VM is,
-//! and the rest is in the domain that it was handed.
 
 pub mod command;
 mod domain;
