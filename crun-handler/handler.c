@@ -1,11 +1,12 @@
 /* The handler's table and its functions. crun loads this file on every command of every container: until a container asks
  * for this handler, no code runs, nothing is allocated and the core is not loaded. */
+#define _GNU_SOURCE /* environ */
 #include <stdio.h>
 #include <unistd.h>
 
-#include "core.h"
 #include "crun.h"
 #include "error.h"
+#include "rust_api.h"
 
 /* Loads the core while the host's files are still visible: all later functions except modify_oci_configuration run in the
  * container. */
@@ -16,7 +17,7 @@ load (void **cookie, struct crun_error **err)
 
   if (cookie)
     *cookie = NULL;
-  return core (&msg) ? 0 : fail (err, msg);
+  return load_rust_api (&msg) ? 0 : fail (err, msg);
 }
 
 static int
@@ -30,12 +31,12 @@ unload (void *cookie, struct crun_error **err)
 static int
 modify_oci_configuration (void *cookie, struct crun_context *context, struct crun_config *def, struct crun_error **err)
 {
-  const struct core *c;
+  const struct rust_api *rust;
   char *msg = NULL;
 
   (void) cookie;
-  c = core (&msg);
-  if (c == NULL || c->create (context, def, &msg) < 0)
+  rust = load_rust_api (&msg);
+  if (rust == NULL || rust->create (context, def, &msg) < 0)
     return fail (err, msg);
   return 0;
 }
@@ -44,28 +45,28 @@ static int
 configure_container (void *cookie, enum crun_phase phase, struct crun_context *context,
                      struct crun_container *container, const char *rootfs, struct crun_error **err)
 {
-  const struct core *c;
+  const struct rust_api *rust;
   char *msg = NULL;
 
   (void) cookie;
   (void) rootfs;
   if (phase != CRUN_PHASE_BEFORE_MOUNTS)
     return 0;
-  c = core (&msg);
-  if (c == NULL || c->network (context, container, &msg) < 0)
+  rust = load_rust_api (&msg);
+  if (rust == NULL || rust->network (context, container, &msg) < 0)
     return fail (err, msg);
   return 0;
 }
 
 /* For functions that get no error to fill in from crun: the reason goes to stderr, the status to the engine. */
-static const struct core *
-core_or_exit (void)
+static const struct rust_api *
+load_rust_api_or_exit (void)
 {
   char *msg = NULL;
-  const struct core *c = core (&msg);
+  const struct rust_api *rust = load_rust_api (&msg);
 
-  if (c)
-    return c;
+  if (rust)
+    return rust;
   dprintf (STDERR_FILENO, "%s\n", msg ? msg : "qemu: plugin: out of memory");
   _exit (126);
 }
@@ -77,7 +78,7 @@ run (void *cookie, struct crun_container *container, const char *path, char *con
   (void) container;
   (void) path;
   (void) argv;
-  _exit (core_or_exit ()->run ());
+  _exit (load_rust_api_or_exit ()->run ());
 }
 
 static int
@@ -86,7 +87,7 @@ exec (void *cookie, struct crun_container *container, const char *path, char *co
   (void) cookie;
   (void) container;
   (void) path;
-  _exit (core_or_exit ()->exec ((const char *const *) argv, (const char *const *) environ));
+  _exit (load_rust_api_or_exit ()->exec ((const char *const *) argv, (const char *const *) environ));
 }
 
 static struct crun_handler handler = {

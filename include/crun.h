@@ -5,7 +5,7 @@
  * that time; src/crun/layout/ lists the layouts. Each struct is a prefix of crun's, unless its comment says "complete".
  * Only crun_error may be allocated by its sizeof. At run time nothing here is assumed to be right: before the first write
  * to a configuration or a container, src/crun/verify.rs and src/crun/context.rs compare them with the container's
- * config.json; src/crun/update.rs accepts an update, which has no config.json, only if exactly one layout fits.
+ * config.json; an update has no config.json, so src/crun/update.rs edits it only if its limits can be read in one way.
  */
 #ifndef CRUN_QEMU_CRUN_H
 #define CRUN_QEMU_CRUN_H

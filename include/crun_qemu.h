@@ -10,46 +10,41 @@ struct crun_container;
 struct crun_context;
 
 /*
- Prepares a container's VM and edits `def`, crun's parsed configuration, to run it.
+ The functions of the Rust part.
 
- `context` is that of crun's command. `def` may be NULL: then nothing is done. For one without a process, as `crun
- update` has it, `def` is edited to let the VM's memory alone. Returns 0, or -1 with `def` unchanged and `*msg` set to a
- line that the caller frees (NULL when memory ran out). `msg` may be NULL.
-
- # Safety
- Both are what crun, of whatever version, hands to its handlers.
+ The first two return 0, or -1 with `*msg` set to a line that the caller frees (NULL when memory ran out). `msg` may be
+ NULL. The others return only on failure, which they report on stderr, with the status to exit with.
  */
-int crun_qemu_create(const struct crun_context *context,
-                     struct crun_config *def,
-                     char **msg);
+struct rust_api {
+  /*
+   Prepares a container's VM and edits `def`, crun's parsed configuration, so that crun runs the VM.
+
+   `context` is the context of crun's command. With NULL as `def`, nothing is done. A `def` without a process is one of
+   `crun update`: it is edited so that the memory limits stay as they were at start. On failure, `def` is unchanged.
+   */
+  int (*create)(const struct crun_context *context, struct crun_config *def, char **msg);
+  /*
+   Sets up the guest's network, in the container's namespaces and before its mounts, and changes the ids in
+   `container` so that the container's process runs as root there.
+
+   `create` was called in the same process or in its parent. `container` is unchanged unless it is the container whose
+   configuration `create` has verified.
+   */
+  int (*network)(const struct crun_context *context, struct crun_container *container, char **msg);
+  /*
+   Becomes the supervisor.
+   */
+  int (*run)(void);
+  /*
+   Becomes the client of `podman exec` for the command `argv`; `envp` is the environment of the command, not of the
+   client. Both are arrays of strings that a NULL ends, or NULL.
+   */
+  int (*exec)(const char *const *argv, const char *const *envp);
+};
 
 /*
- Sets up the guest's network, in the container's namespaces and before its mounts, and has the container's process run
- as root there.
-
- `crun_qemu_create` has been called in the same process or in its parent. Returns as that, with `container` unchanged
- where it is not known for what it is.
-
- # Safety
- `context` and `container` are what crun, of whatever version, hands to its handlers.
+ Returns the functions. They stay valid as long as the library is loaded.
  */
-int crun_qemu_network(const struct crun_context *context,
-                      struct crun_container *container,
-                      char **msg);
-
-/*
- Becomes the supervisor. Comes back only on failure, reported on stderr, with the status to exit with.
- */
-int crun_qemu_run(void);
-
-/*
- Becomes the client of `podman exec` for the command `argv`, with `envp` for the command and not for the client.
- Both end with NULL or are NULL. Comes back as `crun_qemu_run`.
-
- # Safety
- Both are arrays of NUL-terminated strings that a NULL ends, or NULL.
- */
-int crun_qemu_exec(const char *const *argv,
-                   const char *const *envp);
+const struct rust_api *crun_qemu_core(void);
 
 #endif  /* CRUN_QEMU_H */

@@ -25,8 +25,7 @@ link() {
 
 mkdir -p "$dir"
 # The plugin comes last, because it cannot work without the core.
-link crun-qemu-core.so core -Wl,--require-defined=crun_qemu_create,--require-defined=crun_qemu_network \
-    -Wl,--require-defined=crun_qemu_run,--require-defined=crun_qemu_exec "$archive"
+link crun-qemu-core.so core -Wl,--require-defined=crun_qemu_core "$archive"
 # shellcheck disable=SC2086
-link crun-qemu.so exports ${CFLAGS--O2} -std=gnu11 -Wall -Wextra -fPIC -fvisibility=hidden -D_GNU_SOURCE \
+link crun-qemu.so exports ${CFLAGS--O2} -std=gnu11 -Wall -Wextra -fPIC -fvisibility=hidden \
     -DCRUN_QEMU_CORE="\"$core\"" -I"$here/include" "$here"/crun-handler/*.c

@@ -3,21 +3,19 @@
 #include <limits.h>
 #include <sys/mman.h>
 
-#include "core.h"
 #include "host.h"
+#include "rust_api.h"
 
 /* Number of times that a struct is damaged, in each layout. */
 #define DAMAGED 3000
 
 struct crun_handler *run_oci_handler_get_handler (void);
 
-const struct core *
-core (char **msg)
+const struct rust_api *
+load_rust_api (char **msg)
 {
-  static const struct core functions = { .create = crun_qemu_create, .network = crun_qemu_network,
-                                         .run = crun_qemu_run, .exec = crun_qemu_exec };
   (void) msg;
-  return &functions;
+  return crun_qemu_core ();
 }
 
 /* Pseudorandom numbers, the same in every run. */

@@ -47,7 +47,7 @@ fn compile(dir: &Path, sources: &[&str], archive: Option<&Path>) -> (PathBuf, bo
     let exe = dir.join("crun");
     let command = |sanitizers: &[&str]| {
         let mut cc = Command::new("cc");
-        cc.args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-g", "-O1", "-D_GNU_SOURCE"]).args(sanitizers);
+        cc.args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-g", "-O1"]).args(sanitizers);
         cc.args(["include", "crun-handler"].map(|dir| format!("-I{MANIFEST}/{dir}"))).arg("-o").arg(&exe);
         cc.args(sources.iter().map(|name| Path::new(MANIFEST).join(name))).args(archive);
         cc.args(["-Wl,--gc-sections", "-lm", "-ldl", "-lpthread"]);
@@ -141,7 +141,7 @@ fn plugin_is_small_and_needs_only_libc() {
     }
     let defined = |so| lines(Command::new("nm").args(["-D", "--defined-only", "--format=just-symbols"]).arg(so));
     assert_eq!(defined(&libraries[0]), ["run_oci_handler_get_handler"]);
-    assert_eq!(defined(&libraries[1]), ["crun_qemu_create", "crun_qemu_exec", "crun_qemu_network", "crun_qemu_run"]);
+    assert_eq!(defined(&libraries[1]), ["crun_qemu_core"]);
     // crun maps the plugin for every container.
     assert!(fs::metadata(&libraries[0]).unwrap().len() < 32 << 10);
 }
