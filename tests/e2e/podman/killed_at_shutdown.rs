@@ -4,19 +4,20 @@ use std::process::Stdio;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Form, Podman, Traces, Vm, children, directory, kill_process, qemu, run, start};
+use crate::harness::{Form, Podman, Traces, Vm, children, directory, eventually, kill_process, qemu, run, start};
 
 /// The guest's shutdown takes some seconds from now on.
 const SLOW_SHUTDOWN: &str = "sed -i '2a echo GOES DOWN > /dev/console; sleep 4' /etc/acpi/PWRF/00000080";
 
-/// Stops a VM, kills the process that `victim` finds when the guest is on its way down, and returns the exit status.
+/// Stops a VM, kills the process that `victim` finds while the guest shuts down, and returns the exit status.
 fn stop_and_kill(vm: &Vm, victim: impl Fn(&Vm) -> i32) -> i32 {
     vm.guest_sh(SLOW_SHUTDOWN);
     let before = vm.logs().matches("GOES DOWN").count();
     let mut stop = vm.podman.command();
     stop.args(["stop", "-t", "60", &vm.name]).stdin(Stdio::null()).stdout(Stdio::null());
     let mut stop = stop.spawn().unwrap();
-    vm.wait_for("GOES DOWN", before + 1);
+    // podman says "stopping" now, at which waiting for the console gives up.
+    eventually("the guest shuts down", || vm.logs().matches("GOES DOWN").count() > before);
     kill_process(victim(vm), Signal::SIGKILL);
     stop.wait().unwrap();
     vm.inspect("{{.State.ExitCode}}").parse().unwrap()
@@ -49,7 +50,7 @@ fn kills_during_shutdown_leave_a_true_status_and_the_disk() {
         vm.start();
         assert_eq!(vm.marker(), "precious", "{name}");
     }
-    // The guest goes down, and only podman does not learn of it.
+    // The guest shuts down; only podman does not learn about it.
     let traces = Traces::of(&vm);
     stop_and_kill(&vm, |vm| vm.inspect("{{.State.ConmonPid}}").parse().unwrap());
     traces.assert_ended();
