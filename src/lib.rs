@@ -1,31 +1,30 @@
 //! VM disk images run as containers.
 //!
-//! The modules in the order in which data flows through them: an OCI configuration becomes a request, the request a
-//! plan, the plan files on disk, a libvirt domain and a list of edits to the configuration.
+//! The plugin's core and the runtime executable are this library. Data flows through its modules in one direction: an OCI
+//! configuration becomes a [`request`], the request and the facts about the [`host`] a [`plan`], the plan a libvirt
+//! [`domain`], files on disk and a list of [`edits`], which the boundary writes into the configuration.
 
 pub mod error;
-pub mod handoff;
 
-pub mod engine;
-
-pub mod host;
-
-pub mod request;
-
-pub mod plan;
-
-pub mod domain;
-
-pub mod first_boot;
-
-pub mod edits;
-
-pub mod network;
-
-pub mod prepare;
-
+// The boundary: calls from crun, whose structs are verified and edited.
+pub mod crun;
+pub(crate) mod ffi;
 pub mod update;
 
-pub mod crun;
+// Read: the configuration, what is known about the engine that wrote it, and the host.
+pub mod engine;
+pub mod host;
+pub mod request;
 
-pub mod ffi;
+// Decide: pure functions from the request and the facts.
+pub mod domain;
+pub mod edits;
+pub mod first_boot;
+pub mod plan;
+
+// Do: files on disk, undone on failure, and the handoff to the supervisor.
+pub mod handoff;
+pub mod prepare;
+
+// In the container's network namespace: the guest's network.
+pub mod network;
