@@ -108,7 +108,7 @@ fn boundary(msg: *mut *mut c_char, body: impl FnOnce() -> Result<()>) -> c_int {
         Ok(()) => 0,
         Err(error) => {
             if !msg.is_null() {
-                // SAFETY: `msg` is the caller's variable for this answer.
+                // SAFETY: `msg` points to the caller's variable.
                 unsafe { *msg = malloced(&line(error)) };
             }
             -1
@@ -123,7 +123,7 @@ fn last_act(body: impl FnOnce() -> Result<exec_supervisor::Failure>) -> c_int {
         Ok(failure) => (line(failure.error), failure.status),
         Err(error) => (line(error), 126),
     };
-    // In one write, because other processes write to stderr too. If stderr is closed, no one can be told.
+    // In one write, because other processes write to stderr too. If stderr is closed, the failure cannot be reported.
     let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
     status
 }
@@ -146,9 +146,9 @@ fn guarded<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
     })
 }
 
-/// `text` in memory that C can free; NULL when there is none.
+/// A copy of `text` that C frees; NULL when memory ran out.
 fn malloced(text: &str) -> *mut c_char {
-    // SAFETY: malloc of a size; the copy stays within it.
+    // SAFETY: the new block has room for the text and its end.
     unsafe {
         let to = libc::malloc(text.len() + 1).cast::<u8>();
         if !to.is_null() {
@@ -160,12 +160,12 @@ fn malloced(text: &str) -> *mut c_char {
 }
 
 /// # Safety
-/// `from` is NULL or an array of NUL-terminated strings that a NULL ends, for as long as the answer is used.
+/// `from` is NULL or an array of NUL-terminated strings that a NULL ends, for as long as the result is used.
 unsafe fn strings<'a>(from: *const *const c_char) -> Vec<&'a CStr> {
     if from.is_null() {
         return Vec::new();
     }
-    // SAFETY: every element up to the NULL is there, and is a string.
+    // SAFETY: every element before the NULL is a string.
     unsafe { (0..).map(|i| *from.add(i)).take_while(|s| !s.is_null()).map(|s| CStr::from_ptr(s)).collect() }
 }
 
@@ -180,7 +180,7 @@ mod tests {
         if msg.is_null() {
             return (status, String::new());
         }
-        // SAFETY: the boundary's own string, freed once.
+        // SAFETY: `msg` is a string from `malloced`.
         let text = unsafe { CStr::from_ptr(msg) }.to_str().unwrap().to_owned();
         // SAFETY: as above.
         unsafe { libc::free(msg.cast()) };
@@ -201,13 +201,13 @@ mod tests {
     #[test]
     fn null_pointers_are_errors() {
         let mut msg = ptr::null_mut();
-        // SAFETY: NULL is allowed everywhere.
+        // SAFETY: all pointers may be NULL.
         assert_eq!(unsafe { create(ptr::null(), ptr::null_mut(), &mut msg) }, 0);
         // SAFETY: as above.
         assert_eq!(unsafe { network(ptr::null(), ptr::null_mut(), &mut msg) }, -1);
-        // SAFETY: the boundary's own string.
+        // SAFETY: `msg` is a string from `malloced`.
         assert_eq!(unsafe { CStr::from_ptr(msg) }, c"qemu: crun: it passed no context");
-        // SAFETY: as above, freed once.
+        // SAFETY: as above; the string is freed once.
         unsafe { libc::free(msg.cast()) };
     }
 

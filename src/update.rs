@@ -1,6 +1,7 @@
-//! `update` of a running VM. What concerns CPUs, I/O and processes is the cgroup's affair alone. Memory is the guest's: it
-//! gives back what it is to do without, by its balloon, and never has more than QEMU was started with. The cgroup's limits
-//! stay those of the start, since a guest need not obey.
+//! `podman update` of a running VM, in crun's process or the runtime executable. Limits of CPUs, I/O and processes apply to
+//! the cgroup as usual. A memory limit is a request to the guest, which returns memory through its balloon and never has
+//! more than QEMU was started with. The memory limits of the cgroup stay as they were at start, because a guest may ignore
+//! the request.
 
 use std::path::{Path, PathBuf};
 
@@ -13,16 +14,16 @@ use crate::error::{Context, Error, Result};
 use crate::plan::LEAST_MEMORY;
 use crate::prepare::{self, MemoryRecord};
 
-/// A running VM and what it was started with.
+/// A running VM and the memory limits at its start.
 pub(crate) struct Started {
     bundle: PathBuf,
     memory: MemoryRecord,
 }
 
-/// Edits the resources of an `update` as the engine wrote them.
+/// Passes the memory limit of an update to the guest, and restores the limits in `resources` to those at start.
 ///
 /// # Errors
-/// It would change the VM's memory in a way that cannot be.
+/// A running VM cannot be changed in this way.
 pub fn in_json(states: Option<&Path>, id: &str, resources: &mut Value) -> Result<()> {
     let Some(started) = Started::read(states, id)? else { return Ok(()) };
     let given: RequestedLimits = serde_json::from_value(resources.clone()).context("update")?;
@@ -33,14 +34,15 @@ pub fn in_json(states: Option<&Path>, id: &str, resources: &mut Value) -> Result
     Ok(())
 }
 
-/// Refuses limits of memory that are options of crun's own.
+/// Refuses an update by crun's memory options.
 ///
 /// # Errors
 /// The container is a VM.
 pub fn by_options(states: Option<&Path>, id: &str) -> Result<()> {
     match Started::read(states, id)? {
         None => Ok(()),
-        Some(_) => Err(Error::new("update", "limits of memory by options").hint("--resources FILE, or podman update")),
+        Some(_) => Err(Error::new("update", "a VM's memory cannot be limited by options")
+            .hint("--resources FILE, or podman update")),
     }
 }
 
@@ -58,7 +60,7 @@ impl Started {
     pub(crate) fn guest_memory(&self, given: RequestedLimits) -> Result<Option<u64>> {
         let (given, started) = (given.without_zeros(), &self.memory.named);
         let (asked, memory) = (given.limit(), given.memory.clone().unwrap_or_default());
-        // Engines send the one of memory with swap along.
+        // Engines send the limit of memory and swap with each memory limit.
         let swap = if asked.is_some() { None } else { memory.swap };
         let rest = Memory { limit: None, swap, ..memory };
         let same = |name: &str| given.file(name).is_none_or(|v| Some(v) == started.file(name));
@@ -101,6 +103,6 @@ impl Started {
 pub(crate) fn bundle(states: Option<&Path>, id: &str) -> Result<Option<PathBuf>> {
     let Some(status) = state::read(&state::dir(states, id))? else { return Ok(None) };
     let bundle =
-        status["bundle"].as_str().ok_or_else(|| Error::new(format!("container {id}"), "it names no bundle"))?;
+        status["bundle"].as_str().ok_or_else(|| Error::new(format!("container {id}"), "its state names no bundle"))?;
     Ok(Some(bundle.into()))
 }

@@ -41,5 +41,5 @@ pub fn string(from: &[u8]) -> Result<*mut c_char> {
 fn zeroed(bytes: usize) -> Result<*mut c_void> {
     // SAFETY: calloc has no preconditions.
     let at = unsafe { libc::calloc(1, bytes) };
-    if at.is_null() { Err(Error::new("memory", "there is none left")) } else { Ok(at) }
+    if at.is_null() { Err(Error::new("crun", "out of memory")) } else { Ok(at) }
 }

@@ -1,7 +1,7 @@
 //! Writes the edits into crun's structs.
 //!
-//! What is new is malloc'ed, for crun frees it. What it replaces is left alone: crun may have kept a pointer to it, and
-//! this process is a short one.
+//! New values are malloc'ed, because crun frees them. Replaced values are not freed: crun may have kept pointers to them,
+//! and the process is short-lived.
 
 use std::os::unix::ffi::OsStrExt;
 
@@ -17,19 +17,19 @@ use crate::error::{Error, Result};
 /// Writes `edits`. On error nothing has been written.
 ///
 /// # Safety
-/// Everything that `proven` points to is alive and used by nobody meanwhile.
+/// Everything that `proven` points to is alive, and nothing else uses it during the call.
 pub unsafe fn apply(proven: &Proven, edits: &Edits) -> Result<()> {
     check(&edits.mounts, proven.mounts.len())?;
-    // First everything that can fail …
+    // Everything that can fail comes before the first write.
     let root = string(edits.root.as_os_str().as_bytes())?;
     let cwd = string(b"/")?;
     let args = strings(&edits.args)?;
-    // SAFETY: the indices are checked, the pointers proven.
+    // SAFETY: the indices are checked, and the pointers verified.
     let mounts =
         edits.mounts.iter().map(|edit| unsafe { Entry::new(&proven.mounts, edit) }).collect::<Result<Vec<_>>>()?;
     let list = array(&mounts.iter().map(|entry| entry.at).collect::<Vec<_>>())?;
     let rules = match &proven.devices {
-        // SAFETY: proven.
+        // SAFETY: the pointer is verified.
         Some(devices) if !edits.devices.is_empty() => Some(unsafe { rules(devices, &edits.devices)? }),
         _ => None,
     };
@@ -40,8 +40,7 @@ pub unsafe fn apply(proven: &Proven, edits: &Edits) -> Result<()> {
     });
     let paths = paths.collect::<Result<Vec<_>>>()?;
     let limits = proven.limits.changed(&Change::Raise(edits.memory))?;
-    // … then the writes.
-    // SAFETY: proven pointers, and the blocks made above.
+    // SAFETY: the pointers are verified, or are the blocks made above.
     unsafe {
         (*proven.root).path = root;
         (*proven.root).readonly = 1;
@@ -65,20 +64,20 @@ pub unsafe fn apply(proven: &Proven, edits: &Edits) -> Result<()> {
     Ok(())
 }
 
-/// Every old entry that is asked for is there, and is asked for once: crun frees each.
+/// Checks that every old entry is used at most once, because crun frees each entry of the new list.
 fn check(edits: &[MountEdit], old: usize) -> Result<()> {
     let mut seen = vec![false; old];
     for edit in edits {
         let (MountEdit::Keep(index) | MountEdit::Move { index, .. }) = edit else { continue };
         match seen.get_mut(*index) {
             Some(seen) if !*seen => *seen = true,
-            _ => return Err(Error::new("edits", format!("mount {index} of {old} cannot be taken (twice)"))),
+            _ => return Err(Error::new("edits", format!("mount {index} of {old} does not exist or is used twice"))),
         }
     }
     Ok(())
 }
 
-/// An entry of the new list, and what is still to be written into it.
+/// An entry of the new list, and the values to write into it.
 struct Entry {
     at: *mut crun_mount,
     destination: *mut c_char,
@@ -88,12 +87,12 @@ struct Entry {
 
 impl Entry {
     /// # Safety
-    /// `old` has proven pointers; the edit's index is one of them.
+    /// `old` has verified pointers; the edit's index is one of them.
     unsafe fn new(old: &[*mut crun_mount], edit: &MountEdit) -> Result<Self> {
         match edit {
             MountEdit::Keep(index) => {
                 let at = old[*index];
-                // SAFETY: proven.
+                // SAFETY: the pointer is verified.
                 let (destination, options, options_len) =
                     unsafe { ((*at).destination, (*at).options, (*at).options_len) };
                 Ok(Self { at, destination, options, options_len })
@@ -101,7 +100,7 @@ impl Entry {
             MountEdit::Move { index, destination, options } => {
                 let at = old[*index];
                 let added = options.iter().map(|o| string(o.as_bytes())).collect::<Result<Vec<_>>>()?;
-                // SAFETY: proven: the array has that many elements.
+                // SAFETY: the array is verified to have that many elements.
                 let all = unsafe { extended((*at).options, (*at).options_len, &added) };
                 Ok(Self {
                     at,
@@ -117,7 +116,7 @@ impl Entry {
     fn add(mount: &Mount) -> Result<Self> {
         let at = new_struct::<crun_mount>()?;
         let (source, kind) = (string(mount.source.as_bytes())?, string(mount.kind.as_bytes())?);
-        // SAFETY: fresh, zeroed and large enough.
+        // SAFETY: `at` is a new block, zeroed and large enough.
         unsafe {
             (*at).source = source;
             (*at).type_ = kind;
@@ -129,7 +128,7 @@ impl Entry {
     /// # Safety
     /// Nothing else uses the entry at the same time.
     unsafe fn commit(&self) {
-        // SAFETY: `at` is proven or fresh.
+        // SAFETY: `at` is verified or a new block.
         unsafe {
             (*self.at).destination = self.destination;
             (*self.at).options = self.options;
@@ -141,10 +140,10 @@ impl Entry {
 /// The old rules and a new one for each device.
 ///
 /// # Safety
-/// `devices` is proven.
+/// `devices` is verified.
 unsafe fn rules(devices: &Devices, new: &[DeviceRule]) -> Result<(*mut *mut libc::c_void, usize)> {
     let added = new.iter().map(|device| devices.layout.new_rule(device)).collect::<Result<Vec<_>>>()?;
-    // SAFETY: proven: the array has that many elements.
+    // SAFETY: the array is verified to have that many elements.
     let all = unsafe { extended((*devices.resources).devices, (*devices.resources).devices_len, &added) };
     Ok((array(&all)?, all.len()))
 }
@@ -152,8 +151,8 @@ unsafe fn rules(devices: &Devices, new: &[DeviceRule]) -> Result<(*mut *mut libc
 /// The elements at `old` followed by those of `new`.
 ///
 /// # Safety
-/// `len` elements are at `old`; without any it may be NULL.
+/// `old` is an array of `len` elements; it may be NULL if `len` is 0.
 unsafe fn extended<T>(old: *mut *mut T, len: usize, new: &[*mut T]) -> Vec<*mut T> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the index is below `len`.
     (0..len).map(|i| unsafe { *old.add(i) }).chain(new.iter().copied()).collect()
 }

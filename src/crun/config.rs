@@ -1,4 +1,4 @@
-//! The part of `config.json` that is compared with crun's structs. The file is the truth: crun parsed it.
+//! The part of config.json that is compared with crun's structs, which crun parsed from it.
 
 use serde::Deserialize;
 
@@ -6,7 +6,7 @@ use crate::edits::memory_limits::RequestedLimits;
 use crate::error::{Context, Result};
 use crate::request::Bundle;
 
-/// The whole.
+/// The configuration.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Config {

@@ -1,5 +1,5 @@
 //! The structs that crun passes beside the configuration: the command's context, and the container. Both are read
-//! through the kernel and proven like the rest.
+//! through the kernel and verified like the configuration.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 pub struct Context {
     /// Directory of crun's container states; `None`: its default.
     pub states: Option<PathBuf>,
-    /// The container's.
+    /// The container's id.
     pub id: String,
     bundle: PathBuf,
 }
@@ -28,7 +28,7 @@ impl Context {
     /// Reads the context at `at`.
     ///
     /// # Errors
-    /// That is no context.
+    /// `at` is not a context.
     pub fn read(at: *const crun_context) -> Result<Self> {
         if at.is_null() {
             return Err(Error::new("crun", "it passed no context"));
@@ -40,16 +40,16 @@ impl Context {
         Ok(Self { states, id: id.ok_or_else(unknown("the container's id"))?, bundle: path(got.bundle, "the bundle")? })
     }
 
-    /// The bundle. Crun has made it absolute, except in `update`, which has none.
+    /// The bundle. crun makes the path absolute, except in `update`, which has no bundle.
     ///
     /// # Errors
-    /// It is not absolute.
+    /// The path is not absolute.
     pub fn bundle(&self) -> Result<&Path> {
         if self.bundle.is_absolute() { Ok(&self.bundle) } else { Err(no_context("the bundle")) }
     }
 }
 
-/// Facts about a container that were proven before crun forked the child that becomes it.
+/// Facts about a container that were verified before crun forked the child that becomes its process.
 #[derive(Debug, Clone, Copy)]
 pub struct Known {
     def: usize,
@@ -68,21 +68,21 @@ impl Known {
 /// The facts of this process, which runs one command for one container. The child inherits them.
 static KNOWN_HERE: Mutex<Option<Known>> = Mutex::new(None);
 
-/// Keeps it for [`known`].
+/// Keeps the facts for [`known`].
 pub fn remember(known: Known) {
     *KNOWN_HERE.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
 }
 
-/// The facts that this process or its parent has proven.
+/// The facts that this process or its parent has verified.
 pub fn known() -> Option<Known> {
     *KNOWN_HERE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Has the container's process run as root of the container. crun took its ids from `process.user`, which may be the
-/// image's USER; in the child they decide whom the process runs as and to whom its terminal belongs.
+/// Changes the ids in crun's container to root of the container. crun took the ids from `process.user`, which may be the
+/// image's USER. In the child, they are the ids of the process and the owner of its terminal.
 ///
 /// # Errors
-/// `at` is not the container that is known. Nothing has been written then.
+/// `at` is not the container that is known: another configuration, or other ids. Nothing has been written then.
 ///
 /// # Safety
 /// crun waits for this call to return.
@@ -93,7 +93,7 @@ pub unsafe fn become_root(at: *mut crun_container, known: Option<Known>) -> Resu
     if (got.container_uid, got.container_gid) != known.user {
         return Err(unknown_layout("process.user"));
     }
-    // SAFETY: proven to be crun's own, which the child has to itself.
+    // SAFETY: `at` is crun's container, and only the child uses it.
     unsafe {
         (*at).container_uid = 0;
         (*at).container_gid = 0;
@@ -101,7 +101,7 @@ pub unsafe fn become_root(at: *mut crun_container, known: Option<Known>) -> Resu
     Ok(())
 }
 
-/// The kernel's own limit.
+/// Limit in bytes, the kernel's for paths.
 const LONGEST_PATH: usize = libc::PATH_MAX as usize;
 
 fn path(at: *const c_char, what: &str) -> Result<PathBuf> {
@@ -110,7 +110,7 @@ fn path(at: *const c_char, what: &str) -> Result<PathBuf> {
 }
 
 fn no_context(what: &str) -> Error {
-    Error::new("crun", format!("unknown layout of its structures: {what} cannot be told from the context")).hint(HINT)
+    Error::new("crun", format!("unknown layout of its structures: {what} cannot be read from the context")).hint(HINT)
 }
 
 #[cfg(test)]
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn contexts() {
+    fn contexts_are_read_or_refused() {
         let (root, id, bundle) = (c"/run/crun".as_ptr(), c"abc".as_ptr(), c"/bundle".as_ptr());
         let read = |state_root, id, bundle| Context::read(&crun_context { state_root, id, bundle });
         let all = read(root, id, bundle).unwrap();
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_proven_container_is_written_to() {
+    fn only_the_known_container_is_changed() {
         let (def, other) = (leak(crun_config::default()), leak(crun_config::default()));
         let users = [r#"{"user": {"uid": 1000, "gid": 7}}"#, r#"{"user": {"uid": 0}}"#, "{}"];
         for (user, want) in users.into_iter().zip([(1000, 7), (0, 0), (0, 0)]) {
@@ -155,7 +155,7 @@ mod tests {
             let given = |container_def, (uid, gid), known| {
                 let mut is =
                     crun_container { container_def, host_uid: 1, host_gid: 2, container_uid: uid, container_gid: gid };
-                // SAFETY: the test's own.
+                // SAFETY: `is` is a container.
                 let result = unsafe { become_root(&mut is, known) };
                 assert_eq!((is.container_def, is.host_uid, is.host_gid), (container_def, 1, 2));
                 (result.map_err(|e| e.to_string()), (is.container_uid, is.container_gid))
@@ -169,7 +169,7 @@ mod tests {
                 assert_eq!(given(wrong, want, known), (unknown("the container's configuration"), want), "{user}");
             }
             for at in [0_usize, 8].map(|at| at as *mut crun_container) {
-                // SAFETY: looked at through the kernel only.
+                // SAFETY: a wrong pointer is read through the kernel only.
                 assert!(unsafe { become_root(at, Some(known)) }.is_err());
             }
         }

@@ -1,7 +1,7 @@
-//! The ends of crun's part: the process in the container becomes ours.
+//! The last step in crun's process: it executes `crun-qemu-init` in the container.
 //!
-//! What arrives in the environment is the image's: `LD_PRELOAD` there would act on our executable. So it is made from
-//! scratch, and what the user set for an exec's command travels where no loader looks.
+//! The environment that crun prepared is the image's, and `LD_PRELOAD` in it would act on `crun-qemu-init`. So the
+//! environment is made from scratch, and the variables of an exec's command get names that no loader reads.
 
 use std::ffi::{CStr, CString};
 
@@ -12,17 +12,17 @@ use nix::unistd::execve;
 use crate::error::{Context, Error, Result};
 use crate::handoff::paths;
 
-/// Why the process did not become another, and the status to exit with.
+/// Why `execve` failed, and the status to exit with.
 #[derive(Debug)]
 pub struct Failure {
     /// Reason, for stderr.
     pub error: Error,
-    /// 127 where the executable is not there, else 126: what shells and podman use.
+    /// 127 if the executable does not exist, else 126, as in shells and podman.
     pub status: i32,
 }
 
-/// Becomes the supervisor, which listens to signals from the moment on that it is loaded: those that come before have to
-/// wait for it, as the kernel drops what a PID namespace's first process neither handles nor blocks.
+/// Becomes the supervisor. Signals are blocked until the supervisor reads them, because the kernel drops signals that the
+/// first process of a PID namespace neither handles nor blocks.
 pub fn run() -> Result<Failure> {
     SigSet::all().thread_block().context("signals")?;
     become_init(&[c"crun-qemu-init"], &own()?)
@@ -35,12 +35,12 @@ pub fn exec(argv: &[&CStr], environment: &[&CStr]) -> Result<Failure> {
     become_init(&args, &inert(environment)?)
 }
 
-/// The environment of our own.
+/// The environment of `crun-qemu-init`.
 fn own() -> Result<Vec<CString>> {
     paths::ENVIRONMENT.iter().map(|variable| CString::new(*variable).context("environment")).collect()
 }
 
-/// Our own, and `environment` in a form in which it means nothing to a loader, a shell or libc.
+/// The same, and `environment` in a form that means nothing to a loader, a shell or libc.
 fn inert(environment: &[&CStr]) -> Result<Vec<CString>> {
     let mut all = own()?;
     for (n, entry) in environment.iter().enumerate() {
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn environment_is_inert() {
+    fn the_commands_environment_is_inert() {
         let inert = inert(&[c"LD_PRELOAD=/disk/disk.img", c"A=b=c", c"odd", c""]).unwrap();
         let own = own().unwrap();
         let want = [
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn no_supervisor() {
+    fn without_the_executable_the_status_is_127() {
         let failure = run().unwrap();
         assert_eq!(failure.status, 127);
         assert_eq!(failure.error.to_string(), "/crun-qemu/crun-qemu-init: No such file or directory");

@@ -1,5 +1,5 @@
-//! Our structs against crun's: `tests/abi/layouts/VERSION` is what `util/crun-facts.sh` has printed from the headers of the
-//! first version that has that layout.
+//! Compares the structs of `include/crun.h` with crun's: `tests/abi/layouts/VERSION` is the output of `util/crun-facts.sh`
+//! for the headers of the first version with that layout.
 
 use std::fmt::Write;
 use std::fs;
@@ -13,7 +13,7 @@ fn size_of_member<T, F>(_: fn(&T) -> &F) -> usize {
     size_of::<F>()
 }
 
-/// A line for each member: its offset and size. An underscore keeps a name from being a keyword here.
+/// A line for each member: its offset and size. A trailing underscore is not part of the name.
 macro_rules! members {
     ($out:ident, $name:literal, $type:ty: $($member:ident)*) => {$(
         let name = stringify!($member).trim_end_matches('_');

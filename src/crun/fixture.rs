@@ -1,4 +1,4 @@
-//! crun's structs built by hand, from the JSON that crun would have parsed.
+//! crun's structs, built from JSON as crun's parser builds them.
 
 use std::ffi::{CString, c_char, c_void};
 use std::ptr;
@@ -9,7 +9,7 @@ use super::layout::Layout;
 use super::layout::Present::{self, Interleaved, Trailing};
 use super::sys::*;
 
-/// Memory for the test's whole life: crun's would be freed by crun.
+/// Memory that is never freed; crun frees its own.
 pub fn leak<T>(value: T) -> *mut T {
     Box::leak(Box::new(value))
 }
@@ -21,7 +21,7 @@ fn calloc<T>(fill: impl FnOnce(&mut T)) -> *mut c_void {
     let block = Box::leak(vec![0_u64; words + 8].into_boxed_slice());
     block[words] = NEXT;
     let at: *mut T = block.as_mut_ptr().cast();
-    // SAFETY: aligned and large enough; of crun's structs zeros are a value.
+    // SAFETY: the block is aligned and large enough, and zeros are a value of crun's structs.
     fill(unsafe { &mut *at });
     at.cast()
 }
@@ -94,14 +94,15 @@ fn memory(present: Present, v: &Value) -> *mut c_void {
     }
 }
 
-/// In another order than in the JSON.
+/// A string map, in another order than in the JSON.
 fn map(v: &Value) -> *mut crun_map {
     let Some(entries) = v.as_object() else { return ptr::null_mut() };
     let (keys, values): (Vec<_>, Vec<_>) = entries.iter().rev().map(|(k, v)| (c(&json!(k)), c(v))).unzip();
     leak(crun_map { len: keys.len(), keys: list(keys), values: list(values) })
 }
 
-/// `linux` with other members set as in a container. Zeroed as crun's own for an update, which contains nothing else.
+/// A `linux` with these resources. With `made`, the other members are set as in a container; without, they are zero, as in
+/// an update.
 pub fn linux(layout: &Layout, resources: *mut crun_resources, made: Option<Vec<*mut crun_device>>) -> *mut crun_linux {
     let words = size_of::<crun_linux_with_net_devices>() / size_of::<usize>();
     let block = Box::leak(vec![0_usize; words + 8].into_boxed_slice());
@@ -109,11 +110,11 @@ pub fn linux(layout: &Layout, resources: *mut crun_resources, made: Option<Vec<*
     block[at] = resources as usize;
     let common: *mut crun_linux = block.as_mut_ptr().cast();
     if let Some(made) = made {
-        // Namespaces before it, the cgroup's path behind it.
+        // The namespaces precede the resources, and the cgroup's path follows them.
         block[at - 2] = list(vec![leak(0_u64)]) as usize;
         block[at - 1] = 1;
         block[at + 1] = c(&json!("user.slice:crun:vm")) as usize;
-        // SAFETY: the block begins with it.
+        // SAFETY: the block begins with the struct.
         unsafe { *common = crun_linux { devices_len: made.len(), devices: list(made) } };
     }
     common

@@ -1,4 +1,4 @@
-//! The limits of memory in crun's structs: where they are, what they are, and how they are changed.
+//! Memory limits in crun's structs: their places, their values, and how they are changed.
 
 use libc::c_char;
 
@@ -10,7 +10,7 @@ use super::sys::{crun_map, crun_resources};
 use crate::edits::memory_limits::{Change, Memory, RequestedLimits, UNIFIED};
 use crate::error;
 
-/// The limits that are there, where they have been found.
+/// The memory limits in one configuration, with their addresses.
 #[derive(Debug, Default, PartialEq)]
 pub struct Limits {
     memory: Option<MemoryStruct>,
@@ -19,7 +19,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Makes everything that the change takes.
+    /// The new values after `change`. Nothing is written before [`Changed::commit`].
     pub fn changed(&self, change: &Change) -> error::Result<Changed> {
         let of = |at, old: Option<i64>, new: fn(&Change, i64) -> i64| old.map(|old| (at, new(change, old)));
         let numbers = self
@@ -46,10 +46,10 @@ pub struct Changed {
 
 impl Changed {
     /// # Safety
-    /// The structs in which the limits were found are alive and used by nobody meanwhile.
+    /// The structs in which the limits were found are alive, and nothing else uses them during the call.
     pub unsafe fn commit(&self) {
         for (at, number) in &self.numbers {
-            // SAFETY: found there.
+            // SAFETY: the address is within a struct in which limits were found.
             unsafe { **at = *number };
         }
         for (at, text) in &self.texts {
@@ -131,5 +131,5 @@ fn found_files(map: *mut crun_map) -> Option<Vec<(usize, *mut *mut c_char, Strin
     Some(found)
 }
 
-/// No number of bytes is longer in a file, nor is `max`, bytes.
+/// Limit in bytes for the text of a limit, longer than any number and than `max`.
 const LONGEST_LIMIT: usize = 32;

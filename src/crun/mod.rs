@@ -1,23 +1,28 @@
-//! crun's structures: how they are laid out in the versions known, proved before anything is written.
+//! The boundary to crun: its structs, verified and then edited.
+//!
+//! The code runs in crun's process, and in the child that becomes the container's process. crun is trusted, but the layout
+//! of its structs is not: they are read through the kernel ([`peek`](mod@peek)) and compared with config.json
+//! ([`verify`]) before the first write ([`apply`]). The image's part of config.json (arguments, environment, annotations)
+//! is hostile; here it is only compared.
 
 mod alloc;
 mod apply;
 mod compare;
 mod config;
-pub mod context;
-pub mod exec_supervisor;
+pub(crate) mod context;
+pub(crate) mod exec_supervisor;
 #[cfg(test)]
 mod facts;
 #[cfg(test)]
-pub(crate) mod fixture;
-pub(crate) mod layout;
+mod fixture;
+mod layout;
 mod memory;
 mod peek;
 pub mod state;
-pub mod sys;
+pub(crate) mod sys;
 #[cfg(test)]
 mod tests;
-pub mod update;
+pub(crate) mod update;
 mod verify;
 
 use std::path::Path;
@@ -38,10 +43,10 @@ pub fn is_update(def: *const crun_config) -> Result<bool> {
     Ok(def.process.is_null() && def.root.is_null() && def.mounts.is_null() && def.oci_version.is_null())
 }
 
-/// Proves that `def` is laid out as we think, has `prepare` make the container's VM, and writes the edits into `def`.
+/// Verifies `def`, calls `prepare`, which makes the container's VM, and writes the edits into `def`.
 ///
-/// Until the last step, which cannot fail, nothing in `def` is changed; until the proof is there, `prepare` is not
-/// called, so that with an unknown crun nothing comes into being.
+/// `def` is not changed before the last step, which cannot fail. `prepare` is called only if `def` has a known layout, so
+/// with an unknown crun nothing is made.
 ///
 /// # Safety
 /// `def` is the configuration that crun, of whatever version, hands to its handlers.
@@ -56,7 +61,7 @@ pub unsafe fn modify(
     let proven = verify::prove(def, &config).map_err(|at| unknown_layout(&at))?;
     context::remember(context::Known::new(def, &config));
     let edits = with_umask(|| prepare(&bundle, id))?;
-    // SAFETY: the layout is proven, and crun waits for this call to return.
+    // SAFETY: `proven` comes from `def`, and crun waits for this call to return.
     unsafe { apply::apply(&proven, &edits) }
 }
 

@@ -1,4 +1,4 @@
-//! Reads memory that may not be there: the kernel does the reading, so a wrong pointer is an answer, not a crash.
+//! Reads memory through the kernel, so that a wrong pointer is an error and not a crash.
 
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
@@ -9,7 +9,7 @@ use super::sys;
 /// Types of which every bit pattern is a value.
 ///
 /// # Safety
-/// The implementer has integers and raw pointers only.
+/// The type consists of integers and raw pointers.
 pub unsafe trait Plain: Copy {}
 
 // SAFETY: a raw pointer.
@@ -18,7 +18,7 @@ unsafe impl<T> Plain for *mut T {}
 unsafe impl Plain for u8 {}
 // SAFETY: an integer.
 unsafe impl Plain for usize {}
-// SAFETY: these have integers and raw pointers only; what would be bool is unsigned char there.
+// SAFETY: bindgen's structs consist of integers and raw pointers; crun.h declares flags as unsigned char, not bool.
 unsafe impl Plain for sys::crun_config {}
 // SAFETY: as above.
 unsafe impl Plain for sys::crun_container {}
@@ -53,7 +53,7 @@ pub fn peek<T: Plain>(at: *const T) -> Option<T> {
     if !copy(at as usize, value.as_mut_ptr().cast(), size_of::<T>()) {
         return None;
     }
-    // SAFETY: wholly written, and every bit pattern is a value.
+    // SAFETY: every byte is written, and every bit pattern is a value.
     Some(unsafe { value.assume_init() })
 }
 
@@ -70,7 +70,7 @@ pub fn is_text(at: *const libc::c_char, want: Option<&str>) -> bool {
     !at.is_null() && copy(at as usize, got.as_mut_ptr(), len) && got.split_last() == Some((&0, want.as_bytes()))
 }
 
-/// The string at `at`, where it is UTF-8 and has at most `longest` bytes.
+/// The string at `at`, if it is UTF-8 and has at most `longest` bytes.
 pub fn peek_text(at: *const libc::c_char, longest: usize) -> Option<String> {
     String::from_utf8(peek_bytes(at, longest)?).ok()
 }
@@ -87,9 +87,9 @@ pub fn peek_bytes(at: *const libc::c_char, longest: usize) -> Option<Vec<u8>> {
     None
 }
 
-/// Copies `len` bytes from `from`; says whether all of them could be read.
+/// Copies `len` bytes from `from`. Returns whether all of them were readable.
 fn copy(from: usize, to: *mut u8, len: usize) -> bool {
-    /// Set where the system call is denied, as seccomp profiles for nested containers do.
+    /// Whether the system call is denied, as in seccomp profiles for nested containers.
     static DENIED: AtomicBool = AtomicBool::new(false);
     if !DENIED.load(Ordering::Relaxed) {
         let local = libc::iovec { iov_base: to.cast(), iov_len: len };
@@ -108,7 +108,7 @@ fn copy(from: usize, to: *mut u8, len: usize) -> bool {
 /// The same by a write into a pipe, which checks addresses as well.
 fn copy_through_pipe(from: usize, to: *mut u8, len: usize) -> bool {
     let Ok((reader, writer)) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC) else { return false };
-    // A pipe holds at least a page, so that no write waits.
+    // A pipe holds at least a page, so no write blocks.
     (0..len).step_by(4096).all(|at| {
         let n = (len - at).min(4096);
         // SAFETY: the kernel checks the source; `to` has room for `len` bytes, of which `n` are left from `at` on.
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bad_addresses_are_answers() {
+    fn bad_addresses_are_not_read() {
         let value = 7usize as *mut u8;
         for at in [0, 1, 1 << 40, 1 << 63, usize::MAX] {
             assert_eq!(peek(at as *const *mut u8), None, "{at:#x}");
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_end_where_they_should() {
+    fn strings_are_read_up_to_their_end() {
         let text = c"/proc".as_ptr();
         for (want, is) in [(Some("/proc"), true), (Some("/pro"), false), (Some("/proc/"), false), (None, false)] {
             assert_eq!(is_text(text, want), is, "{want:?}");
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn pipe_copies_more_than_it_holds() {
+    fn a_pipe_copies_more_than_it_holds() {
         let from: Vec<u8> = (0..200_001u32).map(|i| i as u8).collect();
         let mut to = vec![0; from.len()];
         assert!(copy_through_pipe(from.as_ptr() as usize, to.as_mut_ptr(), from.len()));

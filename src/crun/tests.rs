@@ -1,4 +1,4 @@
-//! The proof and the edits, on structs as the known layouts have them.
+//! Verification and edits, on structs of every known layout.
 
 use std::cell::Cell;
 use std::fs;
@@ -15,7 +15,7 @@ use super::*;
 use crate::edits::{DeviceRule, Edits, Mount, MountEdit};
 use crate::request::Bundle;
 
-/// As podman writes it, with its first rule, which has no numbers.
+/// A configuration as podman writes it. Its first device rule has no numbers.
 fn podman() -> Value {
     json!({
         "ociVersion": "1.0.2-dev",
@@ -63,7 +63,7 @@ fn edits() -> Edits {
     }
 }
 
-/// What `podman()` becomes by `edits()`.
+/// `podman()` after `edits()`.
 fn edited() -> Value {
     let mut want = podman();
     want["root"] = json!({"path": "/bundle/root", "readonly": true});
@@ -96,7 +96,7 @@ fn config(v: &Value) -> Config {
     serde_json::from_value(v.clone()).unwrap()
 }
 
-/// Runs the whole with `def` and a bundle of `v`; says whether `prepare` was called too.
+/// Calls `modify` with `def` and a bundle of `v`. Returns its result, and whether it called `prepare`.
 fn run(def: *mut crun_config, v: &Value, edits: Edits) -> (std::result::Result<(), String>, bool) {
     let (dir, called) = (bundle(v), Cell::new(false));
     let prepare = |bundle: &Bundle, id: &str| {
@@ -104,7 +104,7 @@ fn run(def: *mut crun_config, v: &Value, edits: Edits) -> (std::result::Result<(
         called.set(true);
         Ok(edits)
     };
-    // SAFETY: what a wrong `def` points to is looked at through the kernel only.
+    // SAFETY: a wrong `def` is read through the kernel only.
     let result = unsafe { modify(def, dir.path(), "abc", prepare) };
     (result.map_err(|e| e.to_string()), called.get())
 }
@@ -114,15 +114,15 @@ fn newest() -> &'static Layout {
 }
 
 #[test]
-fn edits_arrive_in_every_layout() {
+fn edits_are_written_in_every_layout() {
     for layout in &LAYOUTS {
         let def = build(layout, &podman());
         assert_eq!(run(def, &podman(), edits()), (Ok(()), true), "{layout:?}");
-        // The proof itself says that every field is as wanted, and which layout the rules have.
+        // The verification compares every member, and finds the layout of the rules.
         let proven = verify::prove(def, &config(&edited())).unwrap();
         let devices = proven.devices.unwrap();
         assert_eq!((devices.resources, devices.layout), (resources(layout, def), layout));
-        // SAFETY: proven.
+        // SAFETY: the pointers are verified.
         let (args, mount) = unsafe { ((*(*def).process).args, *(*def).mounts) };
         // SAFETY: arrays end with NULL, for execve.
         assert!(unsafe { *args.add(2) }.is_null());
@@ -132,7 +132,7 @@ fn edits_arrive_in_every_layout() {
 }
 
 #[test]
-fn every_difference_is_found_before_anything_is_done() {
+fn a_difference_is_reported_before_prepare_is_called() {
     let cases: Vec<(&str, &str, Value)> = vec![
         ("ociVersion", "/ociVersion", json!("1.0.2")),
         ("root.path", "/root/path", json!("/storage/merge")),
@@ -201,7 +201,7 @@ fn one_more_member_is_an_unknown_layout() {
 
 #[test]
 fn wild_pointers_are_errors() {
-    // Every word of every struct in turn is made one that points nowhere, or to too little.
+    // Each word of each struct in turn becomes a pointer to nothing, or to too little.
     let words = |size: usize| size / size_of::<usize>();
     type Pick = fn(*mut crun_config) -> *mut usize;
     let pick: [(Pick, usize); 10] = [
@@ -225,7 +225,7 @@ fn wild_pointers_are_errors() {
         // SAFETY: as above.
         (|def| unsafe { (*def).linux_.wrapping_byte_add(newest().resources).cast() }, 1),
     ];
-    // Members that nobody looks at may be anything.
+    // Members that are not read may have any value.
     let unread = [&[1, 2, 3, 4][..], &[2, 3], &[], &[3, 4, 5, 6, 7, 9, 10, 11], &[], &[], &[], &[], &[], &[]];
     for (n, (struct_of, words)) in pick.into_iter().enumerate() {
         for word in (0..words).filter(|word| !unread[n].contains(word)) {
@@ -247,7 +247,7 @@ fn wild_pointers_are_errors() {
 }
 
 #[test]
-fn without_rules_none_is_added() {
+fn no_rule_is_added_where_there_is_none() {
     for resources in [Value::Null, json!({}), json!({"devices": []})] {
         let (mut old, mut want) = (podman(), edited());
         old["linux"]["resources"] = resources.clone();
@@ -259,15 +259,15 @@ fn without_rules_none_is_added() {
 }
 
 #[test]
-fn edits_that_cannot_be_change_nothing() {
+fn impossible_edits_change_nothing() {
     let with = |change: fn(&mut Edits)| {
         let mut edits = edits();
         change(&mut edits);
         edits
     };
     let cases = [
-        (with(|e| e.mounts.push(MountEdit::Keep(3))), "edits: mount 3 of 3 cannot be taken (twice)"),
-        (with(|e| e.mounts.push(MountEdit::Keep(2))), "edits: mount 2 of 3 cannot be taken (twice)"),
+        (with(|e| e.mounts.push(MountEdit::Keep(3))), "edits: mount 3 of 3 does not exist or is used twice"),
+        (with(|e| e.mounts.push(MountEdit::Keep(2))), "edits: mount 2 of 3 does not exist or is used twice"),
         (with(|e| e.args.push("a\0".into())), "edits: nul byte found in provided data at position: 1"),
         (with(|e| e.device_paths.push((2, "/x".into()))), "edits: there is no device 2"),
     ];
@@ -279,14 +279,14 @@ fn edits_that_cannot_be_change_nothing() {
 }
 
 #[test]
-fn updates_have_no_container() {
+fn a_configuration_without_a_container_is_an_update() {
     let linux_ = linux(newest(), ptr::null_mut(), None);
     assert!(is_update(leak(crun_config { linux_, ..Default::default() })).unwrap());
     assert!(!is_update(build(newest(), &podman())).unwrap());
 }
 
 #[test]
-fn config_must_be_there() {
+fn an_unreadable_config_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     // SAFETY: `def` is not reached.
     let run = || unsafe { modify(ptr::null_mut(), dir.path(), "abc", |_, _| panic!("prepared")) };

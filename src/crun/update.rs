@@ -1,4 +1,4 @@
-//! `crun update` of a running VM, in crun's own structs.
+//! `crun update` of a running VM, in crun's structs.
 
 #[cfg(test)]
 mod tests;
@@ -14,13 +14,13 @@ use super::sys::{crun_config, crun_linux, crun_linux_with_net_devices, crun_reso
 use crate::error::{Error, Result};
 use crate::update::{Started, bundle};
 
-/// Looks into crun's `update` in its structs.
+/// Passes the memory limit of an update to the guest, and restores the limits in `def` to those at start.
 ///
 /// # Errors
-/// It would change the VM's memory in a way that cannot be; nothing has been written then.
+/// A running VM cannot be changed in this way, or the layout is unknown. Nothing has been written then.
 ///
 /// # Safety
-/// `def` has passed for that of an update, and crun waits for this call to return.
+/// [`super::is_update`] is true for `def`, and crun waits for this call to return.
 pub unsafe fn in_structs(states: Option<&Path>, id: &str, def: *const crun_config) -> Result<()> {
     // crun has already read the state: without one, the context is not what it was taken for.
     let bundle = bundle(states, id)?.ok_or_else(|| unknown("the container's state"))?;
@@ -31,7 +31,7 @@ pub unsafe fn in_structs(states: Option<&Path>, id: &str, def: *const crun_confi
     let guest = started.guest_memory(limits.named())?;
     let changed = limits.changed(&started.keep())?;
     started.tell(guest)?;
-    // SAFETY: found in structs that are crun's, by a layout that makes sense of them in one way only.
+    // SAFETY: the limits were found in crun's structs, by the only layout that fits.
     unsafe { changed.commit() };
     Ok(())
 }
@@ -44,14 +44,14 @@ fn resources(linux: *const crun_linux) -> Option<(crun_resources, Vec<&'static L
     let ((at, pointer), None) = (set.next()?, set.next()) else { return None };
     let possible: Vec<_> = LAYOUTS.iter().filter(|layout| layout.resources == at * size_of::<usize>()).collect();
     let resources = peek(*pointer as *const crun_resources)?;
-    // No engine updates these, so that what is there is something else that has moved: the limits of memory, perhaps.
+    // No engine updates network resources, so a pointer there is another member: perhaps the memory limits.
     (!possible.is_empty() && resources.network.is_null()).then_some((resources, possible))
 }
 
-/// Number of words that every layout of `linux` has at least, up to the farthest known place.
+/// Words of `linux` up to the last known place of the pointer.
 const WORDS: usize = offset_of!(crun_linux_with_net_devices, resources) / size_of::<usize>() + 1;
 
 fn unknown(what: &str) -> Error {
-    Error::new("update", format!("unknown layout of crun's structures: {what} cannot be told"))
+    Error::new("update", format!("unknown layout of crun's structures: {what} cannot be found"))
         .hint("make a new container")
 }

@@ -1,4 +1,4 @@
-//! Compares everything that will be relied on with what `config.json` says. Reads only, and only through the kernel.
+//! Compares everything that is used later with config.json. Reads only, and only through the kernel.
 
 use super::compare::{Mismatch, pointers, read, same, text, texts};
 use super::config::{Config, Linux, Mount, Process, Root};
@@ -6,7 +6,7 @@ use super::layout::{LAYOUTS, Layout};
 use super::memory::{self, Limits};
 use super::sys::{crun_config, crun_device, crun_linux, crun_mount, crun_process, crun_resources, crun_root};
 
-/// Pointers of which the proof has shown that they are what their types say.
+/// Pointers that have been verified: each points to a struct of its type, with the content of config.json.
 #[derive(Debug)]
 pub struct Proven {
     pub def: *mut crun_config,
@@ -15,7 +15,7 @@ pub struct Proven {
     pub mounts: Vec<*mut crun_mount>,
     /// The devices that crun makes.
     pub made: Vec<*mut crun_device>,
-    /// `None` without device rules: then all is allowed, and one rule more would forbid the rest.
+    /// `None` if there are no device rules: then every device is allowed, and a first rule would forbid the others.
     pub devices: Option<Devices>,
     pub limits: Limits,
 }
@@ -90,7 +90,7 @@ fn prove_linux(at: *mut crun_linux, config: &Config) -> Result<(Option<Devices>,
     for layout in &LAYOUTS {
         match prove_resources(layout, at, linux) {
             Ok(found) => proven.push(found),
-            // The later it is looked at, the longer is its path.
+            // A longer path was compared later.
             Err(at) if at.len() >= furthest.len() => furthest = at,
             Err(_) => {}
         }

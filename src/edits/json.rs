@@ -1,4 +1,5 @@
-//! The applier of [`Edits`] to a `config.json`, and of their like to the process of `podman exec`. Pure.
+//! Applies [`Edits`] to a config.json, and similar edits to the process of `podman exec`. Pure; runs in the runtime
+//! executable.
 
 use std::path::Path;
 
@@ -15,7 +16,7 @@ const HANDLER: &str = "run.oci.handler";
 /// Edits the configuration; `hook` is the executable that sets up the network as an OCI `createContainer` hook.
 ///
 /// # Errors
-/// A configuration whose parts are not of the kinds that the specification gives them.
+/// The configuration has a member of a type other than the OCI specification's.
 pub fn apply(config: &mut Value, edits: &Edits, hook: &Path) -> Result<()> {
     // With the plugin installed as well, the plugin must not act on the edited configuration.
     if let Some(annotations) = config.get_mut("annotations").and_then(Value::as_object_mut) {
@@ -38,7 +39,7 @@ pub fn apply(config: &mut Value, edits: &Edits, hook: &Path) -> Result<()> {
     }
     let resources = child(linux, "resources", json!({}))?;
     let rules = list(resources, "devices")?;
-    // Without any all is allowed, and one rule would forbid the rest.
+    // Without rules, every device is allowed, and a first rule would forbid the others.
     if !rules.is_empty() {
         rules.extend(
             edits.devices.iter().map(
@@ -52,7 +53,7 @@ pub fn apply(config: &mut Value, edits: &Edits, hook: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Changes the limits of memory that are in `resources`.
+/// Changes the memory limits in `resources`.
 pub fn change_limits(resources: &mut Object, change: &Change) {
     if let Some(memory) = resources.get_mut("memory").and_then(Value::as_object_mut) {
         for (name, new) in [("limit", Change::limit as fn(&_, _) -> _), ("swap", Change::swap)] {
@@ -71,7 +72,7 @@ pub fn change_limits(resources: &mut Object, change: &Change) {
     }
 }
 
-/// Turns the process of `podman exec C ARGS` into our own one, which does what ARGS say.
+/// Edits the process of `podman exec C ARGS`: it becomes `crun-qemu-init exec`, which runs ARGS in the guest.
 ///
 /// # Errors
 /// See [`apply`].
@@ -122,7 +123,7 @@ fn object<'a>(config: &'a mut Value, name: &str) -> Result<&'a mut Object> {
     config.get_mut(name).and_then(Value::as_object_mut).ok_or_else(|| malformed(name))
 }
 
-/// The object of this name, made where it is missing or null.
+/// The object of this name; one that is missing or null is added.
 fn child<'a>(parent: &'a mut Object, name: &str, empty: Value) -> Result<&'a mut Object> {
     present(parent, name, empty).as_object_mut().ok_or_else(|| malformed(name))
 }
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_edited_and_the_rest_stays() {
+    fn edits_are_applied_and_other_members_stay() {
         let mut config = json!({
             "ociVersion": "1.0.2", "unknown": {"kept": 1},
             "annotations": {"run.oci.handler": "qemu", "x": "y"},
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_is_refused() {
+    fn malformed_configurations_are_refused() {
         for config in [json!([]), json!({"root": 1}), json!({"root": {}, "process": {}, "mounts": []})] {
             assert!(apply(&mut config.clone(), &edits(), Path::new("/h")).is_err(), "{config}");
         }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Limits in the map of cgroup v2's own files that are raised like the others.
 pub const UNIFIED: &[&str] = &["memory.max", "memory.high"];
 
-/// Limits of memory as a configuration has them, bytes but for the flags and the swappiness.
+/// The memory limits of a configuration, in bytes except for the flags and the swappiness.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Memory {
@@ -24,12 +24,12 @@ pub struct Memory {
     pub swap: Option<i64>,
     /// Swappiness, 0 to 100.
     pub swappiness: Option<u64>,
-    /// Wait instead of killing.
+    /// Pause instead of OOM-killing.
     #[serde(rename = "disableOOMKiller")]
     pub disable_oom_killer: Option<bool>,
     /// cgroup v1: count the groups below as well.
     pub use_hierarchy: Option<bool>,
-    /// Refuse what is used already.
+    /// Reject a limit below the current usage.
     pub check_before_update: Option<bool>,
 }
 
@@ -64,7 +64,7 @@ impl RequestedLimits {
     /// Reads the limits of a `config.json`.
     ///
     /// # Errors
-    /// It is not JSON, or a limit is no number.
+    /// The text is not JSON, or a limit is not a number.
     pub fn of_config(text: &str) -> serde_json::Result<Self> {
         #[derive(Deserialize)]
         struct Config {
@@ -78,18 +78,18 @@ impl RequestedLimits {
         Ok(config.linux.and_then(|linux| linux.resources).unwrap_or_default())
     }
 
-    /// The limit of memory; crun writes cgroup v2's own files last. -1 is none.
+    /// The effective hard limit, bytes; -1 is no limit. crun writes cgroup v2's files last, so they override.
     pub fn limit(&self) -> Option<i64> {
         let file = self.file("memory.max").map(|text| number(text).unwrap_or(-1));
         file.or_else(|| self.memory.as_ref()?.limit)
     }
 
-    /// The text for one of cgroup v2's files.
+    /// The text for a file of cgroup v2.
     pub fn file(&self, name: &str) -> Option<&str> {
         self.unified.as_ref()?.get(name).map(String::as_str)
     }
 
-    /// Without the zeros, by which some engines mean that nothing is to change.
+    /// The limits without zeros, which some engines send for limits that stay.
     pub fn without_zeros(self) -> Self {
         let set = |limit: Option<i64>| limit.filter(|limit| *limit != 0);
         let memory = self.memory.map(|m| Memory {
@@ -113,14 +113,14 @@ pub enum Change {
     Restore(InitialLimits),
 }
 
-/// The limits with which the container was started, raised; -1 or `max` where there is none.
+/// The raised limits at start; -1 or `max` is no limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InitialLimits {
-    /// Memory.
+    /// Hard limit, bytes.
     pub limit: i64,
-    /// Memory with swap.
+    /// Limit of memory and swap together, bytes.
     pub swap: i64,
-    /// The [`UNIFIED`] ones, in their order.
+    /// The texts of the [`UNIFIED`] files, in that order.
     pub files: Vec<String>,
 }
 
@@ -129,7 +129,7 @@ impl Change {
     pub fn limit(&self, old: i64) -> i64 {
         match self {
             Self::Raise(by) => raised(old, *by),
-            // Not a limit: nothing is to change.
+            // Some engines send 0 for a limit that stays.
             Self::Restore(_) if old == 0 => 0,
             Self::Restore(started) => started.limit,
         }
@@ -164,7 +164,7 @@ pub fn raised_text(limit: &str, by: u64) -> Option<String> {
     number(limit).map(|limit| raised(limit, by).to_string())
 }
 
-/// The number of bytes that such a file's text says. `None`: it says none.
+/// The number of bytes in the text of such a file; `None` if it has none, as in `max`.
 pub fn number(text: &str) -> Option<i64> {
     text.trim().parse().ok().filter(|limit| *limit > 0)
 }

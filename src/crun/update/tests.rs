@@ -1,4 +1,4 @@
-//! Updates as engines write them and as crun hands them over.
+//! Updates as engines write them, and as crun passes them.
 
 use std::fs;
 use std::ptr;
@@ -11,14 +11,14 @@ use super::*;
 use crate::edits::memory_limits::RequestedLimits;
 use crate::update::in_json;
 
-/// A running VM of id `vm`, started with these resources, and what crun knows of it.
+/// A running VM with the id `vm`, started with these resources, and crun's state of it.
 fn running(resources: &Value) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let (bundle, state) = (dir.path().join("bundle"), dir.path().join("vm"));
     fs::create_dir_all(bundle.join("crun-qemu/root/crun-qemu")).unwrap();
     fs::create_dir(&state).unwrap();
     fs::write(state.join("status"), json!({"bundle": bundle}).to_string()).unwrap();
-    // podman 5.1 and newer write what an update shall change here before.
+    // podman 5.1 and newer write an update's limits here before they call crun.
     fs::write(bundle.join("config.json"), json!({"linux": {"resources": {"memory": {"limit": 7}}}}).to_string())
         .unwrap();
     let memory = json!({"guest": 512 << 20, "raised": 1000, "named": resources});
@@ -26,14 +26,14 @@ fn running(resources: &Value) -> TempDir {
     dir
 }
 
-/// Limits of memory, in MiB, as an engine writes them.
+/// Memory limits in MiB, as an engine writes them.
 fn memory(limits: &[(&str, u64)]) -> Value {
     let members = limits.iter().map(|(name, mib)| (name.to_string(), json!(mib << 20)));
     json!({"memory": Value::Object(members.collect())})
 }
 
-/// Updates of a VM that was started with 512 MiB, and 1024 with swap: what crun gets to see of the update, and the
-/// guest of its memory, in MiB.
+/// Updates of a VM that was started with 512 MiB, and 1024 with swap: the update, its result for crun, and the memory
+/// that the guest is asked to use, in MiB.
 fn updates() -> Vec<(Value, Result<Value>, Option<u64>)> {
     let kept = "update: a running VM keeps its --memory-swap, --memory-reservation and the like \
                 (make a new container with others)";
@@ -58,7 +58,7 @@ fn updates() -> Vec<(Value, Result<Value>, Option<u64>)> {
         (memory(&[("limit", 100), ("swap", 200)]), raised(&["limit", "swap"]), Some(100)),
         (memory(&[("limit", 32)]), raised(&["limit"]), Some(32)),
         (memory(&[("swap", 1024)]), raised(&["swap"]), None),
-        // Zeros mean nothing.
+        // Zeros change nothing.
         (memory(&[("limit", 0), ("swap", 0)]), Ok(memory(&[("limit", 0), ("swap", 0)])), None),
         (memory(&[("limit", 31)]), refused(&range(31)), None),
         (memory(&[("limit", 513)]), refused(&range(513)), None),
@@ -84,7 +84,7 @@ fn vm() -> TempDir {
     running(&started)
 }
 
-/// What the guest is asked for, in MiB.
+/// The memory that the guest is asked to use, in MiB.
 fn asked(dir: &TempDir) -> Option<u64> {
     let file = dir.path().join("bundle/crun-qemu/root").join(&crate::handoff::paths::MEMORY[1..]);
     Some(fs::read_to_string(file).ok()?.parse::<u64>().unwrap() >> 20)
@@ -102,7 +102,7 @@ fn the_guest_is_asked_and_the_limits_stay() {
 }
 
 #[test]
-fn crun_is_told_the_same() {
+fn structs_are_edited_like_json() {
     for (layout, (given, want, guest)) in LAYOUTS.iter().flat_map(|l| updates().into_iter().map(move |u| (l, u))) {
         let dir = vm();
         let (def, named) = update(layout, &given);
@@ -115,7 +115,7 @@ fn crun_is_told_the_same() {
     }
 }
 
-/// What crun with this layout makes of an update for its handlers, and its resources.
+/// An update as crun of this layout passes it to handlers, and its resources.
 fn update(layout: &Layout, given: &Value) -> (*mut crun_config, *mut crun_resources) {
     let parsed = build(layout, &json!({"mounts": [], "linux": {"resources": given}}));
     let resources = resources(layout, parsed);
@@ -123,7 +123,7 @@ fn update(layout: &Layout, given: &Value) -> (*mut crun_config, *mut crun_resour
 }
 
 #[test]
-fn a_layout_that_cannot_be_told_is_no_update() {
+fn updates_of_an_unknown_layout_are_refused() {
     let (dir, given) = (vm(), memory(&[("limit", 256)]));
     let refused = |def: *const crun_config, what: &str| {
         // SAFETY: built by the test.
@@ -151,7 +151,7 @@ fn a_layout_that_cannot_be_told_is_no_update() {
             "linux.resources",
         );
         refused(leak(crun_config::default()), "linux.resources");
-        // Memory elsewhere in them: what comes after it is NULL otherwise.
+        // The memory limits at another place of the resources: the member after them is NULL otherwise.
         // SAFETY: as above.
         unsafe { (*resources).network = std::mem::replace(&mut (*resources).memory, ptr::null_mut()) };
         refused(def, "linux.resources");
@@ -159,7 +159,7 @@ fn a_layout_that_cannot_be_told_is_no_update() {
 }
 
 #[test]
-fn where_there_was_no_limit_there_is_none() {
+fn a_vm_started_without_limits_gets_none() {
     let dir = running(&json!({}));
     let mut given = memory(&[("limit", 100), ("swap", 200)]);
     given["unified"] = json!({"memory.max": (100 << 20).to_string()});
@@ -172,7 +172,7 @@ fn where_there_was_no_limit_there_is_none() {
 }
 
 #[test]
-fn without_memory_or_a_vm_nothing_is_looked_at() {
+fn updates_without_memory_or_without_a_vm_are_accepted() {
     let (vm, cpus) = (vm(), json!({"cpu": {"shares": 7}}));
     for layout in &LAYOUTS {
         // SAFETY: built by the test.
