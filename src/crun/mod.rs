@@ -1,8 +1,8 @@
 //! The boundary to crun: its structs, verified and then edited.
 //!
 //! The code runs in crun's process, and in the child that becomes the container's process. crun is trusted, but the layout
-//! of its structs is not: they are read through the kernel ([`peek`](mod@peek)) and compared with config.json
-//! ([`verify`]) before the first write ([`apply`]). The image's part of config.json (arguments, environment, annotations)
+//! of its structs is not: they are read through the kernel (`peek`) and compared with config.json
+//! (`verify`) before the first write (`apply`). The image's part of config.json (arguments, environment, annotations)
 //! is hostile; here it is only compared.
 
 mod alloc;
