@@ -1,4 +1,4 @@
-//! The one error type: it is what the user reads.
+//! The only error type: its text is what the user reads.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -80,7 +80,7 @@ impl fmt::Display for OneLine<'_> {
     }
 }
 
-/// Turns the errors of libraries into [`Error`], which is none of them: one within another does not compile.
+/// Turns library errors into [`Error`]. [`Error`] itself does not implement the trait, so nesting does not compile.
 pub trait Context<T> {
     /// Adds what was being done or read.
     fn context(self, what: impl fmt::Display) -> Result<T>;

@@ -123,7 +123,7 @@ fn object<'a>(config: &'a mut Value, name: &str) -> Result<&'a mut Object> {
     config.get_mut(name).and_then(Value::as_object_mut).ok_or_else(|| malformed(name))
 }
 
-/// The object of this name; one that is missing or null is added.
+/// The object with this name; added if missing or null.
 fn child<'a>(parent: &'a mut Object, name: &str, empty: Value) -> Result<&'a mut Object> {
     present(parent, name, empty).as_object_mut().ok_or_else(|| malformed(name))
 }

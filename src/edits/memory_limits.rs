@@ -164,7 +164,7 @@ pub fn raised_text(limit: &str, by: u64) -> Option<String> {
     number(limit).map(|limit| raised(limit, by).to_string())
 }
 
-/// The number of bytes in the text of such a file; `None` if it has none, as in `max`.
+/// The number of bytes in the text of such a file; `None` for words such as `max`.
 pub fn number(text: &str) -> Option<i64> {
     text.trim().parse().ok().filter(|limit| *limit > 0)
 }

@@ -1,8 +1,8 @@
 //! Everything that is known about the engines: podman, Docker, containerd, CRI-O, and Kubernetes above them.
 //!
-//! Facts only, used in crun's process and in the runtime executable. Annotations are not an engine's word alone: a podman
-//! before 4.6 copies those of an image's manifest, and sets its own only where there are none of the same name. So a
-//! fact from which an image could gain is read from annotations that no image can set.
+//! Facts only, used in crun's process and in the runtime executable. Annotations do not come from the engine alone: a
+//! podman before 4.6 copies those of an image's manifest, and sets its own only if there are none of the same name. So
+//! facts from which an image could gain are read from annotations that no image can set.
 
 pub mod mounts;
 pub mod storage;

@@ -64,8 +64,9 @@ impl Engine {
     }
 }
 
-/// podman's bundle is STORAGE/DRIVER-containers/ID/userdata, a container's layer STORAGE/DRIVER/…. With `--transient-store`
-/// the bundle is elsewhere, in memory, and what is left to tell by is the layer's own STORAGE/overlay/ID/merged.
+/// podman's bundle is STORAGE/DRIVER-containers/ID/userdata, a container's layer STORAGE/DRIVER/…. With
+/// `--transient-store` the bundle is elsewhere, in memory, and only the layer's own path STORAGE/overlay/ID/merged can
+/// be recognised.
 fn is_podman_layer(bundle: &Path, root: &Path) -> bool {
     let is_id = |name: &OsStr| name.len() == 64 && name.as_encoded_bytes().iter().all(u8::is_ascii_hexdigit);
     let mut parts = root.ancestors().filter_map(Path::file_name);

@@ -10,7 +10,7 @@ use crate::error::{Context, Error, Result};
 /// The public keys in a file of OpenSSH's format, a line each, with their options and comments.
 ///
 /// # Errors
-/// When a line is not one, when there is none, and above all when it is a private key.
+/// A line is not a public key, there is none, or, above all, it is a private key.
 pub fn public_keys(option: &str, bytes: &[u8]) -> Result<Vec<String>> {
     let text = std::str::from_utf8(bytes).map_err(|_| Error::new(option, "not a public key"))?;
     if text.contains("PRIVATE KEY") || text.starts_with("PuTTY-User-Key-File") {
@@ -23,7 +23,7 @@ pub fn public_keys(option: &str, bytes: &[u8]) -> Result<Vec<String>> {
             Some(key) => PublicKey::from_openssh(key),
             None => Err(e),
         });
-        // The parser's own words can quote what is in the file.
+        // The parser's own message can quote the file.
         key.map_err(|_| Error::new(option, "not a public key in OpenSSH's format"))?;
         // A file with bare carriage returns as line ends would be one key with a long comment.
         if line.contains(|c: char| c.is_control() && c != '\t') {

@@ -92,13 +92,13 @@ fn shape(name: &str) -> Error {
     Error::new(WHAT, format!("{name} is not what the specification says"))
 }
 
-/// The object of this name, made where it is not there.
+/// The object with this name; added if missing.
 fn object<'a>(map: &'a mut Map<String, Value>, name: &str) -> Result<&'a mut Map<String, Value>> {
     let value = map.entry(name).or_insert_with(|| json!({}));
     value.as_object_mut().ok_or_else(|| shape(name))
 }
 
-/// The list of this name, made where it is not there.
+/// The list with this name; added if missing.
 fn list<'a>(map: &'a mut Map<String, Value>, name: &str) -> Result<&'a mut Vec<Value>> {
     let value = map.entry(name).or_insert_with(|| json!([]));
     value.as_array_mut().ok_or_else(|| shape(name))

@@ -25,7 +25,7 @@ impl KeyPair {
     /// from.
     ///
     /// # Errors
-    /// When the kernel gives no random numbers.
+    /// The kernel provides no random numbers.
     pub fn generate(comment: &str) -> Result<Self> {
         const WHAT: &str = "ssh key";
         let mut seed = [0; 32];

@@ -9,7 +9,7 @@ use fatfs::{FileSystem, FormatVolumeOptions, FsOptions};
 
 use crate::error::{Context, Error, Result};
 
-/// Name of a file on the seed, and what is in it.
+/// Name and content of a file on the seed disk.
 pub type SeedFile = (String, Vec<u8>);
 
 /// Label in lower case, as the data source is documented; both blkid and a look at the boot sector find it.

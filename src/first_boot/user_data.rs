@@ -62,7 +62,7 @@ pub fn merge(user: &[u8], own: &str) -> Result<Vec<u8>> {
 /// not quote the content.
 ///
 /// # Errors
-/// When it is not.
+/// It is not.
 pub fn check(name: &str, data: &[u8]) -> Result<()> {
     recognized(name, &unpacked(name, data)?).map(drop)
 }

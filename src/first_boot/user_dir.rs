@@ -22,8 +22,8 @@ impl CloudInit {
     /// Reads the directory that `--cloud-init` names.
     ///
     /// # Errors
-    /// When neither `user-data` nor `meta-data` is there, or one of the files cannot be read or is something else than
-    /// its name says.
+    /// Neither `user-data` nor `meta-data` exists, or one of the files cannot be read or is not what
+    /// its name promises.
     pub fn read(dir: &Directory) -> Result<Self> {
         let files = Self {
             user_data: dir.read("user-data")?,

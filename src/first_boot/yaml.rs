@@ -38,7 +38,7 @@ pub enum Fault {
     NotFlat,
 }
 
-/// Loads the first document of `text`: null where there is none, nothing where its values are not JSON's.
+/// Loads the first document of `text`: null if there is none, `None` if its values do not exist in JSON.
 ///
 /// # Errors
 /// When it is not YAML or not flat.
@@ -54,7 +54,7 @@ fn is_name(key: &str) -> bool {
     !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c))
 }
 
-/// Looks at the events one by one: whoever loads a document calls itself for each level of it.
+/// Checks the events one by one: loading a document recurses for each of its levels.
 fn is_flat(text: &str) -> std::result::Result<bool, ScanError> {
     let mut parser = Parser::new_from_str(text);
     let mut depth = 0;

@@ -55,7 +55,7 @@ pub const EXECS: &str = "/run/execs";
 /// With QEMU's user network, port of the guest's sshd on the VM's own loopback address. It is below the range of ports
 /// that the kernel assigns.
 pub const SSH_PORT: u16 = 22022;
-/// Directory of the fd store's socket, which is there until the supervisor has taken the descriptors.
+/// Directory of the fd store's socket, which exists until the supervisor has taken the descriptors.
 pub const FD_STORE_DIR: &str = "/crun-qemu/fd-store";
 /// Name of the fd store's socket.
 pub const FD_STORE_SOCKET: &str = "socket";

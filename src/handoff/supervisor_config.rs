@@ -125,7 +125,7 @@ impl Judged {
     /// Compares the identity. To be called in the container, where the file can no longer be replaced.
     ///
     /// # Errors
-    /// It is another file.
+    /// The file is another one.
     pub fn check(&self) -> Result<()> {
         let now = fs::symlink_metadata(&self.path).context(&self.name)?;
         if identity(&now) == self.identity {

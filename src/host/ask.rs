@@ -18,7 +18,7 @@ const LONGEST: usize = 4 << 10;
 /// Result of the question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// Its exit status, and what it said, trimmed.
+    /// Exit status, and trimmed output.
     Done(i32, String),
     /// The program was killed, perhaps by a limit of its own.
     Killed,
@@ -37,7 +37,7 @@ pub fn ask(program: &Path, words: &[&OsStr], patience: Duration) -> Answer {
 fn start(program: &Path, words: &[&OsStr]) -> io::Result<(Child, PipeReader)> {
     let (reader, writer) = pipe()?;
     fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    // libvirt files what it learns under the emulator's path, which it finds by $PATH: as in the container.
+    // libvirt files its findings under the emulator's path, which it finds by $PATH: as in the container.
     let environment = paths::ENVIRONMENT.iter().filter_map(|variable| variable.split_once('='));
     let mut command = Command::new(program);
     command.args(words).env_clear().envs(environment).current_dir("/");
@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(said.len(), LONGEST);
     }
 
-    /// Neither one that hangs, nor the other end of its pipe in a child's hands, is waited for.
+    /// A program that hangs is not waited for, nor a child that holds the other end of its pipe.
     #[test]
     fn nobody_waits_for_ever() {
         assert_eq!(shell("exec sleep 1000", 100), Answer::Late);

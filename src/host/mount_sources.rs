@@ -23,7 +23,7 @@ pub enum Source {
     Block(BlockDevice),
     /// A character device.
     CharDevice,
-    /// Something that a guest can make no use of: what it is.
+    /// Something that a guest cannot use, by its kind.
     Other(&'static str),
     /// It cannot be used, for this reason.
     Unusable(String),
@@ -82,7 +82,7 @@ fn source(mount: &Mount) -> Source {
     let Some(path) = mount.source().as_deref().filter(|_| is_bind(mount)) else { return Source::Directory };
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
-        // podman takes the system's words for it as "a command that was not found" and says so.
+        // podman mistakes the system's text for "command not found".
         Err(e) if e.kind() == ErrorKind::NotFound => return Source::Unusable("it is not there".into()),
         Err(e) => return unusable(&e),
     };

@@ -181,7 +181,7 @@ impl Policy {
 /// A policy's no.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {
-    /// The file that says so; `None` where none says anything.
+    /// The file that decides; `None` if no file does.
     pub by: Option<PathBuf>,
     /// The setting that would allow it, and its place.
     pub remedy: String,

@@ -68,7 +68,7 @@ impl Requirement {
     /// Path of the program or file.
     ///
     /// # Errors
-    /// It is not there; the error names the package.
+    /// It is missing; the error names the package.
     pub fn find(&self) -> Result<&'static str> {
         let found = self.candidates.iter().find(|path| (self.test)(Path::new(path))).copied();
         found

@@ -31,7 +31,7 @@ const VERSION_3: u32 = 0x2008_0522;
 /// Starts the fd store, which listens on the socket `name` in `dir`. `first` is the container's first process.
 ///
 /// # Errors
-/// When it could not get so far; there is no fd store then.
+/// It could not be started; there is no fd store then.
 pub fn start(held: Descriptors, dir: &Path, name: &str, first: Pid) -> Result<()> {
     let (mut said, mut tell) = pipe().context(FD_STORE)?;
     // SAFETY: crun and the hook have one thread, so that the child can do all that its parent can; it never returns.
@@ -95,7 +95,7 @@ const MOST: usize = 4 + 2 * ports::MOST;
 /// Takes the descriptors from the fd store at `socket`, which then ends; `None` if there is no fd store.
 ///
 /// # Errors
-/// When it does not hand anything over.
+/// It sends no descriptors.
 pub fn take(socket: &Path) -> Result<Option<Descriptors>> {
     let stream = match UnixStream::connect(socket) {
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => return Ok(None),
@@ -132,7 +132,7 @@ fn listen(dir: &Path, name: &str) -> Result<UnixListener> {
 /// A pidfd, readable once the process has ended.
 ///
 /// # Errors
-/// When there is no such process.
+/// The process does not exist.
 pub fn open_process(pid: Pid) -> Result<OwnedFd> {
     // SAFETY: a system call with two numbers.
     let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) }).context("pidfd")?;

@@ -109,10 +109,11 @@ impl TapConfig {
 /// Makes the tap and the kernel's NAT in the current network namespace. Needs CAP_NET_ADMIN over it, and CAP_NET_RAW
 /// for IPv6. In a shared namespace they are gone when the returned descriptors are closed.
 ///
-/// Tables or a tap of the same name that a former run left are replaced. On failure nothing of it stays.
+/// Tables or a tap of the same name from an earlier run are replaced. On failure nothing is left.
 ///
 /// # Errors
-/// When somebody else of a shared namespace has one of the ports, `/dev/net/tun` cannot be used, no private subnet is free, a sysctl cannot be set, or the kernel's nf_tables refuse.
+/// Another container or VM in a shared namespace has one of the ports, `/dev/net/tun` cannot be used, no private
+/// subnet is free, a sysctl cannot be set, or the kernel's nf_tables refuse.
 pub fn set_up(network: &TapConfig) -> Result<Option<Descriptors>> {
     network.check()?;
     let facts = netns::read(&network.tap)?;

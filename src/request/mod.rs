@@ -101,7 +101,7 @@ impl Request {
     /// Reads the text of a `config.json`.
     ///
     /// # Errors
-    /// Text that is no OCI configuration of a Linux container; see also [`Options::parse`].
+    /// The text is not an OCI configuration of a Linux container; see also [`Options::parse`].
     pub fn parse(config: &str) -> Result<Self> {
         let spec: Spec = serde_json::from_str(config).context("config.json")?;
         let root = spec.root().as_ref().ok_or_else(|| Error::new("config.json", "it has no root"))?;

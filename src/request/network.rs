@@ -11,7 +11,7 @@ use crate::engine::{self, Annotations};
 pub enum NetworkOwner {
     /// The container's own network namespace, which ends with the container.
     Own,
-    /// Another container's or the user's, at this path: what is left there stays.
+    /// Another container's or the user's, at this path: anything left in it stays.
     Shared(PathBuf),
     /// A namespace over which no process in the container has power, usually the host's.
     Foreign,

@@ -68,8 +68,8 @@ pub enum FirmwareChoice {
 
 /// A row of the option table.
 pub struct OptionSpec {
-    /// Name without the dashes; the annotation is [`ANNOTATION_PREFIX`] and the name, and for one that may be given more
-    /// than once also that with a dot and any name.
+    /// Name without the dashes. The annotation is [`ANNOTATION_PREFIX`] and the name; an option that may be given more
+    /// than once also accepts that with a dot and any name.
     pub name: &'static str,
     /// Name of the value; `None` for a switch.
     pub argument: Option<&'static str>,

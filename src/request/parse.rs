@@ -10,8 +10,8 @@ impl Options {
     /// Reads `annotations`, then the container's `args`, which win.
     ///
     /// # Errors
-    /// An unknown option or annotation, a value that is missing, not wanted or not understood, an option given twice or
-    /// beside one that it contradicts, or arguments that are no options.
+    /// An unknown option or annotation, a value that is missing, superfluous or invalid, an option given twice or
+    /// with one that contradicts it, or arguments that are not options.
     pub fn parse<'a>(args: &[String], annotations: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self> {
         let given = from_args(of_args(args)?)?;
         let mut annotations: Vec<_> = annotations.filter(|(key, _)| key.starts_with(ANNOTATION_PREFIX)).collect();

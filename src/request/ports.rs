@@ -66,7 +66,7 @@ pub const MOST: usize = 100;
 /// Reads a list such as `80/tcp,53`.
 ///
 /// # Errors
-/// More ports than [`MOST`], a port that is none, or one that is given twice, as nobody can listen there twice.
+/// More ports than [`MOST`], an invalid port, or a port that is given twice.
 pub fn parse(list: &str) -> Result<Vec<Port>> {
     let mut ports: Vec<Port> = Vec::new();
     for text in list.split(',') {

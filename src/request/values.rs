@@ -25,7 +25,7 @@ pub(super) fn timeout(value: &str) -> Result<u64> {
     seconds.ok_or_else(|| Error::new("--timeout", format!("\"{value}\" is not a number of seconds from 1 to 86400")))
 }
 
-/// A number of bytes, or of what the letter after it says: powers of 1024, in either case.
+/// A number of bytes, with an optional unit letter: powers of 1024, in either case.
 pub(super) fn bytes(name: &str, value: &str) -> Result<u64> {
     let unit = value.bytes().last().and_then(|last| b"KMGT".iter().position(|u| *u == last.to_ascii_uppercase()));
     let (digits, shift) = unit.map_or((value, 0), |n| (&value[..value.len() - 1], 10 * (n as u32 + 1)));

@@ -1,4 +1,4 @@
-//! `crun-qemu doctor`: what this host has, what it lacks, and what to do about it.
+//! `crun-qemu doctor`: what this host has and lacks, and what to do about it.
 
 mod checks;
 mod network;

@@ -129,7 +129,7 @@ fn words_are_of_create(words: &[OsString]) -> bool {
     words.last().is_some_and(|command| command == "create")
 }
 
-/// Runs crun to its end, for crun says of a hook that failed only that it did: the reason takes the place of that.
+/// Runs crun to its end. crun reports only that a hook has failed, so the reason replaces crun's message.
 fn outlive<'a>(words: impl Iterator<Item = &'a OsStr>, line: &CommandLine, bundle: &Path) -> Result<()> {
     let status = Command::new(crun()?).args(words).status().map_err(|e| no_crun(&e))?;
     if status.success() {

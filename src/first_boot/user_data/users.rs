@@ -1,4 +1,4 @@
-//! The users whom user-data names.
+//! The users that user-data names.
 
 use base64ct::{Base64, Encoding};
 use serde_json::Value;

@@ -10,7 +10,7 @@ use crate::error::Result;
 /// End of the boot code in a master boot record, and start of its four partition entries (16 bytes each).
 const BOOT_CODE: usize = 440;
 const PARTITIONS: usize = 446;
-/// MBR partition type that says "the real table is a GPT".
+/// MBR partition type that marks a disk with a GPT.
 const PROTECTIVE: u8 = 0xee;
 
 /// The GUID 21686148-6449-6E6F-744E-656564454649 as it lies on disk: GRUB's BIOS boot partition.

@@ -6,7 +6,7 @@ use crate::error::Result;
 
 pub(super) const CONVERT: &str = "convert other formats with `qemu-img convert -O qcow2` first";
 
-/// A format that is refused, and the bytes at a place in the file's first sector that tell it.
+/// A format that is refused, and the bytes in the first sector that identify it.
 struct Foreign {
     name: &'static str,
     offset: usize,

@@ -1,6 +1,6 @@
-//! Disk images: what a header says, what the first sectors say, and the overlay that takes the writes.
+//! Disk images: header, first sectors, and the overlay that takes the writes.
 //!
-//! An image is hostile. It is judged here, in Rust and with every offset checked, before QEMU or a tool of QEMU's
+//! An image is hostile. It is judged here, in Rust and with every offset checked, before QEMU or one of QEMU's tools
 //! opens it: those follow a backing file wherever its name leads.
 
 use std::fmt;

@@ -50,7 +50,7 @@ impl<'a> Source<'a> {
         self.file.read_exact_at(buf, offset).context(self.name.display())
     }
 
-    /// Fills `buf` from `offset` with what the file has there, and with zeros beyond its end.
+    /// Fills `buf` from `offset` with the file's bytes, and with zeros beyond its end.
     pub(super) fn read_padded(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         let there = self.len.saturating_sub(offset).min(buf.len() as u64) as usize;
         let (head, tail) = buf.split_at_mut(there);

@@ -16,7 +16,7 @@ use crate::request::options::Options;
 
 /// The driver that hands whole devices out.
 const VFIO_PCI: &str = "vfio-pci";
-/// PCI class and subclass of bridges between PCI buses, which share a group with what is behind them.
+/// PCI class and subclass of bridges between PCI buses, which share a group with the devices behind them.
 const BRIDGE: &str = "0x0604";
 
 /// A device for the guest.
@@ -60,7 +60,7 @@ pub struct Group {
 /// Finds the devices that were asked for.
 ///
 /// # Errors
-/// A device that is not there or not fit to be passed on, or a policy that forbids it.
+/// A device is missing or cannot be passed on, or the policy forbids it.
 pub fn find(options: &Options) -> Result<Vec<Device>> {
     if options.vfio_pci.is_empty() && options.vfio_pci_mdev.is_empty() {
         return Ok(Vec::new());

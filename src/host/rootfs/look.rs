@@ -20,7 +20,7 @@ const HINT: &str = "the VM image must be the only regular file in / or in /disk/
 struct Seen {
     /// The first two regular files in the order of their names.
     files: Vec<PathBuf>,
-    /// The first thing that stands where an image could, but is none.
+    /// The first thing in the image's place that is not an image.
     other: Option<(PathBuf, &'static str)>,
 }
 
@@ -49,7 +49,7 @@ pub(super) fn sole_file(root: &Root) -> Result<PathBuf> {
 }
 
 impl Seen {
-    /// Looks at every name in `dir`; says whether one of them is `/disk`.
+    /// Looks at every name in `dir`; returns whether one of them is `/disk`.
     fn look(&mut self, root: &Root, dir: &Path) -> Result<bool> {
         let mut list = Dir::from_fd(root.open_dir(dir)?).context(dir.display())?;
         let fd = nix::unistd::dup(&list).context(dir.display())?;

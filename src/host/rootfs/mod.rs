@@ -1,8 +1,8 @@
-//! Safe looks below an untrusted root: the image is the only file that is ever opened there.
+//! Safe access below an untrusted root: the image is the only file that is ever opened there.
 //!
-//! Whoever made the root chose every name, link and file type in it, and may change them while we look. So nothing is
-//! resolved by path on the host's side: every open goes through `openat2` from a descriptor of the root, follows no
-//! symlink at all, and what was opened is judged by `fstat` on the descriptor, never by an earlier look.
+//! The author of the root chose every name, link and file type in it, and may change them at any time. So nothing is
+//! resolved by path on the host's side: every open goes through `openat2` from a descriptor of the root and follows no
+//! symlink at all, and the opened file is judged by `fstat` on its descriptor, never by an earlier look.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -67,7 +67,7 @@ impl Root {
         self.open_image(path, OFlag::O_RDONLY)
     }
 
-    /// Opens it for writing too. Who may is the host's to say.
+    /// Opens it for writing as well, if the host's permissions allow it.
     pub fn open_writable(&self, path: &Path) -> Result<File> {
         self.open_image(path, OFlag::O_RDWR)
     }
@@ -85,7 +85,7 @@ impl Root {
                         refuse("a symlink, not a VM image").hint("symlinks in the image's root are not followed")
                     }
                     Errno::EISDIR => refuse("a directory, not a VM image"),
-                    // podman adds words of its own to the system's.
+                    // podman adds its own text to the system's.
                     Errno::EACCES | Errno::EROFS if access == OFlag::O_RDWR => refuse("it may not be written to"),
                     e => refuse(e.desc()),
                 },

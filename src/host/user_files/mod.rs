@@ -1,8 +1,8 @@
 //! The files that options name: which of them may be read, and reading them.
 //!
-//! Options are not the user's alone: an image's author writes its ENTRYPOINT, CMD and annotations, a pod's author the
-//! pod's. So a path is looked up among the container's mounts first and read from what the engine granted there. A path
-//! on the host itself takes an argument outside a pod, or the policy's permission.
+//! Options do not come from the user alone: an image's author writes its ENTRYPOINT, CMD and annotations, a pod's
+//! author the pod's. So a path is looked up among the container's mounts first and read from what the engine granted
+//! there. A path on the host itself needs an argument outside a pod, or the policy's permission.
 
 mod storage;
 mod walk;
@@ -25,7 +25,7 @@ use crate::request::Request;
 
 /// A first boot needs no more; cloud-init takes far less from most clouds.
 const LARGEST: u64 = 16 << 20;
-/// No link is followed below what the user named.
+/// No link is followed below the path that the user named.
 const NO_LINKS: ResolveFlag =
     ResolveFlag::RESOLVE_BENEATH.union(ResolveFlag::RESOLVE_NO_SYMLINKS).union(ResolveFlag::RESOLVE_NO_MAGICLINKS);
 /// O_NONBLOCK: opening a fifo must not wait for its other end. O_NOCTTY: a terminal must not become ours.

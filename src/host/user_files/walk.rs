@@ -23,7 +23,7 @@ const WRITABLE_BY_OTHERS: u32 = 0o022;
 pub enum Refusal {
     /// A user other than root could have made this link.
     Link(PathBuf),
-    /// A link of procfs leads out of what its text says.
+    /// A procfs link does not lead where its text says.
     ProcessLink,
     /// The system's error.
     Os(Errno),

@@ -1,4 +1,4 @@
-//! The things, each looked at by itself: what is missing hides nothing of the rest.
+//! The checks, each independent of the others: a missing item hides nothing else.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -159,7 +159,7 @@ fn devices(init: &Path, container: &Container) -> Vec<Check> {
     };
     let tap = match devices.tun.map_err(|why| format!("/dev/net/tun: {why}")).and_then(|()| network::can_be_set_up()) {
         Ok(()) => Check::new(State::Ok, "network", "a tap, and nf_tables for NAT"),
-        // Without the device there is another way, without the rest there is none.
+        // Without the device there is a substitute, without the rest there is none.
         Err(why) if why.starts_with("/dev/net/tun") => {
             Check::new(State::Warn, "network", format!("{why}: guests get QEMU's user network"))
                 .hint("modprobe tun; chmod 666 /dev/net/tun for rootless containers")

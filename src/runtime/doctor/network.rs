@@ -11,10 +11,10 @@ use nix::unistd::{getegid, geteuid};
 /// The option of `doctor` that calls [`in_a_new_namespace`]: the namespace is a process's own.
 pub const OPTION: &str = "--try-network";
 
-/// Sets it up, for this process alone.
+/// Sets up the network, for this process only.
 ///
 /// # Errors
-/// What the kernel lacks.
+/// The kernel lacks something.
 pub fn in_a_new_namespace() -> Result<()> {
     let (user, group) = (geteuid(), getegid());
     if user.is_root() {

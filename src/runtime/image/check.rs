@@ -37,10 +37,10 @@ struct Report {
     firmware: &'static str,
 }
 
-/// Judges the file that the words name and prints what was found.
+/// Judges the file that the words name and prints its properties.
 ///
 /// # Errors
-/// No VM would start on it.
+/// No VM would start from it.
 pub fn run(words: &[OsString]) -> Result<()> {
     let Some(words) = SYNTAX.parse(words)? else { return Ok(()) };
     let name = Path::new(&words.operands[0]);

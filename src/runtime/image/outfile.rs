@@ -15,12 +15,12 @@ use super::programs::Programs;
 /// A place for a file.
 pub struct Outfile<'a> {
     path: &'a Path,
-    /// A file that is there already gives way.
+    /// An existing file is replaced.
     replace: bool,
 }
 
 impl<'a> Outfile<'a> {
-    /// Judges the place at `path`.
+    /// Checks whether a file can be made at `path`.
     ///
     /// # Errors
     /// Something else than a regular file is there, or a file that may not be replaced, or the directory is missing.
@@ -40,7 +40,7 @@ impl<'a> Outfile<'a> {
         }
     }
 
-    /// Fills it with what is in `file`. It is there whole or not at all.
+    /// Fills the file with the content of `file`. It appears complete or not at all.
     ///
     /// # Errors
     /// It cannot be written, or appeared since.

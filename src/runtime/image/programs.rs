@@ -1,5 +1,4 @@
-//! Programs that are run to their end. A signal that asks this process to end reaches them, and what was made until
-//! then is removed.
+//! Programs that run to their end. A signal that ends this process reaches them, and everything made so far is removed.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -71,16 +70,16 @@ impl Programs {
         let mut first = self.start(from.stdin(Stdio::null()).stdout(Stdio::piped()))?;
         let output = first.stdout.take().map_or_else(Stdio::null, Stdio::from);
         let second = self.start(to.stdin(output));
-        // The pipe's end is the second program's alone now, so that the first one sees the second one's end.
+        // Only the second program holds the pipe now, so the first one notices when the second one ends.
         drop(to);
         let second = second.inspect_err(|_| drop(first.wait()))?;
         self.wait(&mut [first, second])
     }
 
-    /// Copies `file` to `path`: as a reference where the file system has such, else with its holes.
+    /// Copies `file` to `path`: as a reflink if the file system supports it, else with its holes.
     ///
     /// # Errors
-    /// It cannot be copied, for which `cp` has told the reason, or a signal came.
+    /// It cannot be copied (`cp` has printed the reason), or a signal came.
     pub fn copy(&self, file: &File, path: &Path) -> Result<()> {
         let mut cp = Command::new("cp");
         cp.args(["--reflink=auto", "--sparse=always", "--", "/proc/self/fd/0"]).arg(path);

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use crun_qemu::error::{Error, Result};
 use crun_qemu::host::image::Format;
 
-/// A command: what it is called, what it does, and what it takes.
+/// A command: its name, meaning and arguments.
 pub struct Syntax {
     /// The word after `image`.
     pub name: &'static str,
@@ -62,7 +62,7 @@ impl Syntax {
         }
     }
 
-    /// The command line and what it does.
+    /// The command line and the meaning of the command.
     pub fn help(&self) -> String {
         format!("{}\n    {}", self.usage(), self.meaning)
     }

@@ -54,8 +54,8 @@ pub fn run(words: &[OsString]) -> Result<()> {
     Ok(())
 }
 
-/// Becomes the same command in the user namespace in which alone the engine of an ordinary user mounts images. The engine
-/// changes the umask on the way there.
+/// Becomes the same command in the user namespace, the only place where an unprivileged user's engine mounts images.
+/// The engine changes the umask on the way.
 fn in_user_namespace(engine: &Engine, words: &[OsString]) -> Result<()> {
     let exe = std::env::current_exe().context("/proc/self/exe")?;
     let mut command = engine.command(&["unshare".as_ref(), exe.as_os_str(), "image".as_ref(), WITH_UMASK.as_ref()]);

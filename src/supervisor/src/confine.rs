@@ -21,7 +21,7 @@ const LIMITS: &[(Resource, u64)] =
 /// To be called before there is a second thread.
 ///
 /// # Errors
-/// When there can be no such namespaces.
+/// The namespaces cannot be made.
 pub fn run(body: impl FnOnce() -> i32) -> Result<i32> {
     close_inherited();
     set_no_new_privs().context("no new privileges")?;

@@ -24,7 +24,7 @@ const GATHER: Duration = Duration::from_micros(200);
 /// `ctrl-]`.
 const ESCAPE: u8 = 0x1d;
 
-/// The two ends and what is under way between them.
+/// The two ends, and the bytes between them.
 pub struct Console {
     listener: Option<UnixListener>,
     serial: Option<UnixStream>,
@@ -97,7 +97,7 @@ impl Console {
         self.spoken
     }
 
-    /// QEMU is gone: takes a connection that it made before, if any, and stops waiting for one.
+    /// QEMU has ended: accepts a connection that it made before, if any, and stops waiting for one.
     pub fn hang_up(&mut self) {
         self.accept();
         self.listener = None;
@@ -245,7 +245,7 @@ impl Queue {
         flow(result)
     }
 
-    /// Writes until all is gone or would wait.
+    /// Writes until everything is written or the write would block.
     fn write_to(&mut self, mut write: impl FnMut(&[u8]) -> io::Result<usize>) -> Flow {
         while !self.is_empty() {
             let result = write(&self.bytes[self.gone..]);

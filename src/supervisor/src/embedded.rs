@@ -101,7 +101,7 @@ pub fn hand_over(domain: &Domain, file: &OpenFile) -> Result<()> {
 /// Makes sure that libvirt can copy the descriptors of `files` for QEMU: when it cannot, it does not say why.
 ///
 /// # Errors
-/// When this process may not have so many.
+/// This process may not have that many descriptors.
 pub fn can_copy(files: &[OpenFile]) -> Result<()> {
     let copies: std::io::Result<Vec<_>> = files.iter().map(|_| File::open("/dev/null")).collect();
     copies

@@ -1,4 +1,4 @@
-//! Capabilities: what the supervisor has is the engine's choice, what QEMU has is nothing, or next to it.
+//! Capabilities: the engine decides what the supervisor has; QEMU has none, or almost none.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -30,10 +30,10 @@ pub fn confine() -> Result<()> {
     Ok(())
 }
 
-/// Gives up the calling thread's capabilities but for that to listen on any port and those without which libvirt starts
-/// nothing; what the thread starts gets no more. QEMU's own seccomp filter denies it the use of the latter.
+/// Drops the calling thread's capabilities except the one to listen on any port and those without which libvirt starts
+/// nothing; programs that the thread starts get no more. QEMU's own seccomp filter forbids the use of the latter.
 ///
-/// For a QEMU that listens on a port below 1024: libvirt's own way, `clear_emulator_capabilities`, leaves none.
+/// For a QEMU that listens on a port below 1024: libvirt's own `clear_emulator_capabilities` leaves none.
 pub fn keep_ports() -> Result<()> {
     keep(NET_BIND_SERVICE | NEEDED)
 }

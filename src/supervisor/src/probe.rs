@@ -63,7 +63,8 @@ const NOBODY: &[&str] = &["user = \"+65534\"", "group = \"+65534\""];
 /// `linux/capability.h`.
 const TO_START_QEMU: u64 = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8;
 
-/// QEMU detaches itself when it is asked, and libvirt waits for it to be gone: here is the first process, which inherits it.
+/// Reaps QEMU, which detaches itself while it is probed; libvirt waits for its end, and this first process of the
+/// namespace inherits it.
 fn reap_until(signals: &Signals, over: impl Fn() -> bool) -> Result<()> {
     let mut reaper = Reaper::default();
     while !over() {

@@ -12,7 +12,7 @@ use nix::unistd::{Pid, getsid};
 /// Looks after dead children of the thread that it is used in: the main one, in which libvirt must not be called.
 #[derive(Default)]
 pub struct Reaper {
-    /// Children of ours whose end matters.
+    /// Our own children whose end matters.
     own: Vec<Pid>,
 }
 
@@ -35,7 +35,7 @@ pub struct Killed {
 }
 
 impl Reaper {
-    /// A reaper that also handles these children of ours.
+    /// A reaper that also handles these children.
     pub fn of(own: impl Iterator<Item = Pid>) -> Self {
         Self { own: own.collect() }
     }

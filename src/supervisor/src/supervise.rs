@@ -270,7 +270,7 @@ impl Supervisor {
         }
     }
 
-    /// Adds to a failure of a VM that ran what is known of QEMU's end.
+    /// Adds what is known about QEMU's end to the failure of a VM that ran.
     fn with_reason(&self, exit: Exit) -> Exit {
         let last_lines = qemu_log::last_lines(Path::new(paths::LIBVIRT));
         let reasons: Vec<String> = self.reasons.iter().cloned().chain(last_lines).collect();

@@ -119,7 +119,7 @@ pub fn version() -> Result<String> {
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
-/// C's says "virtiofsd version 7.2.0", Rust's "virtiofsd 1.10.0".
+/// The C version prints "virtiofsd version 7.2.0", the Rust version "virtiofsd 1.10.0".
 fn kind(version: &str) -> Kind {
     if version.contains(" version ") { Kind::C } else { Kind::Rust }
 }

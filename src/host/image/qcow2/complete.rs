@@ -48,10 +48,10 @@ fn is_all_there(header: &Header, source: &Source) -> bool {
     })
 }
 
-/// The L2 tables, each once, which no sound image has more of than clusters; `None` where one of them is not there.
+/// The L2 tables, each once: a sound image has no more of them than clusters. `None` if one is missing.
 ///
-/// Whoever made the image says how often one is named, and every table is read: so the file's length bounds the work, and
-/// [`MOST`] does where the file is one great hole.
+/// The image's author decides how often a table is named, and every table is read. So the work is bounded by the file's
+/// length, and by [`MOST`] for a file that is mostly a hole.
 fn tables(header: &Header, source: &Source) -> Option<Vec<u64>> {
     let mut l1 = vec![0; header.l1_size as usize * 8];
     if header.snapshots > 0 || source.read(header.l1_offset, &mut l1, "the L1 table").is_err() {

@@ -58,7 +58,7 @@ impl<'a> Map<'a> {
         Ok(())
     }
 
-    /// Size of what is mapped as one, in bytes.
+    /// Bytes that are mapped as one unit.
     fn unit(&self) -> u64 {
         match self.header.extended_l2 {
             true => self.header.cluster() / SUBCLUSTERS,
@@ -128,7 +128,7 @@ impl<'a> Map<'a> {
         }
     }
 
-    /// A compressed cluster's descriptor: an offset, and how many sectors follow the one that it is in.
+    /// Decodes a compressed cluster's descriptor: an offset, and the number of sectors after the one that contains it.
     fn packed(&self, descriptor: u64) -> Place {
         let bits = self.header.packed_offset_bits();
         let offset = descriptor & ((1 << bits) - 1);

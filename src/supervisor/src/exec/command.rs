@@ -50,7 +50,7 @@ impl Job {
             word(&mut s, dir);
             s.extend(b" || exit 127; ");
         }
-        // The shell would say how the program died.
+        // The shell would report how the program died.
         s.extend(b"exec 3>&2 2>/dev/null; (exec 2>&3 3>&-; exec ");
         self.program(&mut s);
         s.extend(b"); exit $?");

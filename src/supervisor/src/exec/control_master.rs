@@ -1,10 +1,10 @@
-//! The ssh masters: connections to the guest that outlive the exec that made them.
+//! ssh control masters: connections to the guest that outlive the exec that made them.
 //!
-//! sshd takes ten sessions on a connection by default, so there is a row of masters for each user. The first one that
-//! takes the session gets it; a new one is made at the end of the row.
+//! sshd allows ten sessions per connection by default, so each user has a row of masters. The first master that accepts
+//! the session gets it; a new one is added at the end of the row.
 //!
-//! dropbear gets a connection for each session: where a program ends while another one's session is being opened, its
-//! versions 2022.82 to 2024.86 end the connection with all of its sessions ("Failed assertion … sent_close").
+//! dropbear gets a connection for each session: if a program ends while another session is being opened, its versions
+//! 2022.82 to 2024.86 close the connection with all of its sessions ("Failed assertion … sent_close").
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -28,7 +28,7 @@ use crun_qemu::handoff::paths;
 
 /// Marker file of a guest that has accepted a login; contains its sshd's version.
 const ENTERED: &str = "entered";
-/// Masters of one user: with ten sessions on each this is far beyond what a guest is asked for.
+/// Most masters of one user: with ten sessions on each, far more than a guest needs.
 const ROW: usize = 64;
 /// Limit for an answer from a master, which answers at once whatever the guest does, unless it is blocked by a terminal
 /// that no process reads.
@@ -60,12 +60,12 @@ impl Guest {
     /// Runs `command` in the guest, over the first connection with room for it.
     ///
     /// # Errors
-    /// When the guest lets nobody in; the command was not run then.
+    /// The guest accepts no login; the command was not run.
     pub fn open(&self, command: &[u8], term: Option<&[u8]>, stdio: [BorrowedFd<'_>; 3]) -> Result<Session> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).context(self.dir.display())?;
         for i in 0..ROW {
             let socket = self.socket(i);
-            // Twice: a master that has lost the guest is there until it notices, which the first attempt makes it do.
+            // Twice: a master that has lost the guest exists until it notices, which the first attempt causes.
             for _ in 0..2 {
                 let client = match self.connect(&socket) {
                     Ok(client) => client,

@@ -35,7 +35,7 @@ pub fn asked(
         let same = configured.iter().any(|c| {
             c.as_bytes().strip_prefix(name.as_slice()).and_then(|rest| rest.strip_prefix(b"=")) == Some(value)
         });
-        // The runtime adds a HOME where the configuration has none.
+        // The runtime adds a HOME if the configuration has none.
         !same && name != b"TERM" && (name != b"HOME" || home)
     });
     (vars, term)

@@ -47,7 +47,7 @@ pub fn hold_exec_lock(execs: &Path) -> Result<Flock<File>> {
     Flock::lock(open(execs)?, FlockArg::LockShared).map_err(|(_, e)| e).context(execs.display())
 }
 
-/// Waits for the VM's end; for its start, too, if it is not there yet.
+/// Waits for the VM's end, and for its start if it has not started yet.
 pub fn wait_for_end(path: &Path) {
     // A signal interrupts the wait for a lock.
     while !File::open(path).is_ok_and(|file| Flock::lock(file, FlockArg::LockShared).is_ok()) {

@@ -143,7 +143,7 @@ fn end_with_the_vm(alive: &Path) {
     std::process::exit(FAILED);
 }
 
-/// The key is root's alone, and crun runs an exec as the user that the container was started with.
+/// Only root can read the key, and crun runs an exec as the user that the container was started with.
 fn may_enter(user: Uid) -> Result<()> {
     if user.is_root() {
         return Ok(());

@@ -28,7 +28,7 @@ const SESSION_OPENED: u32 = 0x8000_0006;
 const TTY_ALLOC_FAIL: u32 = 0x8000_0008;
 /// No escape character.
 const NO_ESCAPE: u32 = u32::MAX;
-/// The master's answers are short; this bounds what a confused one makes us allocate.
+/// Largest answer accepted: the master's answers are short, and this bounds the allocation.
 const LONGEST: usize = 64 << 10;
 
 /// A connection to a live master.
@@ -71,7 +71,7 @@ impl Client {
     /// Connects to the master that listens at `path`.
     ///
     /// # Errors
-    /// When there is none, it does not speak the protocol, or says nothing until `deadline`.
+    /// There is no master, it does not speak the protocol, or it does not answer until `deadline`.
     pub fn connect(path: &Path, deadline: Instant) -> io::Result<Self> {
         let mut stream = connect(path)?;
         until(&stream, deadline)?;
@@ -92,7 +92,7 @@ impl Client {
     /// Runs `command` with `stdio`; with `term`, on a terminal of that type, with the modes and size of `stdio[0]`.
     ///
     /// # Errors
-    /// When the connection went before the session was opened, or `deadline` did: nothing was run.
+    /// The connection was lost or `deadline` passed before the session was opened: nothing was run.
     pub fn open(
         mut self,
         command: &[u8],
@@ -132,7 +132,7 @@ impl Client {
 }
 
 impl Session {
-    /// Keeps the lock for as long as the session is there.
+    /// Keeps the lock for the length of the session.
     pub fn holding(self, lock: Flock<File>) -> Self {
         Self { _holds: Some(lock), ..self }
     }
@@ -157,7 +157,7 @@ impl AsFd for Session {
     }
 }
 
-/// A master with no room for one more in its queue is as one that says nothing: no wait for that.
+/// A master with a full queue counts as one that does not answer: no wait for it.
 fn connect(path: &Path) -> io::Result<UnixStream> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;

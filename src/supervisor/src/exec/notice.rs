@@ -17,7 +17,7 @@ pub struct Notice {
 }
 
 impl Notice {
-    /// `first` after that time, and what `more` says from then on.
+    /// Prints `first` after `time`, and the result of `more` from then on.
     pub fn after(time: Duration, first: String, more: impl Fn() -> String + Send + 'static) -> Self {
         Self::every(BETWEEN, time, first, more, |line| say(format!("{line}{}", why_paused())))
     }

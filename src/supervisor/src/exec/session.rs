@@ -70,7 +70,7 @@ pub fn run(guest: &Guest, job: &Job, term: Option<Vec<u8>>, mut guard: Guard, be
     }
 }
 
-/// `length` is the command's: dropbear hangs up at one that is longer than a packet.
+/// `length` is the command's: dropbear hangs up if it is longer than a packet.
 fn lost(length: usize) -> Error {
     let error = Error::new("exec", "the connection to the guest was lost");
     if length < PACKET {

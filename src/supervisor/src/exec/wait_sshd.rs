@@ -27,7 +27,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 pub struct Greeting {
     /// Whether there was a wait.
     pub waited: bool,
-    /// The protocol's version and the server's, as it says them: `SSH-2.0-OpenSSH_9.2p1`.
+    /// Versions of the protocol and the server in the greeting: `SSH-2.0-OpenSSH_9.2p1`.
     pub version: String,
 }
 
@@ -45,7 +45,7 @@ pub enum Obstacle {
 }
 
 impl Obstacle {
-    /// Error of an exec that met this until its end. `when` says how long that was.
+    /// Error of an exec that met this until its end; `when` is the length of the wait.
     pub fn error(&self, when: &str) -> Error {
         let (is, or) = match self {
             Self::Unreachable(_) => ("is not reachable", "or its network is not up"),

@@ -73,7 +73,7 @@ mod status {
     pub const NOT_ON_LINK: u16 = 4;
 }
 
-/// The server's identifier, of the kind that an Ethernet address makes: it is alone on its link.
+/// The server's identifier, of the kind made from an Ethernet address: it is the only server on its link.
 const SERVER: [u8; 10] = *b"\x00\x03\x00\x01\x02crunq";
 /// Bytes of the longest identifier: a kind and 128 more.
 const LONGEST: usize = 130;
@@ -158,7 +158,7 @@ fn find(options: &[u8], code: u16) -> Option<&[u8]> {
     Options(options).find_map(|(found, value)| (found == code).then_some(value))
 }
 
-/// Options one after the other; one that runs over the end does not exist.
+/// A sequence of options; an option that runs over the end is ignored.
 struct Options<'a>(&'a [u8]);
 
 impl<'a> Iterator for Options<'a> {

@@ -1,5 +1,5 @@
-//! The program: a firmware of 16 KiB that says on a port how far it is, and halts. `tests/e2e/boot/kvm.rs` runs it on a CPU
-//! that is known to be right.
+//! The program: a firmware of 16 KiB that reports its progress on a port, and halts. `tests/e2e/boot/kvm.rs` runs it on
+//! a CPU that is known to be correct.
 
 /// Length of the firmware, bytes; it ends where the address space of 32 bits does.
 pub const LENGTH: usize = 16 << 10;

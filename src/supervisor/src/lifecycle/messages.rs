@@ -9,7 +9,7 @@ pub enum VmCommand {
     PowerButton,
     /// End the VM at once.
     Destroy,
-    /// End QEMU in its own time, so that what the guest has written is in the files.
+    /// End QEMU gracefully, so that everything the guest has written is in the files.
     Quit,
     /// Let the virtual CPUs go on.
     Resume,
@@ -50,9 +50,9 @@ pub enum VmEvent {
     Asleep,
     /// An order could not be carried out.
     CommandFailed(VmCommand, Error),
-    /// QEMU is gone.
+    /// QEMU has ended.
     Stopped(Stop),
-    /// The thread that talks to libvirt is gone.
+    /// The thread that runs libvirt has ended.
     Lost,
 }
 
@@ -78,7 +78,7 @@ pub struct DiskFailure {
     pub pauses: bool,
 }
 
-/// libvirt's reasons for a VM that is gone.
+/// libvirt's reasons for the end of a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
     /// Shut down.

@@ -257,7 +257,7 @@ impl Lifecycle {
     fn order_failed(&mut self, order: VmCommand, error: Error, now: Instant) -> Vec<Act> {
         match order {
             VmCommand::Resume => {
-                // Its failing says nothing new, and it is repeated.
+                // The failure is nothing new, and the attempt is repeated.
                 if let Some(pause) = &mut self.pause {
                     pause.again(now);
                 }

@@ -53,7 +53,7 @@ impl Stopping {
         }
     }
 
-    /// Takes in how the press went; one that could not be made (`None`) is made again.
+    /// Handles the result of a press; a press that could not be made (`None`) is repeated.
     pub fn answered(&mut self, button: Option<Button>, now: Instant) {
         if let Self::Asked(..) = self {
             let pause = if button == Some(Button::Pressed) || button.is_none() { AGAIN } else { LOOK };

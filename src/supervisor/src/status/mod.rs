@@ -88,7 +88,7 @@ pub struct Disk {
 /// A directory that the guest has from the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Share {
-    /// Path in the guest, or what is in it.
+    /// Path in the guest, or a description of the content.
     pub target: String,
     /// The host takes no writes.
     pub read_only: bool,
