@@ -19,21 +19,22 @@ use crate::{crun, prepare};
 
 /// The functions of the Rust part.
 ///
-/// The first two return 0, or -1 with `*msg` set to a line that the caller frees (NULL when memory ran out). `msg` may be
-/// NULL. The others return only on failure, which they report on stderr, with the status to exit with.
+/// The first two return 0, or -1 with `*msg` set to a line that the caller frees (NULL when memory ran out). `msg` may
+/// be NULL. The others return only on failure, which they report on stderr, with the status to exit with.
 #[repr(C)]
 pub struct RustApi {
     /// Prepares a container's VM and edits `def`, crun's parsed configuration, so that crun runs the VM.
     ///
-    /// `context` is the context of crun's command. With NULL as `def`, nothing is done. A `def` without a process is one of
-    /// `crun update`: it is edited so that the memory limits stay as they were at start. On failure, `def` is unchanged.
+    /// `context` is the context of crun's command. With NULL as `def`, nothing is done. A `def` without a process is
+    /// one of `crun update`: it is edited so that the memory limits stay as they were at start. On failure, `def` is
+    /// unchanged.
     pub create:
         unsafe extern "C" fn(context: *const crun_context, def: *mut crun_config, msg: *mut *mut c_char) -> c_int,
     /// Sets up the guest's network, in the container's namespaces and before its mounts, and changes the ids in
     /// `container` so that the container's process runs as root there.
     ///
-    /// `create` was called in the same process or in its parent. `container` is unchanged unless it is the container whose
-    /// configuration `create` has verified.
+    /// `create` was called in the same process or in its parent. `container` is unchanged unless it is the container
+    /// whose configuration `create` has verified.
     pub network: unsafe extern "C" fn(
         context: *const crun_context,
         container: *mut crun_container,
@@ -116,8 +117,8 @@ fn boundary(msg: *mut *mut c_char, body: impl FnOnce() -> Result<()>) -> c_int {
     }
 }
 
-/// Runs the body of a function that is a process's last act: an error or a panic becomes a line on stderr. The status is
-/// 127 if an executable does not exist, else 126, as in shells and podman.
+/// Runs the body of a function that is a process's last act: an error or a panic becomes a line on stderr. The status
+/// is 127 if an executable does not exist, else 126, as in shells and podman.
 fn last_act(body: impl FnOnce() -> Result<exec_supervisor::Failure>) -> c_int {
     let (text, status) = match guarded(body) {
         Ok(failure) => (line(failure.error), failure.status),

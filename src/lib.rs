@@ -1,7 +1,8 @@
 //! VM disk images run as containers.
 //!
 //! This library is the creating side: it runs in crun's process (through the plugin) or in the runtime executable, and
-//! never links libvirt. The container's own process is the package `crun-qemu-init`, which uses a few modules of this one.
+//! never links libvirt. The container's own process is the package `crun-qemu-init`, which uses a few modules of this
+//! one.
 //!
 //! Data flows through the modules in one direction: an OCI configuration becomes a [`request`], the request and the
 //! facts about the [`host`] a [`plan`], the plan a libvirt [`domain`], files on disk and a list of [`edits`], which the

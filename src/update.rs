@@ -1,7 +1,7 @@
-//! `podman update` of a running VM, in crun's process or the runtime executable. Limits of CPUs, I/O and processes apply to
-//! the cgroup as usual. A memory limit is a request to the guest, which returns memory through its balloon and never has
-//! more than QEMU was started with. The memory limits of the cgroup stay as they were at start, because a guest may ignore
-//! the request.
+//! `podman update` of a running VM, in crun's process or the runtime executable. Limits of CPUs, I/O and processes
+//! apply to the cgroup as usual. A memory limit is a request to the guest, which returns memory through its balloon and
+//! never has more than QEMU was started with. The memory limits of the cgroup stay as they were at start, because a
+//! guest may ignore the request.
 
 use std::path::{Path, PathBuf};
 

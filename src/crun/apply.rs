@@ -1,7 +1,7 @@
 //! Writes the edits into crun's structs.
 //!
-//! New values are malloc'ed, because crun frees them. Replaced values are not freed: crun may have kept pointers to them,
-//! and the process is short-lived.
+//! New values are malloc'ed, because crun frees them. Replaced values are not freed: crun may have kept pointers to
+//! them, and the process is short-lived.
 
 use std::os::unix::ffi::OsStrExt;
 

@@ -78,8 +78,8 @@ pub fn known() -> Option<Known> {
     *KNOWN_HERE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Changes the ids in crun's container to root of the container. crun took the ids from `process.user`, which may be the
-/// image's USER. In the child, they are the ids of the process and the owner of its terminal.
+/// Changes the ids in crun's container to root of the container. crun took the ids from `process.user`, which may be
+/// the image's USER. In the child, they are the ids of the process and the owner of its terminal.
 ///
 /// # Errors
 /// `at` is not the container that is known: another configuration, or other ids. Nothing has been written then.

@@ -21,8 +21,8 @@ pub struct Failure {
     pub status: i32,
 }
 
-/// Becomes the supervisor. Signals are blocked until the supervisor reads them, because the kernel drops signals that the
-/// first process of a PID namespace neither handles nor blocks.
+/// Becomes the supervisor. Signals are blocked until the supervisor reads them, because the kernel drops signals that
+/// the first process of a PID namespace neither handles nor blocks.
 pub fn run() -> Result<Failure> {
     SigSet::all().thread_block().context("signals")?;
     become_init(&[c"crun-qemu-init"], &own()?)

@@ -1,5 +1,5 @@
-//! Compares the structs of `include/crun.h` with crun's: `tests/abi/layouts/VERSION` is the output of `util/crun-facts.sh`
-//! for the headers of the first version with that layout.
+//! Compares the structs of `include/crun.h` with crun's: `tests/abi/layouts/VERSION` is the output of
+//! `util/crun-facts.sh` for the headers of the first version with that layout.
 
 use std::fmt::Write;
 use std::fs;

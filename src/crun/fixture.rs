@@ -101,8 +101,8 @@ fn map(v: &Value) -> *mut crun_map {
     leak(crun_map { len: keys.len(), keys: list(keys), values: list(values) })
 }
 
-/// A `linux` with these resources. With `made`, the other members are set as in a container; without, they are zero, as in
-/// an update.
+/// A `linux` with these resources. With `made`, the other members are set as in a container; without, they are zero, as
+/// in an update.
 pub fn linux(layout: &Layout, resources: *mut crun_resources, made: Option<Vec<*mut crun_device>>) -> *mut crun_linux {
     let words = size_of::<crun_linux_with_net_devices>() / size_of::<usize>();
     let block = Box::leak(vec![0_usize; words + 8].into_boxed_slice());

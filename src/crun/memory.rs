@@ -71,8 +71,8 @@ pub fn prove(got: &crun_resources, want: &RequestedLimits, layout: &Layout) -> R
     Ok(Limits { memory, files: proven_files(got.unified, want)? })
 }
 
-/// Finds the limits of an update, which has no config.json to compare with, in one of the layouts `possible`. `None`: no
-/// layout fits, or more than one.
+/// Finds the limits of an update, which has no config.json to compare with, in one of the layouts `possible`. `None`:
+/// no layout fits, or more than one.
 pub fn find(got: &crun_resources, possible: &[&Layout]) -> Option<Limits> {
     let files = if got.unified.is_null() { Vec::new() } else { found_files(got.unified)? };
     if got.memory.is_null() {

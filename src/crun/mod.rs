@@ -1,9 +1,9 @@
 //! The boundary to crun: its structs, verified and then edited.
 //!
-//! The code runs in crun's process, and in the child that becomes the container's process. crun is trusted, but the layout
-//! of its structs is not: they are read through the kernel (`peek`) and compared with config.json
-//! (`verify`) before the first write (`apply`). The image's part of config.json (arguments, environment, annotations)
-//! is hostile; here it is only compared.
+//! The code runs in crun's process, and in the child that becomes the container's process. crun is trusted, but the
+//! layout of its structs is not: they are read through the kernel (`peek`) and compared with config.json (`verify`)
+//! before the first write (`apply`). The image's part of config.json (arguments, environment, annotations) is hostile;
+//! here it is only compared.
 
 mod alloc;
 mod apply;
@@ -45,8 +45,8 @@ pub fn is_update(def: *const crun_config) -> Result<bool> {
 
 /// Verifies `def`, calls `prepare`, which makes the container's VM, and writes the edits into `def`.
 ///
-/// `def` is not changed before the last step, which cannot fail. `prepare` is called only if `def` has a known layout, so
-/// with an unknown crun nothing is made.
+/// `def` is not changed before the last step, which cannot fail. `prepare` is called only if `def` has a known layout,
+/// so with an unknown crun nothing is made.
 ///
 /// # Safety
 /// `def` is the configuration that crun, of whatever version, hands to its handlers.

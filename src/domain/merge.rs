@@ -1,7 +1,7 @@
 //! Merges the administrator's document into the domain. Pure.
 //!
-//! An element is merged into its counterpart: its attributes and text replace the counterpart's, its children are merged
-//! into the counterpart's children, and an element without a counterpart is added. Nothing can be removed.
+//! An element is merged into its counterpart: its attributes and text replace the counterpart's, its children are
+//! merged into the counterpart's children, and an element without a counterpart is added. Nothing can be removed.
 
 use super::tree::Element;
 

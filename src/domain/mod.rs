@@ -1,7 +1,7 @@
 //! The libvirt domain of a plan. Pure; every path is one inside the container.
 //!
-//! Runs on the creating side, in crun's process or the runtime executable. The plan is trusted; text in it may come from
-//! the user, and the XML writer escapes it.
+//! Runs on the creating side, in crun's process or the runtime executable. The plan is trusted; text in it may come
+//! from the user, and the XML writer escapes it.
 
 mod attachments;
 mod hostdev;

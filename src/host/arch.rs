@@ -1,4 +1,5 @@
-//! The machine model of each architecture: everything about the domain, the firmware and the emulator that depends on it.
+//! The machine model of each architecture: everything about the domain, the firmware and the emulator that depends on
+//! it.
 
 use super::requirement::{Requirement, is_executable};
 use crate::error::{Error, Result};

@@ -217,8 +217,8 @@ struct Target {
     machines: Vec<String>,
 }
 
-/// The first build, in the order of the descriptions' names, for the machine type and without secure boot: secure boot needs SMM, which
-/// is slow, and refuses the unsigned kernels that developers test.
+/// The first build, in the order of the descriptions' names, for the machine type and without secure boot: secure boot
+/// needs SMM, which is slow, and refuses the unsigned kernels that developers test.
 fn uefi(arch: &Arch, descriptions: &Path) -> Option<Uefi> {
     let mut files: Vec<_> = fs::read_dir(descriptions).ok()?.flatten().map(|entry| entry.path()).collect();
     files.sort();

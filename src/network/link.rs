@@ -50,8 +50,8 @@ pub(super) struct Tap {
 impl Tap {
     /// Makes the tap, or takes the one that is there. `owner` may open it without privileges.
     ///
-    /// A tap has as many queues as there are descriptors: one, unless `held` leaves room for QEMU's beside the holder's,
-    /// which is idle.
+    /// A tap has as many queues as there are descriptors: one, unless `held` leaves room for QEMU's beside the
+    /// holder's, which is idle.
     pub fn create(name: &str, owner: u32, held: bool) -> Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(TUN).map_err(|e| {
             let hint = match e.kind() {
@@ -111,7 +111,8 @@ fn driver(name: &str) -> Result<String> {
     let mut request = request(name)?;
     let mut info = DriverInfo { command: ETHTOOL_GDRVINFO, driver: [0; 32], rest: [0; 160] };
     request.ifr_ifru.ifru_data = (&raw mut info).cast();
-    // SAFETY: the kernel reads one ifreq and writes what that points to, of this size; both live until the call returns.
+    // SAFETY: the kernel reads one ifreq and writes what that points to, of this size; both live until the call
+    // returns.
     unsafe { ethtool(control()?.as_raw_fd(), &raw const request) }.context(format!("driver of {name}"))?;
     Ok(info.driver.iter().take_while(|byte| **byte != 0).map(|byte| char::from(*byte)).collect())
 }

@@ -44,8 +44,8 @@ pub struct TapConfig {
     pub table: String,
     /// The container's IPv4 resolvers; the guest's queries go to the first. Empty: the guest has no resolver.
     pub resolvers: Vec<Ipv4Addr>,
-    /// Uid of the supervisor, in the user namespace of the process that calls [`set_up`]: it alone may open the tap, and
-    /// it opens it for QEMU.
+    /// Uid of the supervisor, in the user namespace of the process that calls [`set_up`]: it alone may open the tap,
+    /// and it opens it for QEMU.
     pub owner: u32,
     /// Ports of the container's addresses that lead to the guest.
     pub ports: Ports,

@@ -1,5 +1,5 @@
-//! From a bundle to the container's VM: gather (reads only), plan (pure), make (files on disk, undone on failure), and the
-//! edits to the configuration.
+//! From a bundle to the container's VM: gather (reads only), plan (pure), make (files on disk, undone on failure), and
+//! the edits to the configuration.
 //!
 //! Runs on the host's side, in crun's process or the runtime executable, and once in the container's network namespace
 //! ([`network()`]). The image, the options and the user's files are hostile.

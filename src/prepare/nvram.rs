@@ -73,7 +73,8 @@ fn record(dir: &PrivateDir, build: &Build) -> Result<()> {
     dir.write_durably(RECORD, 0o600, &serde_json::to_vec(build).context(RECORD)?).map(drop)
 }
 
-/// The build to go on with: the one of the record, else what the host has `now` if that is like it; `size` is the variables'.
+/// The build to go on with: the one of the record, else what the host has `now` if that is like it; `size` is the
+/// variables'.
 fn still_good(recorded: Build, now: Build, size: u64) -> std::result::Result<Build, String> {
     if size != recorded.vars_size {
         return Err(format!("{size} bytes, and {} takes {}", recorded.code, recorded.vars_size));

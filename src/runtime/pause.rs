@@ -1,5 +1,5 @@
-//! podman's pause container, which holds a pod's namespaces and runs under the runtime of the pod's containers. Nothing in
-//! its configuration marks it.
+//! podman's pause container, which holds a pod's namespaces and runs under the runtime of the pod's containers. Nothing
+//! in its configuration marks it.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -9,8 +9,8 @@ use crun_qemu::engine::{PAUSE_ORIGINALS, PAUSE_PROGRAM};
 use crun_qemu::host::rootfs::Root;
 use serde_json::{Value, json};
 
-/// Whether a configuration is that of a pause container; `root` is the container's root. An image can imitate one, so the
-/// program must be the host's own: to run the host's program is all that an image gains.
+/// Whether a configuration is that of a pause container; `root` is the container's root. An image can imitate one, so
+/// the program must be the host's own: to run the host's program is all that an image gains.
 pub fn is_pause(config: &Value, root: &Path) -> bool {
     config["process"]["args"] == json!([PAUSE_PROGRAM, "-P"])
         && PAUSE_ORIGINALS.iter().any(|original| is_bound(config, original) || is_copy(root, original).unwrap_or(false))

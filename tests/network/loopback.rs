@@ -25,8 +25,8 @@ pub fn guest_reaches_resolver() {
     no_way_to_loopback(&guest);
 }
 
-/// A program that provides the container's network, like pasta: it forwards connections to a published port of the host's
-/// loopback to the container's loopback, on which no other program of the container depends.
+/// A program that provides the container's network, like pasta: it forwards connections to a published port of the
+/// host's loopback to the container's loopback, on which no other program of the container depends.
 pub fn forwarder_reaches_the_guest() {
     let container = Place::new(|| {});
     ip("link set lo up");

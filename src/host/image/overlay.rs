@@ -33,7 +33,8 @@ const L1_TABLE: u64 = 3 * CLUSTER;
 
 /// Makes the file `path` (mode 0600, which must not exist) and [`write()`]s an empty overlay to it.
 ///
-/// For paths that the caller trusts; below an untrusted root make the file through [`crate::host::rootfs`] and use [`write()`].
+/// For paths that the caller trusts; below an untrusted root make the file through [`crate::host::rootfs`] and use
+/// [`write()`].
 pub fn create(path: &Path, backing: &str, format: Format, virtual_size: u64) -> Result<()> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).context(path.display())?;
     write(path, &file, backing, format, virtual_size).inspect_err(|_| {

@@ -178,8 +178,8 @@ fn parse(id: &str) -> Option<Address> {
     parts.next().is_none().then_some(address)
 }
 
-/// The address of a mediated device. Which driver has it does not matter: since Linux 5.16 many of the parents bring one
-/// of their own in place of vfio_mdev, and no mediated device has another use.
+/// The address of a mediated device. Which driver has it does not matter: since Linux 5.16 many of the parents bring
+/// one of their own in place of vfio_mdev, and no mediated device has another use.
 fn mediated(device: &Path) -> std::result::Result<Address, Unfit> {
     let uuid = name(device);
     let Ok(kind) = device.join("mdev_type").canonicalize() else {

@@ -111,8 +111,8 @@ impl Root {
     }
 }
 
-/// Opens the file at `path` on the host for reading, under the rules for the image of a root. Symlinks on the way and at
-/// its end are the caller's and followed.
+/// Opens the file at `path` on the host for reading, under the rules for the image of a root. Symlinks on the way and
+/// at its end are the caller's and followed.
 ///
 /// # Errors
 /// It cannot be opened, is not a regular file, or is empty.

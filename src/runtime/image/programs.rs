@@ -92,7 +92,8 @@ impl Programs {
 
     fn start(&self, command: &mut Command) -> Result<Child> {
         let (name, blocked) = (command.get_program().to_string_lossy().into_owned(), self.blocked);
-        // SAFETY: between fork and exec the child makes one system call, and touches no memory but its own copy of a set.
+        // SAFETY: between fork and exec the child makes one system call, and touches no memory but its own copy of a
+        // set.
         unsafe { command.pre_exec(move || blocked.thread_set_mask().map_err(Into::into)) };
         command.spawn().map_err(|e| Error::new(name, message(&e)))
     }

@@ -9,8 +9,8 @@ use crun_qemu::handoff::supervisor_config::Ids;
 use nix::errno::Errno;
 use nix::unistd::{Gid, chown};
 
-/// `CAP_SETGID`, `CAP_SETUID`, `CAP_SETPCAP`, bit numbers from `linux/capability.h`. Whatever libvirt starts as root, it
-/// starts with a change of user and of capabilities that needs these, though it may change nothing.
+/// `CAP_SETGID`, `CAP_SETUID`, `CAP_SETPCAP`, bit numbers from `linux/capability.h`. Whatever libvirt starts as root,
+/// it starts with a change of user and of capabilities that needs these, though it may change nothing.
 const NEEDED: u64 = 1 << 6 | 1 << 7 | 1 << 8;
 /// `CAP_NET_BIND_SERVICE`: QEMU's user network listens on the ports that `--port` names.
 const NET_BIND_SERVICE: u64 = 1 << 10;

@@ -59,8 +59,8 @@ fn qemu_is_nobody(dir: &Path) -> Result<()> {
 
 /// Numbers instead of names: every Linux reserves these.
 const NOBODY: &[&str] = &["user = \"+65534\"", "group = \"+65534\""];
-/// `CAP_CHOWN`, `CAP_DAC_OVERRIDE`, `CAP_FOWNER`, `CAP_KILL`, `CAP_SETGID`, `CAP_SETUID`, `CAP_SETPCAP`, bit numbers from
-/// `linux/capability.h`.
+/// `CAP_CHOWN`, `CAP_DAC_OVERRIDE`, `CAP_FOWNER`, `CAP_KILL`, `CAP_SETGID`, `CAP_SETUID`, `CAP_SETPCAP`, bit numbers
+/// from `linux/capability.h`.
 const TO_START_QEMU: u64 = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8;
 
 /// Reaps QEMU, which detaches itself while it is probed; libvirt waits for its end, and this first process of the

@@ -13,7 +13,8 @@ const DRIVER: &str = "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvir
 /// Debian's path of QEMU.
 const QEMU: &str = "/usr/bin/qemu-system-x86_64";
 
-/// The container gets the cached capabilities. Otherwise each start would probe QEMU, which takes longer than all the rest.
+/// The container gets the cached capabilities. Otherwise each start would probe QEMU, which takes longer than all the
+/// rest.
 #[test]
 fn start_does_not_probe_qemu() {
     for podman in [Podman::Rootful, Podman::Rootless] {
@@ -46,8 +47,8 @@ fn libvirt_with_user_qemu_probes_qemu() {
     assert_eq!(fs::read_dir(scratch.join("cache/qemu/capabilities")).unwrap().count(), 1);
 }
 
-/// The first start goes on without capabilities after a QEMU that does not answer, the next one does not wait again, and no
-/// process of the probe is left.
+/// The first start goes on without capabilities after a QEMU that does not answer, the next one does not wait again,
+/// and no process of the probe is left.
 #[test]
 fn hanging_qemu_delays_one_start() {
     let dir = directory();

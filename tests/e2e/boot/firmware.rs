@@ -61,8 +61,8 @@ fn unknown_firmware_is_refused() {
     run.fails_with(line);
 }
 
-/// Offset in OVMF's variables (528 KiB) of a log of 4 KiB that OVMF never writes: a mark there shows that the file is the
-/// same.
+/// Offset in OVMF's variables (528 KiB) of a log of 4 KiB that OVMF never writes: a mark there shows that the file is
+/// the same.
 const UNUSED: usize = (256 << 10) + 1024;
 
 /// A file whose size differs from all UEFI builds.

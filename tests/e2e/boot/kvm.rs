@@ -109,8 +109,8 @@ fn kvm_without_access_for_the_containers_user_is_not_used() {
     }
 }
 
-/// A rootless user may have access through a supplementary group, which crun removes from the container's processes unless
-/// it is told to keep it.
+/// A rootless user may have access through a supplementary group, which crun removes from the container's processes
+/// unless it is told to keep it.
 #[test]
 fn kvm_of_a_group_needs_keep_groups() {
     if !Path::new("/dev/kvm").exists() {

@@ -1,5 +1,5 @@
-//! PCI devices for the guest. Test machines have none to pass through: errors are tested with the real sysfs, success with
-//! a simulated one and up to the call of crun.
+//! PCI devices for the guest. Test machines have none to pass through: errors are tested with the real sysfs, success
+//! with a simulated one and up to the call of crun.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -40,8 +40,8 @@ fn broken_by(vm: &Vm, script: &str) -> Output {
     output.unwrap()
 }
 
-/// A script that replaces the guest's sshd by `script`, in a session that outlives the connection. The port may be in use at
-/// first.
+/// A script that replaces the guest's sshd by `script`, in a session that outlives the connection. The port may be in
+/// use at first.
 fn in_its_place(script: &str) -> String {
     let script = script.replace('\'', r"'\''");
     let server = "while :; do nc -ll -p 22 -e sh /tmp/sshd; sleep 1; done";

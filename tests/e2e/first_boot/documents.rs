@@ -143,8 +143,8 @@ fn serve(body: &'static str) -> u16 {
 /// The interface has the name that guests give it on QEMU's q35 machine.
 const NETWORK_CONFIG: &str = "version: 2\nethernets: {enp1s0: {dhcp4: true, addresses: [192.0.2.7/24]}}\n";
 
-/// Compressed multipart user-data, one part of which is fetched by HTTP, and a network configuration, without a name or key
-/// of the user.
+/// Compressed multipart user-data, one part of which is fetched by HTTP, and a network configuration, without a name or
+/// key of the user.
 #[test]
 fn cloud_init_applies_every_kind_of_part() {
     let part = |kind: &str, body: &str| format!("--=b=\nContent-Type: text/{kind}; charset=\"utf-8\"\n\n{body}\n");

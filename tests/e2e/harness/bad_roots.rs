@@ -7,7 +7,8 @@ use std::process::Command;
 
 use super::{run, text};
 
-/// A root without a usable image: what creates it, and the error line, with `ROOT` for its path and `SOLE` for the hint.
+/// A root without a usable image: what creates it, and the error line, with `ROOT` for its path and `SOLE` for the
+/// hint.
 pub struct BadRoot {
     pub name: &'static str,
     pub make: fn(&Path),

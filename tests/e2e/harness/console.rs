@@ -122,8 +122,8 @@ impl Console {
         }
     }
 
-    /// Waits for `needle` in the output of `podman logs -f` while the VM `runs`. After a restart podman 4.3 may end at the
-    /// previous end of the container; it is then started again.
+    /// Waits for `needle` in the output of `podman logs -f` while the VM `runs`. After a restart podman 4.3 may end at
+    /// the previous end of the container; it is then started again.
     #[track_caller]
     pub fn expect_in_logs(mut command: Command, runs: impl Fn() -> bool, needle: &str, times: usize) -> String {
         let deadline = Instant::now() + PATIENCE;

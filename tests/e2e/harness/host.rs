@@ -1,5 +1,5 @@
-//! The host: tools, directories, devices, mounts, and views of the host that only one command has, since tests run side by
-//! side.
+//! The host: tools, directories, devices, mounts, and views of the host that only one command has, since tests run side
+//! by side.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

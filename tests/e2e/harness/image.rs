@@ -36,7 +36,8 @@ impl Image {
         let (image, dir) = (Self::named(Podman::Rootful), directory());
         let file = dir.at("Containerfile");
         fs::write(&file, recipe).unwrap();
-        // podman's cache would reuse the image of another build, annotations included, if only the copied files are equal.
+        // podman's cache would reuse the image of another build, annotations included, if only the copied files are
+        // equal.
         let mut args = vec!["build", "-q", "--layers=false", "-t", &image.tag, "-f", &file];
         args.extend(options);
         args.push(context.to_str().unwrap());

@@ -18,8 +18,8 @@ fn listing(root: &Path) -> String {
     run("find", &[&[root.to_str().unwrap(), "-mindepth", "1"], &printed[..]].concat())
 }
 
-/// Runs a VM that must be refused with `line`, in which `ROOT` stands for `root`, and checks that nothing is left behind.
-/// The file `hidden` is empty during the run. podman keeps the container, so that its bundle can be inspected.
+/// Runs a VM that must be refused with `line`, in which `ROOT` stands for `root`, and checks that nothing is left
+/// behind. The file `hidden` is empty during the run. podman keeps the container, so that its bundle can be inspected.
 #[track_caller]
 pub fn assert_refused(run: &Run, root: &Path, hidden: Option<&str>, line: &str) {
     let before = listing(root);

@@ -1,5 +1,6 @@
 //! A guest of one disk sector: it boots in a moment, ignores the power button, and nothing stands between the test and
-//! its serial port, so that bytes can be counted. It prints `READY`, then executes single letters and echoes other bytes.
+//! its serial port, so that bytes can be counted. It prints `READY`, then executes single letters and echoes other
+//! bytes.
 
 use std::arch::global_asm;
 

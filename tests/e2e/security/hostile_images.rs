@@ -224,8 +224,8 @@ fn forged_private_directory_is_refused() {
     assert_eq!(etc(), before);
 }
 
-/// Annotations with which an image claims to be a pod's infrastructure container of another engine. podman before 4.6 copies
-/// them to the container.
+/// Annotations with which an image claims to be a pod's infrastructure container of another engine. podman before 4.6
+/// copies them to the container.
 const FORGED_ENGINE: &[&str] = &[
     "--annotation",
     "io.container.manager=cri-o",

@@ -228,8 +228,8 @@ fn escaped_qemu_reaches_nothing() {
         assert_eq!(output.status.code(), Some(0), "not even root could {what}: {}", text(&output.stderr));
     }
     assert_eq!(fs::read_to_string(subject.dir.join("shared/file")).unwrap(), "escaped\n");
-    // Another VM's network card: opening a tap again adds a queue, which is all that this command does, since the tap is not
-    // persistent.
+    // Another VM's network card: opening a tap again adds a queue, which is all that this command does, since the tap
+    // is not persistent.
     for vm in [&subject.vm, &neighbour.vm] {
         let id = vm.inspect("{{.Id}}");
         let tap = format!("ip tuntap del dev vm-{} mode tap multi_queue vnet_hdr", &id[..8]);

@@ -41,8 +41,8 @@ fn files_of_a_container_carry_its_label() {
     ]) {
         assert!(names.contains(&name.as_str()), "{name}: {all}");
     }
-    // Without a label are only files that others create later (crun's mount points, the fd store's socket) and the one that
-    // only crun reads.
+    // Without a label are only files that others create later (crun's mount points, the fd store's socket) and the one
+    // that only crun reads.
     let others: Vec<_> = all.lines().filter(|line| !line.starts_with(LABEL)).collect();
     let expected =
         |line: &str| line.ends_with("config.json") || line.ends_with("fd-store/socket") || line.contains("root/");

@@ -1,5 +1,5 @@
-//! Data of a guest whose VM is killed: what was fsynced is there at the next start, whatever was killed, on every kind of
-//! disk. `CRUN_QEMU_KILLS` sets the number of kills for all kinds together; the default is one for each kind.
+//! Data of a guest whose VM is killed: what was fsynced is there at the next start, whatever was killed, on every kind
+//! of disk. `CRUN_QEMU_KILLS` sets the number of kills for all kinds together; the default is one for each kind.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};

@@ -58,8 +58,8 @@ pub(super) fn state(vm: &Vm) -> (String, Option<String>) {
     (status["state"].as_str().unwrap().into(), status["reason"].as_str().map(Into::into))
 }
 
-/// The guest's disk and a further disk are on small file systems. When the second fills up, space is freed; when the first
-/// does, the VM is stopped.
+/// The guest's disk and a further disk are on small file systems. When the second fills up, space is freed; when the
+/// first does, the VM is stopped.
 #[test]
 fn vm_waits_for_space_on_the_host() {
     let (disks, bundles, root) = (Small::new(), Small::new(), rootfs(Podman::Rootful, "tiny"));

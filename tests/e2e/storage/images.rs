@@ -28,7 +28,8 @@ fn writes_go_to_the_containers_layer_and_the_image_is_not_copied() {
     assert!(!vm.private_dir().join("overlay.qcow2").exists());
     vm.write_marker("kept");
     assert_eq!(vm.stop(), 0);
-    // Further files in / and /disk/ would make the choice of the image ambiguous, but it was recorded at the first start.
+    // Further files in / and /disk/ would make the choice of the image ambiguous, but it was recorded at the first
+    // start.
     let dir = directory();
     let second = dir.join("second.img");
     std::fs::write(&second, [b'x'; 512]).unwrap();

@@ -1,5 +1,5 @@
-//! Limits of shared directories and disks: manual mounts, virtiofsd's versions and failures, many disks, and mounts that
-//! cannot be passed to a guest.
+//! Limits of shared directories and disks: manual mounts, virtiofsd's versions and failures, many disks, and mounts
+//! that cannot be passed to a guest.
 
 use std::fs;
 use std::path::{Path, PathBuf};

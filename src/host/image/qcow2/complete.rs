@@ -6,7 +6,8 @@ use super::header::Header;
 use super::map::{COMPRESSED, OFFSET};
 use crate::error::Result;
 
-/// Bytes of L2 tables that are looked into at most. No disk of less than 8 TiB has more, with clusters of the usual size.
+/// Bytes of L2 tables that are looked into at most. No disk of less than 8 TiB has more, with clusters of the usual
+/// size.
 const MOST: u64 = 1 << 30;
 
 /// Refuses a file that ends before the last cluster that its refcounts count: an interrupted download.

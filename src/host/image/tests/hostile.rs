@@ -162,7 +162,8 @@ fn bytes_read() -> u64 {
     io.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
 }
 
-/// An L1 table as long as they come, whose entries all name one table of 2 MiB, and refcounts that have every table read.
+/// An L1 table as long as they come, whose entries all name one table of 2 MiB, and refcounts that have every table
+/// read.
 #[test]
 fn an_l2_table_that_is_named_often_is_read_once() {
     const CLUSTER: usize = 2 << 20;

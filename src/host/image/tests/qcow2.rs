@@ -136,7 +136,8 @@ fn a_cluster_that_was_counted_and_not_written_is_no_loss() {
         bench.write("x", &image);
         let ok = Disk { format: Format::Qcow2, virtual_size: 1 << 20 };
         assert_eq!(bench.inspect("x", None), Ok(ok), "{options}");
-        // What is missing besides is missed: the last clusters but two, as some kinds have tables of their own at the end.
+        // What is missing besides is missed: the last clusters but two, as some kinds have tables of their own at the
+        // end.
         bench.write("x", &image[..whole - 3 * cluster]);
         assert!(bench.inspect("x", None).unwrap_err().contains("cut off"), "{options}");
     }

@@ -46,8 +46,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens on the tap, whose addresses it reads; `resolv_conf` is the container's. Needs NET_BIND_SERVICE; binding to
-    /// an interface needs nothing from Linux 5.7 on.
+    /// Listens on the tap, whose addresses it reads; `resolv_conf` is the container's. Needs NET_BIND_SERVICE; binding
+    /// to an interface needs nothing from Linux 5.7 on.
     ///
     /// # Errors
     /// When the tap is not there or has no address, or the port cannot be bound.

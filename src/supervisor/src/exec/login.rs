@@ -49,8 +49,8 @@ impl Guest {
             ssh.args(["-o", option]);
         }
         ssh.arg("--").arg(self.address.ip().to_string());
-        // One that the guest never lets in is not to outlive an exec that is killed; in the background it is on its own.
-        // SAFETY: it is a system call and touches no memory.
+        // One that the guest never lets in is not to outlive an exec that is killed; in the background it is on its
+        // own. SAFETY: it is a system call and touches no memory.
         unsafe { ssh.pre_exec(|| Ok(set_pdeathsig(Signal::SIGKILL)?)) };
         let child = ssh.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         // ssh's own timeout ends where the login begins.
