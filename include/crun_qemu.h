@@ -12,23 +12,24 @@ struct crun_context;
 /*
  The functions of the Rust part.
 
- The first two return 0, or -1 with `*msg` set to a line that the caller frees (NULL when memory ran out). `msg` may be
- NULL. The others return only on failure, which they report on stderr, with the status to exit with.
+ The first two return 0, or -1 with `*msg` set to a line that the caller frees (NULL when memory ran out). `msg` may
+ be NULL. The others return only on failure, which they report on stderr, with the status to exit with.
  */
 struct rust_api {
   /*
    Prepares a container's VM and edits `def`, crun's parsed configuration, so that crun runs the VM.
 
-   `context` is the context of crun's command. With NULL as `def`, nothing is done. A `def` without a process is one of
-   `crun update`: it is edited so that the memory limits stay as they were at start. On failure, `def` is unchanged.
+   `context` is the context of crun's command. With NULL as `def`, nothing is done. A `def` without a process is
+   one of `crun update`: it is edited so that the memory limits stay as they were at start. On failure, `def` is
+   unchanged.
    */
   int (*create)(const struct crun_context *context, struct crun_config *def, char **msg);
   /*
    Sets up the guest's network, in the container's namespaces and before its mounts, and changes the ids in
    `container` so that the container's process runs as root there.
 
-   `create` was called in the same process or in its parent. `container` is unchanged unless it is the container whose
-   configuration `create` has verified.
+   `create` was called in the same process or in its parent. `container` is unchanged unless it is the container
+   whose configuration `create` has verified.
    */
   int (*network)(const struct crun_context *context, struct crun_container *container, char **msg);
   /*
