@@ -9,6 +9,7 @@
 //! boundary writes into the configuration.
 
 pub mod error;
+pub mod linux;
 
 // The boundary: calls from crun, whose structs are verified and edited.
 pub mod crun;

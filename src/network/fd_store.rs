@@ -21,12 +21,11 @@ use nix::unistd::{ForkResult, Pid, fork, setsid};
 
 use super::Descriptors;
 use crate::error::{Context, Error, Result};
+use crate::linux;
 use crate::request::ports;
 
 /// Name of the fd store in errors and, as far as it fits, in `ps`.
 const FD_STORE: &str = "crun-qemu-fd-store";
-/// `_LINUX_CAPABILITY_VERSION_3`.
-const VERSION_3: u32 = 0x2008_0522;
 
 /// Starts the fd store, which listens on the socket `name` in `dir`. `first` is the container's first process.
 ///
@@ -153,11 +152,7 @@ fn confine() -> Result<()> {
     SigSet::all().thread_block().context(FD_STORE)?;
     setsid().context(FD_STORE)?;
     prctl::set_name(c"crun-qemu-fds").context(FD_STORE)?;
-    let header: [u32; 2] = [VERSION_3, 0];
-    let none = [0_u32; 6];
-    // SAFETY: header and sets have the layout of version 3, and 0 stands for the calling thread.
-    Errno::result(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr()) })
-        .context("capabilities")?;
+    linux::set_capabilities(0).context("capabilities")?;
     prctl::set_dumpable(false).context(FD_STORE)
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crun_qemu::error::{Context, Error, Result};
 use crun_qemu::handoff::supervisor_config::Ids;
+use crun_qemu::linux;
 use nix::errno::Errno;
 use nix::unistd::{Gid, chown};
 
@@ -14,8 +15,6 @@ use nix::unistd::{Gid, chown};
 const NEEDED: u64 = 1 << 6 | 1 << 7 | 1 << 8;
 /// `CAP_NET_BIND_SERVICE`: QEMU's user network listens on the ports that `--port` names.
 const NET_BIND_SERVICE: u64 = 1 << 10;
-/// `_LINUX_CAPABILITY_VERSION_3`: two words for each set.
-const VERSION_3: u32 = 0x2008_0522;
 
 /// Makes sure that nothing started from here gains a privilege: not by a set-uid program, and not by being root either.
 ///
@@ -40,15 +39,8 @@ pub fn keep_ports() -> Result<()> {
 
 /// Gives up the calling thread's capabilities but for these, as far as it has them.
 pub fn keep(these: u64) -> Result<()> {
-    let kept = (permitted()? & these) as u32;
-    let header: [u32; 2] = [VERSION_3, 0];
-    // Effective, permitted and inheritable, the low words first.
-    let sets: [u32; 6] = [kept, kept, 0, 0, 0, 0];
-    // SAFETY: header and sets have the layout of version 3, and 0 stands for the calling thread.
-    match unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) } {
-        0 => Ok(()),
-        _ => Err(Error::new("capabilities", std::io::Error::last_os_error().to_string())),
-    }
+    let kept = permitted()? & these;
+    linux::set_capabilities(kept).context("capabilities")
 }
 
 /// Has whatever the calling thread starts never have a capability again, but for those that it starts with.

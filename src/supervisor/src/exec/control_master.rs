@@ -6,11 +6,11 @@
 //! dropbear gets a connection for each session: if a program ends while another session is being opened, its versions
 //! 2022.82 to 2024.86 close the connection with all of its sessions ("Failed assertion … sent_close").
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
 
+use super::liveness::lock_file;
 use super::login::Refusal;
 use super::mux::{Client, Opened, Session};
 use super::{timed, wait_sshd};
@@ -200,11 +201,6 @@ pub fn forget(dir: &Path) {
             let _ = fs::remove_file(entry.path());
         }
     }
-}
-
-fn lock_file(path: &Path) -> Result<File> {
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
-    file.context(path.display())
 }
 
 #[cfg(test)]

@@ -25,7 +25,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub fn hold_vm_lock(path: &Path) -> Result<Flock<File>> {
     // Lock before renaming into place: a reader that finds it unlocked concludes that the VM has ended.
     let new = path.with_extension("new");
-    let lock = Flock::lock(open(&new)?, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| e).context(path.display())?;
+    let lock =
+        Flock::lock(lock_file(&new)?, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| e).context(path.display())?;
     fs::rename(&new, path).context(path.display())?;
     Ok(lock)
 }
@@ -44,7 +45,7 @@ pub fn release(alive: Flock<File>, execs: &Path) {
 /// # Errors
 /// When `execs` cannot be made.
 pub fn hold_exec_lock(execs: &Path) -> Result<Flock<File>> {
-    Flock::lock(open(execs)?, FlockArg::LockShared).map_err(|(_, e)| e).context(execs.display())
+    Flock::lock(lock_file(execs)?, FlockArg::LockShared).map_err(|(_, e)| e).context(execs.display())
 }
 
 /// Waits for the VM's end, and for its start if it has not started yet.
@@ -59,7 +60,8 @@ fn attended(execs: &Path) -> bool {
     File::open(execs).is_ok_and(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock).is_err())
 }
 
-fn open(path: &Path) -> Result<File> {
+/// Opens a lock file, readable and writable only by its owner, and creates it if it is missing.
+pub fn lock_file(path: &Path) -> Result<File> {
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
     file.context(path.display())
 }
