@@ -1,4 +1,7 @@
-//! Facts about the host, read once.
+//! Facts about the host, and everything untrusted that is read there: the image, the container's root, the user's files.
+//!
+//! Runs in crun's process or the runtime executable, before the container exists. The image and its root are hostile; so
+//! are options, which may come from an image or a pod's author.
 
 mod access;
 pub mod arch;

@@ -18,7 +18,7 @@ const LONGEST_NAME: usize = 255;
 /// Sorts the mounts and devices.
 ///
 /// # Errors
-/// What cannot be the guest's, and two things at one path.
+/// A mount or device cannot be the guest's, or two have one path in the guest.
 pub(super) fn sort(request: &Request, sources: &Sources) -> Result<Attachments> {
     let mut attachments = Attachments::default();
     let blockdevs = &request.options.blockdevs;
@@ -163,7 +163,7 @@ fn is_useful(path: &str) -> bool {
 }
 
 fn no_char_device(what: String) -> Error {
-    Error::new(what, "a character device of the host's means nothing in a guest")
+    Error::new(what, "a host character device has no meaning in a guest")
         .hint("block devices are passed as disks, PCI devices by --vfio-pci")
 }
 

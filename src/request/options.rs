@@ -172,7 +172,7 @@ pub const TABLE: &[OptionSpec] = &[
     OptionSpec {
         name: "merge-libvirt-xml",
         argument: Some("FILE"),
-        meaning: "libvirt domain document (see PATHS) laid over ours; a policy has to allow it, see FILES.",
+        meaning: "libvirt domain document (see PATHS) merged into ours; a policy has to allow it, see FILES.",
         default: "none",
         repeat: false,
         set: |o, v| {
@@ -260,7 +260,7 @@ pub const TABLE: &[OptionSpec] = &[
     OptionSpec {
         name: "vfio-pci",
         argument: Some("SYSFS"),
-        meaning: "PCI device of the host's that is bound to vfio-pci, as /sys/bus/pci/devices/0000:01:00.0.",
+        meaning: "Host PCI device that is bound to vfio-pci, as /sys/bus/pci/devices/0000:01:00.0.",
         default: "none",
         repeat: true,
         set: |o, v| {
@@ -271,7 +271,7 @@ pub const TABLE: &[OptionSpec] = &[
     OptionSpec {
         name: "vfio-pci-mdev",
         argument: Some("SYSFS"),
-        meaning: "Mediated PCI device of the host's, as /sys/bus/mdev/devices/UUID.",
+        meaning: "Mediated host PCI device, as /sys/bus/mdev/devices/UUID.",
         default: "none",
         repeat: true,
         set: |o, v| {

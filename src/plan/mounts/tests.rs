@@ -182,7 +182,7 @@ fn devices() {
     assert_eq!(of(device("/dev/kvm", false, true), None, false).unwrap(), Attachments::default());
     refused(
         of(device("/dev/fuse", false, true), None, false),
-        "--device /dev/fuse: a character device of the host's means nothing in a guest \
+        "--device /dev/fuse: a host character device has no meaning in a guest \
          (block devices are passed as disks, PCI devices by --vfio-pci)",
     );
     refused(of(device("/x", true, true), None, false), "--device /x: there is no block device 7:3");
@@ -195,7 +195,7 @@ fn devices() {
     refused(one("/x", Source::Block(read_only), &[]), &format!("mount /x: {why} (-v SOURCE:TARGET:ro)"));
     refused(
         one("/dev/fuse", Source::CharDevice, &[]),
-        "mount /dev/fuse: a character device of the host's means nothing in a guest \
+        "mount /dev/fuse: a host character device has no meaning in a guest \
          (block devices are passed as disks, PCI devices by --vfio-pci)",
     );
 }

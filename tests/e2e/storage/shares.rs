@@ -127,7 +127,7 @@ fn unusable_mounts_and_devices_are_refused() {
         (
             vec!["--device".into(), "/dev/fuse".into()],
             vec![],
-            "--device /dev/fuse: a character device of the host's means nothing in a guest \
+            "--device /dev/fuse: a host character device has no meaning in a guest \
              (block devices are passed as disks, PCI devices by --vfio-pci)"
                 .into(),
         ),
