@@ -97,7 +97,11 @@ fn vm_waits_for_space_on_the_host() {
     vm.start();
     assert_eq!(vm.guest_sh(&format!("{MOUNTED}; sha256sum /disk/kept")), kept);
     assert_eq!(vm.stop(), 0);
-    vm.podman.ok(&["rm", &vm.name]);
+    // The mount point itself is busy to podman now and then; the container and all of its files are gone all the same.
+    let removed = vm.podman.output(&["rm", &vm.name]);
+    let stderr = text(&removed.stderr);
+    assert!(removed.status.success() || stderr.contains("userdata: device or resource busy"), "{stderr}");
+    assert!(!vm.podman.output(&["container", "exists", &vm.name]).status.success());
     assert_eq!(fs::read_dir(bundles.path("bundle")).unwrap().count(), 0, "left behind");
     assert_eq!(run("sha256sum", &[root.join("disk.qcow2").to_str().unwrap()]), image);
 }
