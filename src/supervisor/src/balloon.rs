@@ -1,4 +1,4 @@
-//! The memory_targets for the guest's memory, which come from the host's side while the VM runs.
+//! Targets for the guest's memory, which the host writes into a file while the VM runs.
 
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};

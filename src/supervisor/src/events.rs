@@ -1,4 +1,4 @@
-//! libvirt's events as event.
+//! libvirt's events as [`VmEvent`]s.
 
 use std::ffi::CStr;
 use std::os::raw::{c_char, c_int, c_void};

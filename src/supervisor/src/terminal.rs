@@ -51,7 +51,7 @@ impl Drop for Terminal {
     }
 }
 
-/// Writes a message to stderr as one line, whether the terminal is raw, whether stderr blocks.
+/// Writes a message to stderr as one line, on a raw or a cooked terminal, and even if stderr does not block.
 pub fn say(message: impl fmt::Display) {
     let raw = tcgetattr(stderr()).is_ok_and(|t| !t.output_flags.contains(OutputFlags::OPOST));
     let text = format!("{}{}", line(message), if raw { "\r\n" } else { "\n" });
