@@ -23,8 +23,6 @@ use crate::request::{Bundle, Request};
 pub struct Gathered {
     pub request: Request,
     pub host: Host,
-    /// Whether SELinux confines the container.
-    pub labelled: bool,
     /// The container's root, on the host.
     pub rootfs: PathBuf,
     pub root: Root,
@@ -79,21 +77,7 @@ pub fn gather(bundle: &Bundle, id: &str, init: &Path) -> Result<Gathered> {
         bios_bootable: look && image::bios_bootable(&chosen.record.image, &chosen.file, &chosen.disk)?,
     };
     let sources = Sources::look(&request);
-    let labelled = container.labelled;
-    Ok(Gathered {
-        request,
-        host,
-        labelled,
-        rootfs,
-        root,
-        chosen,
-        image_facts,
-        sources,
-        first_boot,
-        overrides,
-        private,
-        layer,
-    })
+    Ok(Gathered { request, host, rootfs, root, chosen, image_facts, sources, first_boot, overrides, private, layer })
 }
 
 /// The properties of the container that decide what it may use of the host.

@@ -32,7 +32,7 @@ pub fn make(bundle: &Bundle, id: &str, mut gathered: Gathered, mut plan: Plan, t
     check_entry(bundle, &gathered)?;
     gathered.layer.as_mut().map_or(Ok(()), PrivateDir::make)?;
     let boot = boot_files(id, &gathered, plan.boot, &mut judged)?;
-    let Gathered { request, host, private, layer, first_boot: input, overrides, labelled, .. } = gathered;
+    let Gathered { request, host, private, layer, first_boot: input, overrides, .. } = gathered;
     let nvram = nvram::ensure(&private, &mut plan.firmware)?;
     nvram.iter().try_for_each(|path| private.let_in(path, plan.user.as_ref(), true))?;
     let workdir = Workdir::find(&request.cwd)?;
@@ -54,7 +54,7 @@ pub fn make(bundle: &Bundle, id: &str, mut gathered: Gathered, mut plan: Plan, t
         nvram,
         fd_store,
         virtiofsd,
-        capabilities: qemu_caps_cache::for_container(&host, plan.accelerator, &private, labelled),
+        capabilities: qemu_caps_cache::for_container(&host, plan.accelerator, &private, request.label.is_some()),
     };
     layer.into_iter().chain([private]).for_each(PrivateDir::commit);
     Ok(Edits::new(&plan, &artifacts))
